@@ -1,0 +1,44 @@
+"""Latent representations you can name: explicitly disentangled VAEs as Pyro programs.
+
+Everything is imported when it is first used, so that ``import pyro_disent`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "Batch": "batch",
+    "shared_latents": "batch",
+    "FactoredVAE": "models.factored_vae",
+    "Latent": "models.latents",
+    "Family": "models.latents",
+    "ConditionalNormal": "models.latents",
+    "Program": "models.program",
+    "Bernoulli": "models.likelihoods",
+    "ContinuousBernoulli": "models.likelihoods",
+    "Normal": "models.likelihoods",
+    "DisentanglingELBO": "objectives.elbo",
+    "ForwardCycle": "objectives.elbo",
+    "LossRecord": "objectives.elbo",
+    "Exchange": "objectives.exchange",
+    "Replace": "objectives.exchange",
+    "fit": "experiments.job",
+    "load": "training.run",
+}
+
+__all__ = sorted(_WHERE)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

@@ -1,0 +1,76 @@
+"""``pyro-disent evaluate``: probes, leaks, bounds, and several runs in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, load_run
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as `fit` printed them.")],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Another data set [default: the run's own].")
+    ] = None,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the latents of one or several runs know, on their test split, and show it as a table.
+
+    Writes RUN/evaluation.json, or RUN/evaluation-DATA.json for another data set than the run's own.
+    """
+    from pyro_disent.cli.console import table_console
+    from pyro_disent.data import registry
+    from pyro_disent.evaluation import report
+    from pyro_disent.evaluation.evaluate import check_fits
+    from pyro_disent.evaluation.evaluate import evaluate as measured
+
+    # All runs are loaded before the first is measured: a wrong path is told at once, and nothing is written.
+    loaded = [load_run(path, checkpoint, device) for path in runs]
+    given = None if data is None else registry.load(data)
+    if given is not None:
+        for run in loaded:
+            check_fits(run, given)
+    evaluations, paths = [], []
+    for run in loaded:
+        with shown_progress(run.path.name) as progress:
+            evaluation = measured(run, data=given, seed=seed, progress=progress) | {"checkpoint": checkpoint}
+        evaluations.append(evaluation)
+        paths.append(report.write(evaluation, run))
+    if as_json:
+        paths_written = [str(path) for path in paths]
+        typer.echo(json.dumps({"evaluations": evaluations, "paths": paths_written, "path": paths_written[-1]}))
+        return
+    table = report.table(evaluations)
+    console = table_console()
+    console.print(table)
+    for path in paths:
+        typer.echo(path)
+
+
+@contextmanager
+def shown_progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr on a terminal, a line for each step elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total, doing: typer.echo(f"{what}: {doing} ({done} of {total})", err=True)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def advance(done: int, total: int, doing: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what}: {doing}")
+
+        yield advance

@@ -1,0 +1,253 @@
+"""``pyro-disent fit``: train, write a run folder, draw its figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyro_disent.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pyro_disent.training.run import RunFolder
+
+SECONDS_BETWEEN_LINES = 10.0  # where no terminal redraws a progress bar
+
+
+def fit(
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="A data set's name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Where to write [default: runs/DATA-METHOD-K].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", metavar="N")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images before pairing.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Adam's learning rate.")] = None,
+    clip_norm: Annotated[
+        float | None, typer.Option("--clip-norm", metavar="X", help="Largest norm of a group's gradient.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Use only N training images.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="paper|quick", help="[default: quick on a CPU, paper on CUDA]")
+    ] = None,
+    latent: Annotated[
+        list[str] | None, typer.Option("--latent", metavar="NAME=DIM", help="Units of a latent; repeatable.")
+    ] = None,
+    network: Annotated[str | None, typer.Option("--network", metavar="NAME")] = None,
+    likelihood: Annotated[str | None, typer.Option("--likelihood", metavar="NAME")] = None,
+    beta: Annotated[
+        list[str] | None, typer.Option("--beta", metavar="X|NAME=X", help="Weight on the KLs, or on one latent's.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option("--weight", metavar="TERM=X", help="Weight of a term; repeatable.")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option("--warmup-steps", metavar="N", help="Steps over which terms' weights rise from 0.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="auto|local|download|embedded", help="Where data comes from.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder [default: $PYRO_DISENT_DATA].")
+    ] = None,
+    color: Annotated[bool | None, typer.Option("--color/--grey", help="Chairs in color.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Processes, one a device.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="[default: for long runs]", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="RUN", help="Start from another run's best weights.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on where it stopped; nothing else to say.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
+) -> None:
+    """Train a model and leave a run folder: configuration, checkpoints, metrics, figures.
+
+    Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
+    """
+    said: dict[str, Any] = {
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "clip_norm": clip_norm,
+        "seed": seed,
+        "limit": limit,
+        "latents": {name: _whole(value, "--latent") for name, value in _pairs(latent, "--latent").items()} or None,
+        "network": network,
+        "likelihood": likelihood,
+        "beta": _beta(beta),
+        "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
+        "warmup_steps": warmup_steps,
+        "source": source,
+        "data_root": None if data_root is None else str(data_root),
+        "options": None if color is None else {"color": color},
+        "device": device,
+        "devices": devices,
+        "precision": precision,
+        "compile": compiled,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    again = {"--resume": resume, "--config": config}
+    given = [name for name, value in again.items() if value is not None]
+    if given and (method or data or preset or (resume and (said or out or overwrite or config or init))):
+        raise InputError(f"{given[0]} takes the method, the data and their settings from its run: say nothing else")
+    if not given and not (method and data):
+        raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
+
+    from pyro_disent.experiments.presets import configure
+    from pyro_disent.objectives import methods
+    from pyro_disent.training.config import FitConfig
+    from pyro_disent.training.fit import fit as train
+    from pyro_disent.training.run import RunFolder
+
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
+    if resume is not None:
+        folder = RunFolder(resume)
+        folder.read_config()
+        settings = FitConfig.read(folder.config_file)
+    else:
+        if config is not None:
+            settings = FitConfig.from_json(FitConfig.read(config).to_json() | said)
+        else:
+            assert method is not None and data is not None
+            methods.parse(method)
+            settings = configure(method, data, preset or _default_preset(device), said)
+        folder = RunFolder.named(out, settings.data, settings.method)
+
+    with _Progress(silent=quiet, to_stderr=as_json) as reporter:
+        try:
+            train(
+                settings,
+                folder,
+                resume=resume is not None,
+                overwrite=overwrite,
+                init=None if init is None else RunFolder(init),
+                reporter=reporter,
+            )
+        except KeyboardInterrupt:
+            if (folder.checkpoints / "last.json").exists():
+                reporter.say(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
+            raise
+        numbers = _finish(folder, settings.device)
+    typer.echo(json.dumps({**numbers, "path": str(folder.path)}) if as_json else folder.path)
+
+
+def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
+    """Draw the run's figures from its best weights; the last validation's numbers."""
+    import csv
+
+    from pyro_disent.figures.of_run import draw
+    from pyro_disent.training.run import load
+
+    run = load(folder.path, device=device)
+    draw(run, run.data())
+    with folder.metrics_file.open(newline="") as file:
+        held_out = [row for row in csv.DictReader(file) if row["split"] == "validation"]
+    best = min(held_out, key=lambda row: float(row["loss"]))
+    return {"step": int(best["step"]), "objective": float(best["loss"]), "elbo": float(best["elbo"])}
+
+
+def _default_preset(device: str | None) -> str:
+    from pyro_disent.training.setup import accelerator
+
+    return "paper" if accelerator(device or "auto") == "cuda" else "quick"
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for item in given or ():
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option} {item}: write NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _beta(given: list[str] | None) -> float | dict[str, float] | None:
+    if given and len(given) == 1 and "=" not in given[0]:
+        return _number(given[0], "--beta")
+    return {name: _number(value, "--beta") for name, value in _pairs(given, "--beta").items()} or None
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is not a number") from None
+
+
+def _whole(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is not a whole number") from None
+
+
+class _Progress:
+    """A rich progress bar on a terminal, a plain line once in a while elsewhere."""
+
+    def __init__(self, *, silent: bool, to_stderr: bool) -> None:
+        from rich.console import Console
+
+        self.console: Console | None = None if silent else Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self.bar = self._bar() if self.console and self.console.is_terminal else None
+        self.task: Any = None
+        self.doing = ""
+        self.started = self.spoke = time.monotonic()
+
+    def _bar(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        return Progress(*columns, console=self.console)
+
+    def __enter__(self) -> _Progress:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def say(self, line: str) -> None:
+        if self.console:
+            self.console.print(line, markup=False)
+
+    def preparing(self, done: int, total: int) -> None:
+        self._show("preparing", done, total, "preparing data")
+
+    def training(self, step: int, steps: int, loss: float, views_per_second: float) -> None:
+        self._show("training", step, steps, f"loss {loss:.2f} nats, {views_per_second:,.0f} views/s")
+
+    def _show(self, doing: str, done: int, total: int, text: str) -> None:
+        if self.bar:
+            if doing != self.doing:
+                self.task = self.bar.add_task(text, total=total)
+            self.bar.update(self.task, completed=done, total=total, description=text)
+        if doing != self.doing:
+            self.doing, self.started = doing, time.monotonic()
+        elif self.console and not self.bar and time.monotonic() - self.spoke >= SECONDS_BETWEEN_LINES:
+            self.spoke = time.monotonic()
+            left = (self.spoke - self.started) * (total - done) / max(done, 1)
+            self.say(f"{done}/{total} {text}, {left:.0f} s left")

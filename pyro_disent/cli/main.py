@@ -1,0 +1,50 @@
+"""The ``pyro-disent`` command: what commands there are, and what exit code an error becomes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pyro_disent.cli import data, evaluate, fit, methods, sample, swap, traverse
+from pyro_disent.errors import Diverged, InputError, StorageError
+
+EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
+
+app = typer.Typer(
+    help="Explicitly disentangled VAEs: train, evaluate, and look at latents that have names.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(fit.fit)
+app.command()(evaluate.evaluate)
+app.command()(swap.swap)
+app.command()(traverse.traverse)
+app.command()(sample.sample)
+app.command()(methods.methods)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.TyperException as error:
+        code = _fail(error.format_message(), EXIT_INPUT)
+    except InputError as error:
+        code = _fail(str(error), EXIT_INPUT)
+    except Diverged as error:
+        code = _fail(str(error), EXIT_DIVERGED)
+    except StorageError as error:
+        code = _fail(str(error), EXIT_STORAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", EXIT_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"pyro-disent: {message}", file=sys.stderr)
+    return code

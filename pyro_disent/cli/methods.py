@@ -1,0 +1,19 @@
+"""``pyro-disent methods``: the table of methods."""
+
+from __future__ import annotations
+
+
+def methods() -> None:
+    """Every method: what it does, where it comes from, and what it needs."""
+    from rich.table import Table
+
+    from pyro_disent.cli.console import table_console
+    from pyro_disent.objectives.methods import methods as table_of_methods
+
+    table = Table("method", "what it does", "source", "needs")
+    for method in table_of_methods().values():
+        needs = [name for name, wanted in (("pairs", method.pair), ("factor labels", method.factors)) if wanted]
+        table.add_row(method.name, method.summary, method.equation, ", ".join(needs))
+    console = table_console()
+    console.print(table)
+    console.print("Join several by +: one ELBO and the weighted terms of each, as in cycle+similarity.")

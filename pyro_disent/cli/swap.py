@@ -1,0 +1,56 @@
+"""``pyro-disent swap``: what is shared from one image, the rest from another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyro_disent.cli.run_options import (
+    CheckpointOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    RunArgument,
+    SeedOption,
+    check_out,
+    finish,
+    load_run,
+)
+
+
+def swap(
+    run: RunArgument,
+    images: Annotated[
+        list[str], typer.Argument(metavar="A B ...", help="Two or more images: test indices from 0, or image files.")
+    ],
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """A matrix of images: what is shared (z) from the row, the rest (y) from the column.
+
+    Writes RUN/figures/swap.png.
+    """
+    from pyro_disent.errors import InputError
+
+    if len(images) < 2:
+        raise InputError("swap needs at least two images: test indices or image files")
+    check_out(out)
+
+    from pyro_disent.data import registry
+    from pyro_disent.evaluation.codes import stands_for_factors
+    from pyro_disent.figures import swap_matrix
+    from pyro_disent.figures.inputs import images_named
+
+    loaded = load_run(run, checkpoint, device)
+    vae = loaded.vae
+    shown = images_named(images, vae.image_shape, loaded.data, seed=seed)
+    labels = [Path(name).stem[:14] for name in images]
+    factors = [factor.name for factor in registry.describe(loaded.config["fit"]["data"]).factors]
+    shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, factors)]
+    figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)
+    finish(figure, out or run / "figures" / "swap.png", as_json)

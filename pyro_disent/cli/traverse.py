@@ -1,0 +1,51 @@
+"""``pyro-disent traverse``: one latent moved through its prior."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pyro_disent.cli.run_options import (
+    CheckpointOption,
+    DeviceOption,
+    IndexOption,
+    JsonOption,
+    OutOption,
+    RunArgument,
+    SeedOption,
+    check_out,
+    finish,
+    load_run,
+)
+
+
+def traverse(
+    run: RunArgument,
+    latent: Annotated[
+        str | None, typer.Option("--latent", metavar="NAME", help="Which latent moves [default: y, or the last].")
+    ] = None,
+    index: IndexOption = 0,
+    steps: Annotated[int, typer.Option("--steps", min=2, max=101, help="How many values each unit takes.")] = 9,
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "best",
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """One latent moved through the quantiles of its prior, unit by unit, all else as in one test image.
+
+    Writes RUN/figures/traverse-NAME.png.
+    """
+    check_out(out)
+
+    from pyro_disent.figures import traversal
+    from pyro_disent.figures.inputs import image_at
+
+    loaded = load_run(run, checkpoint, device)
+    vae = loaded.vae
+    names = [each.name for each in vae.latents]
+    name = latent if latent is not None else "y" if "y" in names else names[-1]
+    vae.latent(name)  # refused before the data are loaded
+    figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
+    finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)

@@ -1,0 +1,237 @@
+"""MNIST's digits: from its own files, from a download, or the sample that comes with this package.
+
+MNIST is the work of Yann LeCun, Corinna Cortes and Christopher J. C. Burges, under the Creative Commons
+Attribution-Share Alike 3.0 license. The packaged sample (``mnist_sample.npz``) is a subset of it, unchanged digit by
+digit, under the same license.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_disent.data.dataset import Source
+from pyro_disent.data.sources import CACHE_VARIABLE, Found, Places, Request, cache_dir, limited, sha256_of_files
+from pyro_disent.errors import InputError
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+SIDE = 28
+SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
+"""Of MNIST's four files, unpacked, in the order of `FILES`: a cached copy with this hash needs no new download."""
+SAMPLE = Path(__file__).with_name("mnist_sample.npz")
+
+
+class Digits(NamedTuple):
+    """Digits of one split."""
+
+    images: Tensor
+    """``(images, 1, 28, 28)``, uint8."""
+    labels: Tensor
+    """``(images,)``, int64."""
+
+
+class MNIST(NamedTuple):
+    """Three splits: the validation digits are the last of the training digits."""
+
+    train: Digits
+    validation: Digits
+    test: Digits
+    source: Source
+
+
+def locate(root: Path) -> Path | None:
+    """The folder of MNIST's files, given torchvision's root, its ``MNIST`` or its ``raw``.
+
+    One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
+    """
+    for folder in (root / "MNIST" / "raw", root / "raw", root):
+        if any(_file(folder, name) is not None for name in FILES):
+            return folder
+    return None
+
+
+PLACES = Places(
+    name="MNIST",
+    looked_for=f"{TRAIN_IMAGES} (or .gz) and its three companions, there, in raw or in MNIST/raw",
+    locate=locate,
+    cached=locate,
+    address="torchvision's mirrors of MNIST",
+    embedded="sample of 10,000 digits",
+)
+
+
+def read(request: Request, *, limit: int | None = None) -> MNIST:
+    """MNIST from the place that a request leads to; ``limit`` keeps the first training digits only.
+
+    The validation split is MNIST's last 5,000 training digits; of anything smaller, the last tenth.
+
+    Raises:
+        InputError: where the place lacks MNIST, or a file of it is damaged or another file.
+    """
+    limited(limit, 1)
+    found = PLACES.find(request)
+    if found.kind == "embedded":
+        with np.load(SAMPLE) as sample:
+            arrays = [sample[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
+        source = Source("embedded", str(SAMPLE), sha256_of_files(SAMPLE))
+    else:
+        folder = found.path or download()
+        paths = [_required(folder, name) for name in FILES]
+        arrays = [read_idx(path) for path in paths]
+        for images, labels, path in zip(arrays[::2], arrays[1::2], paths[1::2], strict=True):
+            if len(images) != len(labels):
+                raise InputError(f"{path} has {len(labels)} labels for {len(images)} images")
+        source = Source(found.kind, str(folder), sha256_of_files(*paths))
+    available, tested = len(arrays[0]), len(arrays[2])
+    if available < 2 or tested < 1:
+        raise InputError(f"{source.location} has {available} training and {tested} test digits: needed are 2 and 1")
+    held_out = 5_000 if available == 60_000 else max(1, available // 10)
+    kept = available - held_out
+    images, labels = torch.from_numpy(arrays[0]).unsqueeze(1), torch.from_numpy(arrays[1]).long()
+    used = limited(limit, kept)
+    return MNIST(
+        Digits(images[:used], labels[:used]),
+        Digits(images[kept:], labels[kept:]),
+        Digits(torch.from_numpy(arrays[2]).unsqueeze(1), torch.from_numpy(arrays[3]).long()),
+        source,
+    )
+
+
+def describe(request: Request) -> Found:
+    """Which digits a request would lead to; reads no digit and asks no network."""
+    return PLACES.find(request)
+
+
+def prepare(request: Request) -> Path:
+    """Check the digits that a request leads to and put them, unpacked, into the cache; the folder they lie in then."""
+    found = PLACES.find(request)
+    if found.kind == "embedded":
+        return SAMPLE
+    if found.kind == "download":
+        return download()
+    read(request)
+    folder = Path(str(found.path))
+    target = cache_dir() / "MNIST" / "raw"
+    if folder == target and all((folder / name).exists() for name in FILES):
+        return target
+    with _cache_entry() as entry:
+        raw = entry / "raw"
+        raw.mkdir()
+        for name in FILES:
+            path = _required(folder, name)
+            if path.suffix == ".gz":
+                with gzip.open(path) as packed, (raw / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+            else:
+                shutil.copyfile(path, raw / name)
+    return target
+
+
+def download() -> Path:
+    """MNIST in the cache, by torchvision, which checks the hash of what it receives; at once where it is there.
+
+    Raises:
+        InputError: where no mirror answers with the right files.
+    """
+    target = cache_dir() / "MNIST" / "raw"
+    if all((target / name).exists() for name in FILES) and _sha256(target) == SHA256:
+        return target
+    from torchvision.datasets import MNIST as TorchvisionMNIST
+
+    with _cache_entry() as entry:
+        try:
+            # torchvision takes any file of the right name for the right file, so it starts in an empty folder.
+            TorchvisionMNIST(entry / "download", download=True)
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"MNIST could not be downloaded ({reason}): name its folder by --data-root") from error
+        (entry / "download" / "MNIST" / "raw").rename(entry / "raw")
+        (entry / "download" / "MNIST").rmdir()
+        (entry / "download").rmdir()
+        for packed in (entry / "raw").glob("*.gz"):
+            packed.unlink()
+    return target
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The digits or labels of one IDX file, ``(images, 28, 28)`` or ``(images,)``, uint8.
+
+    Raises:
+        InputError: for a file that is damaged, cut short, or no MNIST file of the kind its name says.
+    """
+    wanted = 3 if "idx3" in path.name else 1
+    header = 4 * (wanted + 1)
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                raw = np.frombuffer(bytearray(file.read()), np.uint8)
+        else:
+            raw = np.fromfile(path, np.uint8)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if len(raw) < header or raw[:4].tolist() != [0, 0, 8, wanted]:
+        raise InputError(f"{path} is no IDX file of {'images' if wanted == 3 else 'labels'}: its first bytes differ")
+    shape = [int.from_bytes(raw[start : start + 4].tobytes(), "big") for start in range(4, header, 4)]
+    if wanted == 3 and shape[1:] != [SIDE, SIDE]:
+        raise InputError(f"{path} has images of {shape[1]} x {shape[2]} pixels: MNIST's are {SIDE} x {SIDE}")
+    size = header + shape[0] * (SIDE * SIDE if wanted == 3 else 1)
+    if len(raw) != size:
+        raise InputError(f"{path} has {len(raw)} bytes instead of {size}: it was cut short or damaged")
+    values = raw[header:].reshape(shape)
+    if wanted == 1 and len(values) and values.max() > 9:
+        raise InputError(f"{path} has the label {values.max()}: MNIST's are 0 to 9")
+    return values
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """The file of this name, unpacked or packed; unpacked first, as torchvision reads it."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _required(folder: Path, name: str) -> Path:
+    path = _file(folder, name)
+    if path is None:
+        raise InputError(
+            f"{folder / name} is missing (nor is there {name}.gz): MNIST is the four files {', '.join(FILES)}"
+        )
+    return path
+
+
+def _sha256(folder: Path) -> str:
+    return sha256_of_files(*(folder / name for name in FILES))
+
+
+@contextmanager
+def _cache_entry() -> Iterator[Path]:
+    """A folder to fill, which becomes the cache's MNIST when all went well: a stop half-way leaves the cache as it was.
+
+    Raises:
+        InputError: where the cache cannot be written.
+    """
+    cache = cache_dir()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="incomplete-") as scratch:
+            entry = Path(scratch) / "new"
+            entry.mkdir()
+            yield entry
+            if (cache / "MNIST").exists():
+                (cache / "MNIST").rename(Path(scratch) / "old")
+            entry.rename(cache / "MNIST")
+    except OSError as error:
+        raise InputError(f"cannot write to the cache {cache} ({error}): ${CACHE_VARIABLE} names another") from error

@@ -1,0 +1,156 @@
+"""Where a data set may come from, and in which order the places are asked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pyro_disent.errors import InputError
+
+Kind = Literal["auto", "local", "download", "embedded"]
+KINDS: tuple[Kind, ...] = ("auto", "local", "download", "embedded")
+DATA_VARIABLE = "PYRO_DISENT_DATA"
+CACHE_VARIABLE = "PYRO_DISENT_CACHE"
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+
+
+class Request(NamedTuple):
+    """What a user asked for: which kind of source, and a folder if one was named."""
+
+    kind: Kind = "auto"
+    root: Path | None = None
+
+    @classmethod
+    def of(cls, kind: str = "auto", root: Path | str | None = None) -> Request:
+        """A request from what was typed.
+
+        Raises:
+            InputError: for a kind that does not exist, or a folder named beside a kind that reads none.
+        """
+        known = next((known for known in KINDS if known == kind), None)
+        if known is None:
+            raise InputError(f"--source {kind} is none of {', '.join(KINDS)}")
+        if root is not None and known in ("download", "embedded"):
+            raise InputError(f"--source {known} reads no folder: leave out --data-root {root}, or use --source local")
+        return cls(known, None if root is None else Path(root))
+
+    def roots(self) -> list[Path]:
+        """Local folders to look in, in order: an explicit root alone, else the one the environment names.
+
+        Raises:
+            InputError: where an explicit root is not there, or ``--source local`` has no folder to look in.
+        """
+        if self.root is not None:
+            if not self.root.exists():
+                raise InputError(f"--data-root {self.root} does not exist")
+            return [self.root]
+        named = os.environ.get(DATA_VARIABLE)
+        if self.kind == "local" and not named:
+            raise InputError(f"--source local needs --data-root DIR or the environment variable {DATA_VARIABLE}")
+        return [Path(named)] if named else []
+
+    @property
+    def must_be_local(self) -> bool:
+        """An explicit folder, or ``--source local``: nothing else may serve in its place."""
+        return self.root is not None or self.kind == "local"
+
+
+class Found(NamedTuple):
+    """The place that a request leads to; nothing in it has been read yet."""
+
+    kind: Literal["local", "cache", "download", "embedded"]
+    path: Path | None
+    """Where it lies; None where it is yet to be downloaded, or comes with this package."""
+    note: str = ""
+    """What it is, where there is no path to say it."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.path or self.note}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places one data set may be in, asked in one order for all data sets.
+
+    An explicit root, which must hold the set; else the folder of ``$PYRO_DISENT_DATA``, if it holds it; else the cache;
+    else what comes with this package. The network is never asked unless ``--source download`` says so.
+
+    Args:
+        name: the data set, as messages call it.
+        looked_for: what `locate` looks for, as the end of "looked for ...".
+        locate: a root -> where in it the set lies, None where it does not.
+        cached: the cache's folder -> where in it the set lies; None where nothing of it is ever cached.
+        address: where a download comes from; None where there is none.
+        embedded: what comes with this package in the set's place; None where nothing does.
+    """
+
+    name: str
+    looked_for: str
+    locate: Callable[[Path], Path | None]
+    cached: Callable[[Path], Path | None] | None = None
+    address: str | None = None
+    embedded: str | None = None
+
+    def find(self, request: Request) -> Found:
+        """The first place that serves a request, without reading the set or asking the network.
+
+        Raises:
+            InputError: where an explicit root lacks the set, or no place is left.
+        """
+        if request.kind == "download":
+            if self.address is None:
+                raise InputError(f"{self.name} cannot be downloaded by this program: name its folder by --data-root")
+            return Found("download", None, self.address)
+        if request.kind != "embedded":
+            roots = request.roots()
+            for root in roots:
+                if (path := self.locate(root)) is not None:
+                    return Found("local", path)
+            if request.must_be_local:
+                asked = f"--data-root {request.root}" if request.root else f"${DATA_VARIABLE} {roots[0]}"
+                raise InputError(f"{asked} holds no {self.name}: looked for {self.looked_for}")
+            if self.cached is not None and (path := self.cached(cache_dir())) is not None:
+                return Found("cache", path)
+        if self.embedded is None:
+            raise InputError(
+                f"{self.name} does not come with this package: name its folder by --data-root or ${DATA_VARIABLE}, "
+                f"which should hold {self.looked_for}"
+            )
+        return Found("embedded", None, self.embedded)
+
+
+def limited(limit: int | None, available: int) -> int:
+    """How many of the available training images to use.
+
+    Raises:
+        InputError: for a limit below 1.
+    """
+    if limit is None:
+        return available
+    if limit < 1:
+        raise InputError(f"--limit {limit} leaves nothing to train on: it must be 1 or more")
+    return min(limit, available)
+
+
+def cache_dir() -> Path:
+    """``$PYRO_DISENT_CACHE``, else ``$XDG_CACHE_HOME/pyro-disent``, else ``~/.cache/pyro-disent``."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pyro-disent"
+
+
+def sha256_of_files(*paths: Path) -> str:
+    """One hash over the bytes of these files, in this order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""Held-out bounds on log p(x), in nats per image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_disent.models.factored_vae import FactoredVAE, as_float
+from pyro_disent.objectives.elbo import DisentanglingELBO
+
+_CHUNK = 512  # images at once
+
+
+class Bound(NamedTuple):
+    """A bound and its parts, in nats per image: ``elbo = log_likelihood - sum(kl.values())``."""
+
+    elbo: float
+    log_likelihood: float
+    """log p(x | code), of one code drawn from each image's posterior."""
+    kl: dict[str, float]
+    """latent's name -> KL(q(latent | x) || p(latent)), summed over its units."""
+
+
+def elbo(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> Bound:
+    """The evidence lower bound of every image under its own posterior, averaged over images.
+
+    Every weight is 1 and nothing is exchanged, whatever the objective the model was trained with: bounds of different
+    methods compare, and no coefficient moves them. The model and the global random state are left as they were.
+
+    Args:
+        vae: the model.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
+        seed: of the draws from the posteriors.
+    """
+    objective = DisentanglingELBO()(vae.model, vae.guide)
+    log_likelihood = 0.0
+    kl = dict.fromkeys((latent.name for latent in vae.latents), 0.0)
+    training = vae.training
+    vae.eval()
+    try:
+        with torch.random.fork_rng([vae.device] if vae.device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(seed)
+            for part in images.split(_CHUNK):
+                record = objective.record(as_float(part.to(vae.device)))
+                share = len(part) / len(images)
+                log_likelihood -= share * record.reconstruction.item()
+                for name in kl:
+                    kl[name] += share * record.kl[name].item()
+    finally:
+        vae.train(training)
+    return Bound(log_likelihood - sum(kl.values()), log_likelihood, kl)

@@ -1,0 +1,159 @@
+"""The codes a model gives a data set, in the blocks that are measured, each split encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
+from pyro_disent.errors import InputError
+from pyro_disent.evaluation.leakage import FIT_IMAGES
+from pyro_disent.models.factored_vae import FactoredVAE
+
+_CHUNK = 512  # pairs at once
+
+
+def stands_for_factors(latent: str, factors: Iterable[str]) -> bool:
+    """Whether a latent stands for factors: it is ``y``, or named after one. Every other latent is what pairs share."""
+    return latent == "y" or latent in set(factors)
+
+
+def blocks(latents: Iterable[str], factors: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What is measured: block's name -> the latents in it.
+
+    Every latent is a block. So are those that pairs share together, those that stand for factors together, and
+    ``all`` of them, where these are not a single latent anyway.
+    """
+    latents, factors = tuple(latents), tuple(factors)
+    rest = tuple(name for name in latents if stands_for_factors(name, factors))
+    shared = tuple(name for name in latents if name not in rest)
+    result: dict[str, tuple[str, ...]] = {}
+    for part in (shared, rest):
+        if len(part) > 1 and part != latents:
+            result["+".join(part)] = part
+        result |= {name: (name,) for name in part}
+    if len(latents) > 1:
+        result["all"] = latents
+    return result
+
+
+class Encoded(NamedTuple):
+    """Examples of one split and their codes."""
+
+    examples: Examples
+    codes: dict[str, Tensor]
+    """block's name -> ``(images, width)``: posterior means, as the decoder takes them."""
+
+    def varies(self, factor: str) -> bool:
+        """Whether the factor is known here and not the same in all images."""
+        return _varies(self.examples.factors.get(factor))
+
+
+class Pairs(NamedTuple):
+    """Pairs of one split: their codes and their factors."""
+
+    codes: dict[str, Tensor]
+    """block's name -> ``(2, pairs, width)``."""
+    factors: dict[str, Tensor]
+    """factor's name -> ``(2, pairs)``."""
+
+    def differs(self, factor: str) -> bool:
+        """Whether the factor is known here and differs between the views of some pair, by more or less in others."""
+        values = self.factors.get(factor)
+        return values is not None and _varies(values[0] - values[1])
+
+
+class Codes:
+    """What every metric is computed from.
+
+    Args:
+        vae: the model.
+        data: its data set, or another one with images of the same shape.
+        seed: of how each image is seen, of how pairs are made, and of every metric.
+    """
+
+    def __init__(self, vae: FactoredVAE, data: DataSet, seed: int) -> None:
+        self.vae, self.data, self.seed = vae, data, seed
+        names = [latent.name for latent in vae.latents]
+        self.blocks = blocks(names, [factor.name for factor in data.factors])
+        self.whole = "all" if "all" in self.blocks else names[0]
+
+    @cached_property
+    def train(self) -> Encoded:
+        return self._encoded(self.data.train)
+
+    @cached_property
+    def validation(self) -> Encoded:
+        return self._encoded(self.data.validation)
+
+    @cached_property
+    def test(self) -> Encoded:
+        return self._encoded(self.data.test)
+
+    @cached_property
+    def train_pairs(self) -> Pairs:
+        return self._pairs(self.data.train, FIT_IMAGES)
+
+    @cached_property
+    def test_pairs(self) -> Pairs:
+        return self._pairs(self.data.test, len(self.data.test))
+
+    @cached_property
+    def has_pairs(self) -> bool:
+        """Whether the data set can show its images in two views (where it can only be labelled, it cannot)."""
+        split = self.data.test
+        index = torch.arange(min(len(split), 2), device=split.images.device)
+        try:
+            split.batch(index, torch.Generator(split.images.device).manual_seed(0), views=2)
+        except (NotImplementedError, InputError):
+            return False
+        return True
+
+    @cached_property
+    def factors(self) -> list[Factor]:
+        """Factors with known values that vary, in training as in test images."""
+        return [
+            factor for factor in self.data.factors if self.train.varies(factor.name) and self.test.varies(factor.name)
+        ]
+
+    def _encoded(self, split: Split) -> Encoded:
+        images, factors, labels = split.examples(self.seed)
+        # Regressors and galleries work on the CPU, wherever the split lies.
+        examples = Examples(images, _on_cpu(factors), _on_cpu(labels))
+        return Encoded(examples, self._in_blocks(self.vae.codes(examples.images)))
+
+    def _pairs(self, split: Split, count: int) -> Pairs:
+        """The first images of a seeded order, each with another view of what it shows."""
+        device = split.images.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+        index = torch.randperm(len(split), generator=generator, device=device)[:count]
+        codes: list[dict[str, Tensor]] = []
+        factors: list[dict[str, Tensor]] = []
+        for part in index.split(_CHUNK):
+            batch = split.batch(part, generator, views=2)
+            encoded = self._in_blocks(self.vae.codes(batch.images.flatten(0, 1)))
+            codes.append({name: code.unflatten(0, (2, len(part))) for name, code in encoded.items()})
+            factors.append(_on_cpu(batch.factors))
+        return Pairs(_concatenate(codes), _concatenate(factors))
+
+    def _in_blocks(self, codes: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {block: torch.cat([codes[name] for name in names], -1) for block, names in self.blocks.items()}
+
+
+def _varies(values: Tensor | None) -> bool:
+    if values is None:
+        return False
+    known = values[values.isfinite()]
+    return len(known) > 0 and bool((known != known[0]).any())
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _concatenate(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}

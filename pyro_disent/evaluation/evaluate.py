@@ -1,0 +1,227 @@
+"""Everything that can be measured of a trained model on a data set: numbers with names and units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pyro_disent.data.dataset import DataSet, Factor
+from pyro_disent.errors import InputError
+from pyro_disent.evaluation.bounds import elbo
+from pyro_disent.evaluation.codes import Codes
+from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
+from pyro_disent.evaluation.probes import linear_probe
+from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
+
+if TYPE_CHECKING:
+    from pyro_disent.training.run import Run
+
+PROTOCOL = 1
+"""Version of what the numbers mean; numbers of different versions do not compare."""
+
+PIXELS = "raw pixels"
+"""Block of the numbers computed from the images themselves, for comparison."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with steps done, steps in all, and what is computed next."""
+
+
+class Number(NamedTuple):
+    """One result."""
+
+    measure: str
+    """What was measured: ``linear probe of digit``."""
+    block: str
+    """The latents it was measured on; empty where it is of the whole model."""
+    value: float
+    unit: str
+
+
+class Step(NamedTuple):
+    """Something to compute: what to say meanwhile, and the numbers it gives by their keys."""
+
+    title: str
+    compute: Callable[[], dict[str, Number]]
+
+
+def evaluate(
+    run: Run, *, data: DataSet | None = None, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Measure what fits the data: bounds always, probes of its labels, leaks of its factors, identities in new views.
+
+    Args:
+        run: a loaded run.
+        data: another data set than the one the run was trained on, with images of the same shape.
+        seed: of how images are seen, of pairs, and of every probe.
+        progress: told before each step.
+
+    Returns:
+        Plain JSON values. ``numbers`` maps keys such as ``linear_probe/digit/z`` to ``measure``, ``block``, ``value``
+        and ``unit``; everything else says what was measured. A value that is not finite is null.
+
+    Raises:
+        InputError: for data whose images are not of the model's shape.
+    """
+    data = run.data() if data is None else data
+    check_fits(run, data)
+    codes = Codes(run.vae, data, seed)
+    if progress:
+        progress(0, 1, "encoding images")
+    steps = [step for metric in METRICS for step in metric(codes)]
+    numbers: dict[str, Number] = {}
+    for done, step in enumerate(steps):
+        if progress:
+            progress(done, len(steps), step.title)
+        numbers |= step.compute()
+    if progress:
+        progress(len(steps), len(steps), "evaluated")
+    return {
+        "protocol": PROTOCOL,
+        "run": run.path.name,
+        "method": run.config["fit"]["method"],
+        "data": data.name,
+        "source": data.source._asdict(),
+        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "seed": seed,
+        "blocks": {name: list(latents) for name, latents in codes.blocks.items()},
+        "numbers": {
+            key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
+            for key, number in numbers.items()
+        },
+    }
+
+
+def check_fits(run: Run, data: DataSet) -> None:
+    """Raises InputError for data whose images are not of the shape a run's model takes."""
+    if tuple(data.image_shape) != tuple(run.vae.image_shape):
+        raise InputError(
+            f"{run.path} takes images of {_shape(run.vae.image_shape)}, but those of {data.name} are "
+            f"{_shape(data.image_shape)}"
+        )
+
+
+def _shape(image_shape: tuple[int, int, int]) -> str:
+    channels, height, width = image_shape
+    return f"{height}x{width} with {channels} channel{'s' * (channels > 1)}"
+
+
+def bounds(codes: Codes) -> Iterator[Step]:
+    """The held-out evidence lower bound and its parts."""
+
+    def compute() -> dict[str, Number]:
+        bound = elbo(codes.vae, codes.test.examples.images, seed=codes.seed)
+        unit = "nats per image"
+        return {
+            "elbo": Number("ELBO", "", bound.elbo, unit),
+            "log_likelihood": Number("log p(x | code)", "", bound.log_likelihood, unit),
+            **{f"kl/{name}": Number("KL to the prior", name, kl, unit) for name, kl in bound.kl.items()},
+        }
+
+    yield Step("held-out ELBO", compute)
+
+
+def probes(codes: Codes) -> Iterator[Step]:
+    """Linear probes of every label whose test values all occur in training (identities do not)."""
+    train, test, seed = codes.train, codes.test, codes.seed
+    for label, known in train.examples.labels.items():
+        asked = test.examples.labels.get(label)
+        if asked is None or len(known.unique()) < 2 or not torch.isin(asked, known).all():
+            continue
+        inputs = {name: (code, test.codes[name]) for name, code in train.codes.items()}
+        pixels = train.examples.images.flatten(1).to(codes.vae.device)
+        inputs[PIXELS] = pixels, test.examples.images.flatten(1)
+        for block, (x, x_test) in inputs.items():
+            held_out = partial(linear_probe, x, known, x_test, asked, seed=seed)
+            yield _step(f"linear_probe/{label}/{block}", f"linear probe of {label}", block, "accuracy", held_out)
+        x = train.codes[codes.whole]
+        published = partial(linear_probe, x, known, x, known, seed=seed, bias=False)
+        measure = f"published probe of {label} (training set)"
+        yield _step(f"linear_probe_published/{label}", measure, codes.whole, "accuracy", published)
+
+
+def leaks(codes: Codes) -> Iterator[Step]:
+    """How much of every factor boosted trees read off every block."""
+    train, test = codes.train, codes.test
+    for name, circular in _named(codes.factors):
+        f_train, f_test = train.examples.factors[name], test.examples.factors[name]
+        for block in codes.blocks:
+            compute = partial(leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed)
+            yield _step(f"leak/{name}/{block}", f"leak of {name}", block, "R2", compute)
+
+
+def pairs(codes: Codes) -> Iterator[Step]:
+    """How much of the difference of every factor within a pair boosted trees read off the difference of its codes."""
+    if not codes.factors or not codes.has_pairs:
+        return
+    train, test = codes.train_pairs, codes.test_pairs
+    for name, circular in _named(codes.factors):
+        if not (train.differs(name) and test.differs(name)):
+            continue
+        f_train, f_test = train.factors[name], test.factors[name]
+        for block in codes.blocks:
+            compute = partial(
+                pair_leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed
+            )
+            yield _step(f"pair/{name}/{block}", f"difference of {name} in pairs", block, "R2", compute)
+
+
+def identities(codes: Codes) -> Iterator[Step]:
+    """Recall@1 of test identities in another view, and what each block tells of the view.
+
+    The regressors of the view are fitted on validation identities and scored on test identities. A view is the first
+    circular factor of the data set (an azimuth); where there is none, every image is a view of its own.
+    """
+    examples, seed = codes.test.examples, codes.seed
+    identity = examples.labels.get("identity")
+    if identity is None:
+        return
+    azimuth = next((factor.name for factor in codes.factors if factor.circular), None)
+    view = torch.arange(len(identity)) if azimuth is None else examples.factors[azimuth]
+    seen = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
+    if len(seen) == len(identity.unique()):
+        return  # nobody is seen twice
+    for block, code in {**codes.test.codes, PIXELS: examples.images.flatten(1)}.items():
+        compute = partial(recall_at_1, code, identity, view, seed=seed)
+        yield _step(f"recall_at_1/{block}", "recall@1 of identity in another view", block, "accuracy", compute)
+    if azimuth is not None:
+        left_out = identity[near_symmetric(codes.data.test, codes.data.train)].unique()
+        count = Number("near-symmetric identities left out of errors of angles", "", len(left_out), "identities")
+        yield Step("near-symmetric identities", lambda: {"near_symmetric": count})
+    for name, circular in _named(codes.factors):
+        for block in codes.blocks if codes.validation.varies(name) else ():
+            yield Step(f"view: {name} from {block}", partial(_view, codes, name, circular, block))
+
+
+def _view(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Number]:
+    """One factor of the view read off one block of unseen identities: its R2, and the median error of an angle."""
+    fitting, test = codes.validation, codes.test
+    actual = test.examples.factors[name]
+    fitted = fit(fitting.codes[block], fitting.examples.factors[name], circular, seed=codes.seed)
+    predicted = fitted(test.codes[block])
+    explained = r2(predicted, actual, circular)
+    numbers = {f"view/{name}/{block}": Number(f"{name} of unseen identities", block, explained, "R2")}
+    if circular:
+        left_out = near_symmetric(codes.data.test, codes.data.train).numpy()
+        error = float(np.nanmedian(np.where(left_out, np.nan, angle_error(predicted, actual))))
+        numbers[f"view_error/{name}/{block}"] = Number(
+            f"median error of {name} of unseen identities", block, error, "degrees"
+        )
+    return numbers
+
+
+METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, probes, leaks, pairs, identities)
+"""A metric yields the steps that fit the data set, and none where it does not apply."""
+
+
+def _step(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Step:
+    """A step that gives a single number."""
+    return Step(f"{measure} from {block}", lambda: {key: Number(measure, block, compute(), unit)})
+
+
+def _named(factors: list[Factor]) -> list[tuple[str, bool]]:
+    return [(factor.name, factor.circular) for factor in factors]

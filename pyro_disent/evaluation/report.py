@@ -1,0 +1,91 @@
+"""An evaluation as a file in its run's folder, and several side by side as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from pyro_disent.evaluation.evaluate import PIXELS
+from pyro_disent.training.run import write_atomically
+
+if TYPE_CHECKING:
+    from pyro_disent.training.run import Run
+
+
+def write(evaluation: dict[str, Any], run: Run) -> Path:
+    """Write ``evaluation.json`` into a run's folder, or ``evaluation-<data>.json`` for another data set than its own.
+
+    A reader sees the old file or the new one, never half of one.
+    """
+    own = evaluation["data"] == Path(run.config["fit"]["data"]).name
+    name = "evaluation.json" if own else f"evaluation-{evaluation['data']}.json"
+    path = run.path / name
+    write_atomically(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def table(evaluations: Sequence[dict[str, Any]]) -> Table:
+    """One row for each measure and block, one column for each evaluation, and one for raw pixels where known.
+
+    The numbers of raw pixels depend on images alone: they stand in the first row of their measure, once, and only where
+    all evaluations that have them agree.
+    """
+    result = Table("measure", "of", "unit", title=_title(evaluations), title_justify="left")
+    for evaluation in evaluations:
+        result.add_column(evaluation["run"], justify="right", overflow="fold")
+    pixels = _pixels(evaluations)
+    if pixels:
+        result.add_column(PIXELS, justify="right")
+    keys = dict.fromkeys(key for evaluation in evaluations for key in evaluation["numbers"])
+    measured: str | None = None
+    for key in keys:
+        number = next(e["numbers"][key] for e in evaluations if key in e["numbers"])
+        if number["block"] == PIXELS:
+            continue
+        row = [_value(evaluation["numbers"].get(key)) for evaluation in evaluations]
+        first = number["measure"] != measured
+        measured = number["measure"]
+        if pixels:
+            row.append(_value(pixels.get(measured)) if first else "")
+        if first and number["block"]:
+            result.add_section()
+        result.add_row(measured if first else "", number["block"], number["unit"] if first else "", *row)
+    return result
+
+
+def _title(evaluations: Sequence[dict[str, Any]]) -> str:
+    """The data set, where there is only one."""
+    names = {evaluation["data"] for evaluation in evaluations}
+    return f"{names.pop()}, test split" if len(names) == 1 else "test splits of several data sets"
+
+
+def _pixels(evaluations: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Measure -> its number on raw pixels, where the evaluations do not contradict each other."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for evaluation in evaluations:
+        for number in evaluation["numbers"].values():
+            if number["block"] == PIXELS:
+                found.setdefault(number["measure"], []).append(number)
+    return {name: numbers[0] for name, numbers in found.items() if all(n == numbers[0] for n in numbers)}
+
+
+def _value(number: dict[str, Any] | None) -> str:
+    """A number as it is read: percent for accuracies, two decimals for R2, one for nats and degrees."""
+    if number is None:
+        return ""
+    value = number["value"]
+    if value is None:
+        return "not finite"
+    match number["unit"]:
+        case "accuracy":
+            return f"{100 * value:.1f} %"
+        case "R2":
+            return f"{value:.2f}"
+        case "identities":
+            return f"{value:.0f}"
+        case _:
+            return f"{value:.1f}"

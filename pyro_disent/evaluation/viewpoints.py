@@ -1,0 +1,88 @@
+"""What a code keeps of an identity, and what it tells of the view, on identities that were never trained on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_disent.data.dataset import Split
+from pyro_disent.evaluation.leakage import Array
+
+DRAWS = 20
+"""Seeded galleries that recall@1 is the mean of."""
+
+SYMMETRIC_SHARE = 0.05
+"""Share of training identities that is near-symmetric, by definition."""
+
+
+def recall_at_1(codes: Tensor, identity: Tensor, view: Tensor, *, seed: int = 0, draws: int = DRAWS) -> float:
+    """How often the nearest code of another view is one of the same identity.
+
+    The query is the code of one view of an identity. Its gallery holds the code of *one* view of every identity, each a
+    view other than the query's: as many entries as identities, one of them right. Distances are Euclidean. In each
+    draw every identity is the query once, its view and its gallery drawn anew. Chance is one over the number of
+    identities.
+
+    (With every other image in the gallery the nearest one is mostly a neighboring view, which raw pixels find as well;
+    one view an identity asks for the identity alone.)
+
+    Args:
+        codes: ``(images, width)``: a latent's posterior means, or raw pixels.
+        identity: ``(images,)`` integers.
+        view: ``(images,)``: an image whose value equals the query's is the same view and is not in its gallery.
+        seed: of all draws.
+        draws: how many the result is the mean of.
+
+    Raises:
+        ValueError: where no identity has two views.
+    """
+    rng = np.random.default_rng(seed)
+    code = codes.detach().flatten(1).cpu().float().numpy()
+    views = view.cpu().numpy()
+    _, person = np.unique(identity.cpu().numpy(), return_inverse=True)
+    members = [np.flatnonzero(person == i) for i in range(person.max() + 1)]
+    hits = asked = 0
+    for _ in range(draws):
+        for i, own in enumerate(members):
+            query = rng.choice(own)
+            # The first of each identity in a random order is a uniform draw among its views.
+            order = rng.permutation(np.flatnonzero(views != views[query]))
+            present, first = np.unique(person[order], return_index=True)
+            if i not in present:
+                continue
+            distance = np.linalg.norm(code[order[first]] - code[query], axis=1)
+            hits += int(present[distance.argmin()] == i)
+            asked += 1
+    if not asked:
+        raise ValueError("recall@1 needs identities with at least two views")
+    return hits / asked
+
+
+def angle_error(predicted: Array, angle: Tensor) -> Array:
+    """Absolute error in degrees, ``(images,)`` in [0, 180], of angles predicted as cosine and sine.
+
+    Args:
+        predicted: ``(images, 2)``, of any length: the angle is their ``atan2``.
+        angle: ``(images,)`` radians.
+    """
+    difference = np.arctan2(predicted[:, 1], predicted[:, 0]) - angle.cpu().double().numpy()
+    return np.abs(np.rad2deg((difference + math.pi) % (2 * math.pi) - math.pi))
+
+
+def near_symmetric(test: Split, train: Split) -> Tensor:
+    """Which test images show an identity that looks the same after half a turn, ``(images,)`` bool.
+
+    From such an image nobody can tell an azimuth from the one opposite, so it says nothing about a code.
+
+    A split may carry ``asymmetry``, ``(images,)``: the mean absolute pixel difference in [0, 1] between an identity's
+    views half a turn apart, equal for all images of an identity. Near-symmetric is what lies below the 5 % quantile of
+    the *training* images' asymmetry: a threshold that depends on images alone, and on none that are tested. A split
+    without ``asymmetry`` has no near-symmetric images.
+    """
+    asymmetry, of_train = getattr(test, "asymmetry", None), getattr(train, "asymmetry", None)
+    if asymmetry is None or of_train is None:
+        return torch.zeros(len(test), dtype=torch.bool)
+    return asymmetry.cpu() < np.quantile(of_train.cpu().numpy(), SYMMETRIC_SHARE)

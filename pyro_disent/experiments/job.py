@@ -1,0 +1,39 @@
+"""`pyro_disent.fit`: one run from Python, as ``pyro-disent fit`` makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyro_disent.experiments.presets import configure
+from pyro_disent.training.fit import fit as train
+from pyro_disent.training.log import Reporter
+from pyro_disent.training.run import Run, RunFolder, load
+
+
+def fit(
+    method: str,
+    data: str,
+    *,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    preset: str = "quick",
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> Run:
+    """Train, leave a run folder, and give the run with its best weights.
+
+    Args:
+        method: one method, or several joined by ``+``.
+        data: a data set's name.
+        out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
+        settings: fields of `FitConfig`, over the preset's.
+
+    Raises:
+        InputError: for what cannot be trained; nothing is written.
+        Diverged, StorageError: see `pyro_disent.training.fit.fit`.
+    """
+    config = configure(method, data, preset, settings)
+    folder = RunFolder.named(None if out is None else Path(out), data, method)
+    train(config, folder, overwrite=overwrite, reporter=reporter)
+    return load(folder.path, device=config.device)

@@ -1,0 +1,58 @@
+"""Images drawn from the prior: all latents, or only some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_disent.figures.grids import grid, in_rows
+from pyro_disent.models.factored_vae import FactoredVAE, as_float
+
+
+def samples(vae: FactoredVAE, n: int, generator: torch.Generator | None = None) -> Figure:
+    """``n`` mean images of codes drawn from the prior.
+
+    Args:
+        vae: the model.
+        n: how many.
+        generator: of the draws.
+    """
+    images = vae.decode(vae.prior_sample(n, generator))
+    return grid(in_rows(list(images)), title="Samples from the prior")
+
+
+def sample_latents(
+    vae: FactoredVAE, image: Tensor, latents: Sequence[str], n: int, generator: torch.Generator | None = None
+) -> Figure:
+    """``n`` images with only the named latents drawn from their prior, the others held at an image's posterior means.
+
+    The image and its reconstruction stand above.
+
+    Args:
+        vae: the model.
+        image: ``(channels, height, width)``, uint8 or float in [0, 1].
+        latents: names of the latents that are drawn.
+        n: how many.
+        generator: of the draws.
+    """
+    drawn = list(sampled(vae, image, latents, n, generator))
+    body = in_rows(drawn, columns=max(2, len(in_rows(drawn)[0])))
+    original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
+    return grid(
+        [[*original, *[None] * (len(body[0]) - 2)], *body],
+        title=f"{', '.join(latents)} from the prior, the rest of the image held",
+        column_labels=("image", "decoded"),
+        header_rows=1,
+    )
+
+
+def sampled(
+    vae: FactoredVAE, image: Tensor, latents: Sequence[str], n: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """The images of `sample_latents`, ``(n, channels, height, width)`` in [0, 1]."""
+    drawn = vae.prior_sample(n, generator)
+    held = {name: code.expand(n, -1) for name, code in vae.codes(image.unsqueeze(0)).items()}
+    return vae.decode({**held, **{vae.latent(name).name: drawn[name] for name in latents}})

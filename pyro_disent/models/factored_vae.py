@@ -1,0 +1,248 @@
+"""The graphical model: p(x | z, y) and its guide q(z, y | x), over named latents."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.likelihoods import Bernoulli, Likelihood
+from pyro_disent.models.program import Program
+
+_CHUNK = 512  # images a query encodes or decodes at once
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Networks may run in half precision; densities and samples never do."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def seen(latent: str, value: Tensor) -> Tensor:
+    """What the decoder sees of a latent: the deterministic site ``<latent>_seen``, where handlers act.
+
+    The latent's own site keeps its value, so its prior and its KL never feel what a handler shows the decoder.
+    """
+    fn = dist.Delta(value, event_dim=1).mask(False)
+    return pyro.sample(f"{latent}_seen", fn, obs=value, infer={"_deterministic": True, "seen": latent})  # type: ignore[arg-type]
+
+
+class GenerativeModel(Program):
+    """p(x, z, y), for any number of named latents::
+
+    z ~ p(z)             prior_dist(z)
+    y ~ p(y)             prior_dist(y), which may depend on the latents declared before it
+    x ~ p(x | z, y)      x_dist(code)
+    """
+
+    def __init__(self, latents: Sequence[Latent], decoder: nn.Module, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.latents = tuple(latents)
+        self.priors = nn.ModuleDict({latent.name: latent.prior for latent in latents})
+        self.decoder, self.likelihood = decoder, likelihood
+
+    def prior_dist(self, latent: Latent, earlier: dict[str, Tensor]) -> dist.TorchDistribution:
+        """p(latent | earlier latents), event shape ``(width,)``."""
+        return latent.prior.prior(latent.units, earlier, next(self.decoder.parameters()))
+
+    def x_dist(self, code: Tensor) -> dist.TorchDistribution:
+        """p(x | code) for codes ``(..., width)``, event shape ``(channels, height, width)``."""
+        return self.likelihood(self.outputs(code))
+
+    def outputs(self, code: Tensor) -> Tensor:
+        """The decoder's outputs for codes ``(..., width)``: ``(..., channels, height, width)``."""
+        outputs = at_least_float32(self.decoder(code.flatten(0, -2)))
+        return outputs.unflatten(0, code.shape[:-1])
+
+    def forward(self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1) -> Tensor:
+        """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``."""
+        x = None if batch is None else Batch.of(batch).images
+        if x is not None:
+            views, images = x.shape[:2]
+        with _plates(views, images, self):
+            values: dict[str, Tensor] = {}
+            for latent in self.latents:
+                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values))
+            code = torch.cat([seen(name, value) for name, value in values.items()], -1)
+            return pyro.sample("x", self.x_dist(code), obs=x)
+
+
+class Guide(Program):
+    """q(z, y | x) = q(z | x) q(y | x): one encoder, and a linear head for each latent::
+
+    z ~ q(z | x)         posterior_dist(z, features)
+    y ~ q(y | x)         posterior_dist(y, features)
+    """
+
+    def __init__(self, latents: Sequence[Latent], encoder: nn.Module, features: int) -> None:
+        super().__init__()
+        self.latents = tuple(latents)
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(
+            {latent.name: nn.Linear(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
+        )
+
+    def posterior_dist(self, latent: Latent, features: Tensor) -> dist.TorchDistribution:
+        """q(latent | x) from features ``(..., features)``, event shape ``(width,)``."""
+        return latent.prior.posterior(at_least_float32(self.heads[latent.name](features)))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The encoder's features of images ``(..., channels, height, width)``: ``(..., features)``."""
+        return self.encoder(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+
+    def forward(self, batch: Batch | Tensor | None = None, **_: Any) -> dict[str, Tensor]:
+        """A draw of every latent from its posterior, ``(views, images, width)`` each."""
+        if batch is None:
+            raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
+        images = Batch.of(batch).images
+        with _plates(images.shape[0], images.shape[1], self):
+            features = self.features(images)
+            return {
+                latent.name: pyro.sample(latent.name, self.posterior_dist(latent, features)) for latent in self.latents
+            }
+
+
+@contextlib.contextmanager
+def _plates(views: int, images: int, program: nn.Module) -> Iterator[None]:
+    # A plate makes an index tensor: on the program's device, never on a default one.
+    device = str(next(program.parameters()).device)
+    with pyro.plate("views", views, dim=-2, device=device), pyro.plate("images", images, dim=-1, device=device):
+        yield
+
+
+class FactoredVAE(nn.Module):
+    """A VAE whose code is split into named latents.
+
+    ``vae.model`` is p(x | z, y) p(z) p(y) and ``vae.guide`` is q(z, y | x); both are Pyro programs that share their
+    parameters with `pyro.infer.SVI`. To extend the graphical model, subclass ``Model`` or ``Guide`` and override the
+    ``*_dist`` method of the conditional that changes.
+
+    Args:
+        latents: in the order in which the code lists them; a later one's prior may depend on an earlier one.
+        encoder: images ``(N, channels, height, width)`` -> features ``(N, features)``.
+        decoder: code ``(N, sum of widths)`` -> ``(N, channels, height, width)``.
+        likelihood: what the decoder's outputs mean.
+
+    Raises:
+        InputError: for no latents, two of one name, or networks that do not fit the code or each other.
+    """
+
+    Model = GenerativeModel
+    Guide = Guide
+
+    def __init__(
+        self,
+        latents: Sequence[Latent],
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        super().__init__()
+        names = [latent.name for latent in latents]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"a model needs latents with different names, got {names}")
+        self.latents = tuple(latents)
+        self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
+        self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
+        self.guide = self.Guide(self.latents, encoder, features)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def latent(self, name: str) -> Latent:
+        """The latent of this name.
+
+        Raises:
+            InputError: where there is none, with the names there are.
+        """
+        for latent in self.latents:
+            if latent.name == name:
+                return latent
+        raise InputError(f"there is no latent {name!r}; this model has {', '.join(each.name for each in self.latents)}")
+
+    def encode(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Posterior mean and scale of every latent, both ``(N, units)``, for images ``(N, C, H, W)``."""
+        posteriors = self._query(self._posteriors, images)
+        parts = {
+            latent.name: [latent.prior.mean_and_scale(q[latent.name]) for q in posteriors] for latent in self.latents
+        }
+        return {
+            name: (torch.cat([mean for mean, _ in part]), torch.cat([scale for _, scale in part]))
+            for name, part in parts.items()
+        }
+
+    def codes(self, images: Tensor) -> dict[str, Tensor]:
+        """Every latent's posterior mean as the decoder takes it, ``(N, width)``, for images ``(N, C, H, W)``."""
+        posteriors = self._query(self._posteriors, images)
+        return {
+            latent.name: torch.cat([latent.prior.mean(q[latent.name]) for q in posteriors]) for latent in self.latents
+        }
+
+    def decode(self, codes: dict[str, Tensor]) -> Tensor:
+        """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent."""
+        code = torch.cat([codes[latent.name].to(self.device) for latent in self.latents], -1)
+        return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
+
+    def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """A draw of every latent from its prior, ``(count, width)`` each."""
+        seed = torch.randint(2**62, (), generator=generator).item()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._querying():
+            torch.manual_seed(seed)
+            trace = pyro.poutine.trace(self.model).get_trace(images=count)
+        return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
+
+    def _posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
+        features = self.guide.features(as_float(images))
+        return {latent.name: self.guide.posterior_dist(latent, features) for latent in self.latents}
+
+    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor) -> list[Any]:
+        with self._querying():
+            return [function(part.to(self.device)) for part in inputs.split(_CHUNK)]
+
+    @contextlib.contextmanager
+    def _querying(self) -> Iterator[None]:
+        """No gradient, evaluation mode, and Pyro's store left as it is."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad(), pyro.settings.context(module_local_params=True):
+                yield
+        finally:
+            self.train(training)
+
+
+def as_float(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[tuple[int, int, int], int]:
+    """Image shape and number of features, asked of the networks themselves on a code of zeros."""
+    modes = encoder.training, decoder.training
+    encoder.eval()
+    decoder.eval()
+    try:
+        with torch.no_grad():
+            images = decoder(next(decoder.parameters()).new_zeros(1, code_width))
+            features = encoder(images)
+    except RuntimeError as error:
+        raise InputError(f"the networks do not fit a code of {code_width} numbers: {error}") from error
+    finally:
+        encoder.train(modes[0])
+        decoder.train(modes[1])
+    if images.dim() != 4 or features.dim() != 2:
+        raise InputError(
+            "a decoder must give images (N, channels, height, width) and an encoder features (N, features); got "
+            f"{tuple(images.shape)} and {tuple(features.shape)}"
+        )
+    channels, height, width = images.shape[1:]
+    return (channels, height, width), features.shape[1]

@@ -1,0 +1,172 @@
+"""A whole training step, loss and gradient, traced through Pyro into one compiled graph.
+
+``torch.compile`` on a Pyro program breaks at every effect handler, and tracing the forward alone silently loses what
+lives in autograd: detached latents, frozen opponents, straight-through samples. Here loss *and* gradient are traced
+together, so what is compiled is what would have been computed. Weights, masks and factors are inputs of the graph;
+another batch shape runs eager.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from pyro_disent.batch import Batch
+from pyro_disent.objectives.elbo import LossRecord, Objective, total
+
+
+class EagerStep:
+    """One evaluation of an objective and its gradient, operation by operation.
+
+    Args:
+        objective: what is minimized.
+        autocast: a context for the forward, as Fabric's ``fabric.autocast``.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        self.objective, self.autocast = objective, autocast
+
+    def __call__(self, batch: Batch) -> LossRecord:
+        """Set every parameter's ``grad`` to this batch's gradient and give the record, detached."""
+        record, gradients = _loss_and_gradients(self.objective, self.autocast, batch, list(self.objective.parameters()))
+        _assign(self.objective, gradients)
+        return record
+
+
+class CompiledStep(EagerStep):
+    """`EagerStep` as one graph, compiled for the shape of the first batch; other shapes run eager.
+
+    Args:
+        backend: of ``torch.compile``.
+        mode: of ``torch.compile``; ``reduce-overhead`` uses CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        *,
+        backend: str = "inductor",
+        mode: str | None = None,
+    ) -> None:
+        super().__init__(objective, autocast)
+        self.backend, self.mode = backend, mode
+        self._graph: Callable[..., tuple[list[Tensor], list[Tensor]]] | None = None
+        self._signature: tuple[Any, ...] | None = None
+        self._record_spec: pytree.TreeSpec | None = None
+
+    def __call__(self, batch: Batch) -> LossRecord:
+        if self._graph is None:
+            self._capture(batch)
+        if self._signature != self._sign(batch):
+            return super().__call__(batch)
+        assert self._graph is not None and self._record_spec is not None
+        inputs = _tensors(batch)
+        parameters, buffers = list(self.objective.parameters()), list(self.objective.buffers())
+        with torch.no_grad():
+            record, gradients = self._graph(parameters, buffers, inputs)
+        _assign(self.objective, gradients)
+        return pytree.tree_unflatten(record, self._record_spec)
+
+    def _sign(self, batch: Batch) -> tuple[Any, ...]:
+        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in _tensors(batch))
+        return self.objective.training, tuple(batch.shared), tuple(batch.factors), shapes
+
+    def _capture(self, batch: Batch) -> None:
+        names = [name for name, _ in self.objective.named_parameters()]
+        buffer_names = [name for name, _ in self.objective.named_buffers()]
+        shared, factors = tuple(batch.shared), tuple(batch.factors)
+
+        def step(
+            parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]
+        ) -> tuple[list[Tensor], list[Tensor]]:
+            leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+            images, *rest = inputs
+            again = Batch(images, dict(zip(shared, rest)), dict(zip(factors, rest[len(shared) :])))  # noqa: B905
+            state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
+            with self.autocast():
+                record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
+            gradients = _gradients(record, leaves)
+            flat, self._record_spec = pytree.tree_flatten(LossRecord(*pytree.tree_map(torch.detach, tuple(record))))
+            return flat, gradients
+
+        # The capture runs the step once: on copies of the buffers, so that no running statistic is moved by it, and
+        # with the random state put back, so that a compiled run draws the same noise as one that was not captured.
+        devices = [batch.images.device] if batch.images.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            graph = make_fx(step)(
+                [parameter.detach() for parameter in self.objective.parameters()],
+                [buffer.clone() for buffer in self.objective.buffers()],
+                _tensors(batch),
+            )
+        self._graph = torch.compile(graph, fullgraph=True, backend=self.backend, mode=self.mode)
+        self._signature = self._sign(batch)
+
+
+class _Recorder(nn.Module):
+    """The record as a module's forward, which is what ``functional_call`` can call."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> LossRecord:
+        return self.objective.record(batch)
+
+
+def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"objective.{name}": tensor for name, tensor in state.items()}
+
+
+def _loss_and_gradients(
+    objective: Objective,
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
+    batch: Batch,
+    parameters: list[nn.Parameter],
+) -> tuple[LossRecord, list[Tensor]]:
+    with autocast():
+        record = objective.record(batch)
+    gradients = _gradients(record, parameters)
+    return LossRecord(*pytree.tree_map(torch.detach, tuple(record))), gradients
+
+
+def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
+    """Zeros for a parameter that has no part in the loss, as a user's network may hold one."""
+    return list(torch.autograd.grad(total(record), leaves, allow_unused=True, materialize_grads=True))
+
+
+def _assign(objective: Objective, gradients: list[Tensor]) -> None:
+    for parameter, gradient in zip(objective.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [batch.images, *batch.shared.values(), *batch.factors.values()]
+
+
+def why_not_compiled(device: torch.device) -> str | None:
+    """Why a compiled step cannot be had here, in words; None where it can.
+
+    On a CPU, Inductor needs a C++ compiler and Python's headers: they are looked for, nothing is tried.
+    """
+    if device.type == "cuda":
+        return None
+    if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+        return "there is no C++ compiler"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return "Python's headers are not installed"
+    return None

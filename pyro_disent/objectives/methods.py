@@ -1,0 +1,181 @@
+"""The table of methods: what each adds to the ELBO, what it needs, and where it stands in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_disent.errors import InputError
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
+from pyro_disent.objectives import terms
+from pyro_disent.objectives.elbo import DisentanglingELBO, Term
+from pyro_disent.objectives.weights import WarmUp, Weight
+
+
+class Setting(NamedTuple):
+    """What a method may build its term from."""
+
+    latents: tuple[Latent, ...]
+    edges: Mapping[str, Tensor]
+    """factor's name -> inner edges of its bins, for factors that have labels."""
+
+    def width(self, name: str) -> int:
+        return sum(latent.width for latent in self.latents if latent.name == name)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table."""
+
+    name: str
+    summary: str
+    equation: str
+    """Of the paper, or the source of the term."""
+    pair: bool = False
+    """Needs pairs that share something."""
+    factors: bool = False
+    """Needs labels of factors."""
+    exchange: bool = False
+    """Decodes under the exchange of what the pair shares."""
+    beta: float = 1.0
+    term: Callable[[Setting], Term] | None = None
+
+
+def _predictor(setting: Setting) -> Term:
+    bins = {factor: len(edges) + 1 for factor, edges in setting.edges.items()}
+    return terms.Prediction(FactorPredictor(setting.width("z"), bins), setting.edges)
+
+
+def _total_correlation(setting: Setting) -> Term:
+    names = tuple(latent.name for latent in setting.latents)
+    width = sum(latent.width for latent in setting.latents)
+    return terms.TotalCorrelation(PermutationDiscriminator(width), names)
+
+
+def _plain(term: Callable[[], Term]) -> Callable[[Setting], Term]:
+    """A term that is the same in every setting."""
+    return lambda _: term()
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("vae", "the ELBO alone", "section 3.1"),
+        Method("beta-vae", "a weight of 2 on every KL", "Higgins et al. 2017; section 5", beta=2.0),
+        Method("factor-vae", "total correlation, weight gamma", "Kim & Mnih 2018", term=_total_correlation),
+        Method(
+            "similarity", "posteriors of what the pair shares agree", "Eq. 1", pair=True, term=_plain(terms.Similarity)
+        ),
+        Method("cycle", "each view decoded from what it shares with the other", "Eq. 2", pair=True, exchange=True),
+        Method("predictor", "an opponent cannot guess the factors from z", "Eq. 3", factors=True, term=_predictor),
+        Method(
+            "reverse-cycle",
+            "z survives decoding with another y",
+            "Jha et al. 2018",
+            pair=True,
+            term=_plain(terms.ReverseCycle),
+        ),
+        Method("total-correlation", "the code's units are independent", "Kim & Mnih 2018", term=_total_correlation),
+        Method("dip", "the code's covariance is the identity", "Kumar et al. 2018", term=_plain(terms.DIP)),
+        Method(
+            "info-nce",
+            "each view finds its other view among the batch",
+            "Chen et al. 2020",
+            pair=True,
+            term=_plain(terms.InfoNCE),
+        ),
+    )
+}
+
+
+def methods() -> dict[str, Method]:
+    """Ours and those of the entry-point group ``pyro_disent.methods``, by name."""
+    found = dict(METHODS)
+    for entry in entry_points(group="pyro_disent.methods"):
+        found.setdefault(entry.name, entry.load())
+    return found
+
+
+def parse(expression: str) -> list[Method]:
+    """The methods of an expression: one name, or several joined by ``+``.
+
+    Raises:
+        InputError: for a name that does not exist, with those that do, and for a name given twice.
+    """
+    table = methods()
+    names = [name.strip() for name in expression.split("+")]
+    for name in names:
+        if name not in table:
+            close = get_close_matches(name, table, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"there is no method {name!r}; choose from {', '.join(table)}{hint}")
+    if len(set(names)) < len(names):
+        raise InputError(f"the method {expression!r} names one thing twice")
+    return [table[name] for name in names]
+
+
+def build(
+    expression: str,
+    setting: Setting,
+    *,
+    weights: Mapping[str, float] | None = None,
+    beta: float | Mapping[str, float] | None = None,
+    warmup_steps: int = 0,
+) -> DisentanglingELBO:
+    """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
+
+    Args:
+        weights: term's name -> weight, where not its own default.
+        beta: weight on every KL, or latent's name -> weight; None: the method's.
+        warmup_steps: steps over which the terms' weights rise from 0.
+
+    Raises:
+        InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
+    """
+    chosen = parse(expression)
+    if any(method.factors for method in chosen) and not setting.edges:
+        raise InputError(f"the method {expression!r} needs labels of factors, and this data set has none")
+    latents = {latent.name for latent in setting.latents}
+    if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
+        raise InputError(f"--beta names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
+    made = [method.term(setting) for method in chosen if method.term is not None]
+    names = {term.name for term in made}
+    if len(names) < len(made):
+        raise InputError(f"the method {expression!r} adds one term twice")
+    given = dict(weights or {})
+    if unknown := given.keys() - names:
+        accepted = f"its terms are {', '.join(sorted(names))}" if names else "it has no terms"
+        raise InputError(
+            f"--weight names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}"
+        )
+    final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
+    if warmup_steps:
+        final = {name: WarmUp(float(weight), warmup_steps) for name, weight in final.items()}  # type: ignore[arg-type]
+    return DisentanglingELBO(
+        made,
+        weights=final,
+        beta=max(method.beta for method in chosen) if beta is None else beta,
+        exchange=any(method.exchange for method in chosen),
+    )
+
+
+def needs_pairs(expression: str) -> bool:
+    """Whether any method of the expression needs two views."""
+    return any(method.pair for method in parse(expression))
+
+
+def edges_by_range(low: float, high: float, bins: int) -> Tensor:
+    """Inner edges of equally wide bins, ``(bins - 1,)``."""
+    return torch.linspace(low, high, bins + 1)[1:-1]
+
+
+def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
+    """Inner edges of equally filled bins of these values, ``(bins - 1,)``."""
+    return values.float().quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])

@@ -1,0 +1,232 @@
+"""What the methods add to an ELBO: one small class a term, with its equation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Any, ClassVar, Literal, cast
+
+import pyro.distributions as dist
+import torch
+import torch.nn.functional as F
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.func import functional_call
+
+from pyro_disent.batch import Batch
+from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
+from pyro_disent.objectives.elbo import AdversarialTerm, Step, Term
+from pyro_disent.objectives.exchange import Replace, per_number
+from pyro_disent.objectives.kl import kl_per_unit
+
+
+class Similarity(Term):
+    """Eq. 1: KL[q(z | x) || q(z | x')] over what the pair shares (section 5.4: unit by unit), mean over both views."""
+
+    name, default_weight = "similarity", 0.6
+
+    def forward(self, step: Step) -> Tensor:
+        return _agreement(
+            step.batch,
+            {name: (q := step.posterior(name), flip_views(q), step.draw(name)) for name in step.batch.shared},
+        )
+
+
+class ReverseCycle(Term):
+    """Decode z with what is not shared drawn from its prior, encode again: KL[q(z | decoded) || q(z | x)].
+
+    The forward cycle alone permits a leaky or an empty z (Jha et al. 2018 close the cycle both ways). The target is not
+    moved: q(z | x) is detached.
+    """
+
+    name, default_weight = "reverse-cycle", 1.0
+
+    def forward(self, step: Step) -> Tensor:
+        shared = step.batch.shared
+        with Replace({name: step.draw(name) for name in shared}, where=shared):
+            world = poutine.trace(step.model).get_trace(views=step.batch.views, images=step.batch.size)
+        decoded = Batch(cast(Distribution, world.nodes["x"]["fn"]).mean)
+        again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
+        return _agreement(
+            step.batch,
+            {name: (again.posterior(name), detach(step.posterior(name)), again.draw(name)) for name in shared},
+        )
+
+
+class Prediction(AdversarialTerm):
+    """Eq. 3: an opponent g guesses the quantized factors from z; the encoder makes it guess nothing.
+
+    Args:
+        predictor: g.
+        edges: factor's name -> increasing inner edges of its bins, ``(bins - 1,)``.
+        latent: what g sees.
+        side: the encoder's: ``entropy`` maximizes the entropy of g's answer (the paper's text and code),
+            ``cross-entropy`` maximizes g's error (the equation).
+        on: ``sample`` of the posterior (the equation) or its ``mean`` (the published code).
+    """
+
+    name, default_weight = "predictor", 20.0
+    optimizer: ClassVar[dict[str, Any]] = {"lr": 1e-3}
+
+    def __init__(
+        self,
+        predictor: FactorPredictor,
+        edges: Mapping[str, Tensor],
+        latent: str = "z",
+        side: Literal["entropy", "cross-entropy"] = "entropy",
+        on: Literal["sample", "mean"] = "sample",
+    ) -> None:
+        super().__init__()
+        self.predictor, self.latent, self.side, self.on = predictor, latent, side, on
+        self.factors = tuple(edges)
+        for index, factor in enumerate(self.factors):
+            self.register_buffer(f"edges_{index}", edges[factor])
+
+    def forward(self, step: Step) -> Tensor:
+        log_p = self._log_probabilities(frozen(self.predictor, self._code(step)))
+        if self.side == "cross-entropy":
+            return -self._cross_entropy(log_p, step)
+        return torch.stack([(p.exp() * p).sum(-1).mean() for p in log_p]).sum()
+
+    def opponent_loss(self, step: Step) -> Tensor:
+        return self._cross_entropy(self._log_probabilities(self.predictor(self._code(step).detach())), step)
+
+    def accuracy(self, step: Step) -> dict[str, Tensor]:
+        """The opponent's share of right guesses of each factor."""
+        log_p = self._log_probabilities(self.predictor(self._code(step).detach()))
+        return {
+            factor: (p.argmax(-1) == labels).float().mean()
+            for factor, p, labels in zip(self.factors, log_p, self.labels(step.batch), strict=True)
+        }
+
+    def labels(self, batch: Batch) -> list[Tensor]:
+        """Every factor's bin in every view, ``(views, images)`` int64."""
+        return [
+            torch.bucketize(batch.factors[factor].contiguous(), getattr(self, f"edges_{index}"), right=True)
+            for index, factor in enumerate(self.factors)
+        ]
+
+    def _code(self, step: Step) -> Tensor:
+        return step.draw(self.latent) if self.on == "sample" else step.posterior(self.latent).mean
+
+    def _log_probabilities(self, logits: Tensor) -> list[Tensor]:
+        return [part.log_softmax(-1) for part in logits.split(list(self.predictor.bins.values()), -1)]
+
+    def _cross_entropy(self, log_p: list[Tensor], step: Step) -> Tensor:
+        labels = self.labels(step.batch)
+        losses = [F.nll_loss(p.flatten(0, -2), bins.flatten()) for p, bins in zip(log_p, labels, strict=True)]
+        return torch.stack(losses).sum()
+
+
+class TotalCorrelation(AdversarialTerm):
+    """FactorVAE (Kim & Mnih 2018): KL[q(code) || product of its marginals] by the density ratio trick.
+
+    The discriminator tells codes from codes whose every unit was permuted over the batch.
+    """
+
+    name, default_weight = "total-correlation", 6.4
+    optimizer: ClassVar[dict[str, Any]] = {"lr": 1e-4, "betas": (0.5, 0.9)}
+
+    def __init__(self, discriminator: PermutationDiscriminator, latents: tuple[str, ...]) -> None:
+        super().__init__()
+        self.discriminator, self.latents = discriminator, latents
+
+    def forward(self, step: Step) -> Tensor:
+        logits = frozen(self.discriminator, self._code(step))
+        return (logits[:, 0] - logits[:, 1]).mean()
+
+    def opponent_loss(self, step: Step) -> Tensor:
+        code = self._code(step).detach()
+        permuted = code.gather(0, torch.rand_like(code).argsort(0))
+        drawn, mixed = self.discriminator(torch.cat([code, permuted])).log_softmax(-1).chunk(2)
+        return -0.5 * (drawn[:, 0].mean() + mixed[:, 1].mean())
+
+    def _code(self, step: Step) -> Tensor:
+        return torch.cat([step.draw(latent) for latent in self.latents], -1).flatten(0, -2)
+
+
+class DIP(Term):
+    """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity."""
+
+    name, default_weight = "dip", 10.0
+
+    def forward(self, step: Step) -> Tensor:
+        posteriors = [step.posterior(latent) for latent in step.latents]
+        mean = torch.cat([q.mean for q in posteriors], -1).flatten(0, -2)
+        variance = torch.cat([q.variance for q in posteriors], -1).flatten(0, -2)
+        covariance = mean.T.cov(correction=0) + variance.mean(0).diag()
+        return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
+
+
+class InfoNCE(Term):
+    """SimCLR's loss on what the pair shares: each view must find its other view among the batch, both directions.
+
+    Cosine similarity of posterior means at a temperature; the other images of the batch are the negatives.
+    """
+
+    name, default_weight = "info-nce", 20.0
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, step: Step) -> Tensor:
+        masked = []
+        for latent, mask in step.batch.shared.items():
+            mean = step.posterior(latent).mean
+            masked.append(mean * per_number(mask, latent, mean.shape[-1]))
+        first, second = F.normalize(torch.cat(masked, -1), dim=-1)
+        logits = first @ second.T / self.temperature
+        right = torch.arange(len(logits), device=logits.device)
+        return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right))
+
+
+def _agreement(batch: Batch, posteriors: Mapping[str, tuple[Distribution, Distribution, Tensor]]) -> Tensor:
+    """KL(q || target) over the shared units, summed over latents, mean over views and images.
+
+    ``posteriors`` maps a latent to q, its target, and a draw from q.
+    """
+    total = batch.images.new_zeros(())
+    for latent, (q, target, draw) in posteriors.items():
+        kl = kl_per_unit(q, target, draw)
+        total = total + (kl * per_number(batch.shared[latent], latent, kl.shape[-1])).sum(-1).mean()
+    return total
+
+
+def frozen(opponent: Opponent, code: Tensor) -> Tensor:
+    """The opponent's answer with its weights held: the gradient reaches the code alone."""
+    weights = {name: parameter.detach() for name, parameter in opponent.network.named_parameters()}
+    return functional_call(opponent.network, weights, code)
+
+
+@singledispatch
+def flip_views(q: Distribution) -> Distribution:
+    """The same posteriors with the two views changed over; a new family registers how."""
+    raise TypeError(f"register how {type(q).__name__} changes its views over: flip_views.register")
+
+
+@singledispatch
+def detach(q: Distribution) -> Distribution:
+    """The same posteriors, through which no gradient flows; a new family registers how."""
+    raise TypeError(f"register how {type(q).__name__} is detached: detach.register")
+
+
+@flip_views.register
+def _(q: dist.Independent) -> Distribution:
+    return dist.Independent(flip_views(q.base_dist), q.reinterpreted_batch_ndims)
+
+
+@detach.register
+def _(q: dist.Independent) -> Distribution:
+    return dist.Independent(detach(q.base_dist), q.reinterpreted_batch_ndims)
+
+
+@flip_views.register
+def _(q: dist.Normal) -> Distribution:
+    return dist.Normal(q.loc.flip(0), q.scale.flip(0))
+
+
+@detach.register
+def _(q: dist.Normal) -> Distribution:
+    return dist.Normal(q.loc.detach(), q.scale.detach())

@@ -1,0 +1,100 @@
+"""Everything needed to make a run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pyro_disent.errors import InputError
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What a run is made of; `to_json` and `from_json` round-trip.
+
+    Raises:
+        InputError: for numbers that make no sense, naming the option.
+    """
+
+    method: str
+    """One name of the table of methods, or several joined by ``+``."""
+    data: str
+    latents: dict[str, int]
+    """latent's name -> units, in the order of the code."""
+    network: str
+    likelihood: str
+    lr: float
+    batch_size: int
+    """Images before pairing, over all processes."""
+    preset: str = "custom"
+    epochs: int | None = None
+    max_steps: int | None = None
+    beta: float | dict[str, float] | None = None
+    """Weight on every latent's KL, or latent's name -> weight; None: the method's own."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """term's name -> weight, where it is not the term's own default."""
+    warmup_steps: int = 0
+    """Steps over which the weights of the terms rise from 0."""
+    clip_norm: float = 10_000.0
+    """Largest norm of the gradient of a parameter group, in nats per unit of parameter."""
+    seed: int = 0
+    limit: int | None = None
+    source: str = "auto"
+    data_root: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the data set."""
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    compile: bool | None = None
+    """None: where it pays, see `training.setup.make_step`."""
+
+    def __post_init__(self) -> None:
+        positive = {
+            "--lr": self.lr,
+            "--batch-size": self.batch_size,
+            "--epochs": self.epochs,
+            "--max-steps": self.max_steps,
+            "--limit": self.limit,
+            "--devices": self.devices,
+            "--clip-norm": self.clip_norm,
+        }
+        for option, value in positive.items():
+            if value is not None and not value > 0:
+                raise InputError(f"{option} must be greater than 0, got {value}")
+        if (self.epochs is None) == (self.max_steps is None):
+            raise InputError("say how long to train by --epochs or by --max-steps, one of the two")
+        if self.batch_size % self.devices:
+            raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Raises InputError for fields that do not exist or are missing."""
+        known = {item.name for item in dataclasses.fields(cls)}
+        if unknown := values.keys() - known:
+            raise InputError(f"a run's configuration has no {', '.join(sorted(unknown))}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"the configuration is not whole: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a run's ``config.json``.
+
+        Raises:
+            InputError: for a file that is not there or not a configuration.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a run's configuration: {error}") from error
+        if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
+            raise InputError(f"{path} is not a run's configuration: it has no table named fit")
+        return cls.from_json(content["fit"])

@@ -1,0 +1,76 @@
+"""Batches without end, from a position that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pyro_disent.batch import Batch
+from pyro_disent.data.dataset import Split
+from pyro_disent.errors import InputError
+
+
+class Feed:
+    """A split's batches, epoch after epoch, each epoch in an order of its own; the last incomplete batch is left out.
+
+    The order of an epoch follows from the seed and the epoch's number alone, what is drawn for a batch (pairs, angles)
+    from a generator whose state is saved: a resumed feed gives the batches an uninterrupted one would have given.
+
+    Args:
+        split: where the images lie.
+        batch_size: images before pairing, over all processes.
+        views: 1, or 2 for pairs.
+        latents: latent's name -> names of its units, for what a pair shares.
+        rank, world_size: which part of each batch this process takes.
+
+    Raises:
+        InputError: for a batch larger than the data.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        views: int,
+        latents: Mapping[str, tuple[str, ...]],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size > len(split):
+            raise InputError(f"--batch-size {batch_size} is larger than the data, which has {len(split)} images")
+        self.split, self.batch_size, self.seed, self.views, self.latents = split, batch_size, seed, views, latents
+        self.rank, self.world_size = rank, world_size
+        self.generator = torch.Generator(split.images.device).manual_seed(seed + rank)
+        self.epoch, self.position = 0, 0
+        self._order = self._draw_order()
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return len(self.split) // self.batch_size
+
+    def _draw_order(self) -> torch.Tensor:
+        device = self.split.images.device
+        generator = torch.Generator(device).manual_seed((self.seed << 20) + self.epoch)
+        return torch.randperm(len(self.split), generator=generator, device=device)
+
+    def next(self) -> Batch:
+        """The next batch; `epoch` moves on before the first batch of a new one."""
+        if self.position == self.batches_per_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+            self._order = self._draw_order()
+        share = self.batch_size // self.world_size
+        start = self.position * self.batch_size + self.rank * share
+        self.position += 1
+        batch = self.split.batch(self._order[start : start + share], self.generator, self.views)
+        return batch.sharing(self.latents)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.position, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+        self._order = self._draw_order()
+        self.generator.set_state(state["generator"])

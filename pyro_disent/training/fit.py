@@ -1,0 +1,206 @@
+"""The one training loop, for every method and data set."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from pyro_disent.data.dataset import Split
+from pyro_disent.errors import StorageError
+from pyro_disent.objectives import methods
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.training import setup, state
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.feed import Feed
+from pyro_disent.training.log import Log, Reporter, Silent
+from pyro_disent.training.run import RunFolder
+
+
+def fit(
+    config: FitConfig,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    init: RunFolder | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Train, and leave a run folder.
+
+    Args:
+        resume: go on from the folder's last checkpoint.
+        init: start from this run's best weights.
+
+    Raises:
+        InputError: for a configuration that cannot be run; nothing is written.
+        Diverged: at the first loss that is not finite; the checkpoints before it are kept.
+        StorageError: where the disk fails; the last whole checkpoint is kept.
+        KeyboardInterrupt: after the state was saved.
+    """
+    reporter = reporter or Silent()
+    if not resume:
+        folder.refuse_existing(overwrite)
+    methods.parse(config.method)
+    fabric = Fabric(
+        accelerator=setup.accelerator(config.device),
+        devices=[int(config.device.partition(":")[2])] if config.device.startswith("cuda:") else config.devices,
+        precision=setup.precision(config),
+    )
+    fabric.launch()
+    device = fabric.device
+
+    data = setup.load_data(config, reporter.preparing)
+    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
+    torch.manual_seed(config.seed)
+    vae, objective = setup.build(config, data.image_shape, edges)
+    if init is not None:
+        objective.load_state_dict(init.weights("best"))
+    # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
+    objective.to(device, memory_format=torch.channels_last)
+
+    latents = {latent.name: latent.unit_names for latent in vae.latents}
+    views = 2 if methods.needs_pairs(config.method) else 1
+    feed = Feed(
+        data.train.to(device), config.batch_size, config.seed, views, latents, fabric.global_rank, fabric.world_size
+    )
+    steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
+    optimizer = setup.make_optimizer(objective, config.lr)
+    step_fn, how = setup.make_step(objective, config, fabric, steps)
+    torch.manual_seed(config.seed + fabric.global_rank)
+
+    start, best = 0, float("inf")
+    if resume:
+        start, best = state.restore(folder, objective, optimizer, feed, device)
+        folder.forget_metrics_after(start)
+    elif fabric.is_global_zero:
+        folder.create(
+            {
+                "fit": config.to_json(),
+                "source": data.source._asdict(),
+                "image_shape": list(data.image_shape),
+                "factors": [factor.name for factor in data.factors],
+                "edges": edges,
+                "precision": setup.precision(config),
+                "step": how,
+                "versions": setup.versions(),
+            }
+        )
+    reporter.say(f"data     {config.data}: {len(data.train)} training images, {data.source}")
+    reporter.say(
+        f"model    {config.network}, {', '.join(f'{n}={u}' for n, u in config.latents.items())}, {config.likelihood}"
+    )
+    reporter.say(f"step     {device}, precision {setup.precision(config)}, {how}")
+    reporter.say(
+        f"training {config.method}, {steps} steps of {config.batch_size} images in {views} view{'s' * (views > 1)}"
+    )
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pyro.settings.context(module_local_params=True))
+        stack.enter_context(pyro.validation_enabled(False))
+        stop = stack.enter_context(_stop_on_interrupt())
+        log = Log(folder, reporter, feed, steps, start) if fabric.is_global_zero else None
+        try:
+            for step in range(start, steps):
+                batch = feed.next()
+                if objective.weights.change:
+                    objective.weights.set_step(step)
+                record = step_fn(batch)
+                _average_gradients(objective, fabric)
+                for group in optimizer.param_groups:
+                    nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
+                optimizer.step()
+
+                done = step + 1
+                if log:
+                    log.add(done, record)
+                epoch_ends = feed.position == feed.batches_per_epoch or done == steps
+                if (epoch_ends or stop.asked) and log:
+                    log.flush()
+                    if epoch_ends:
+                        held_out = validate(objective, data.validation.to(device), config, latents, views)
+                        log.validation(done, held_out)
+                        if held_out["objective"] < best:
+                            best = held_out["objective"]
+                            folder.save("best", done, objective.state_dict(), {"step": done})
+                    folder.save(
+                        "last", done, objective.state_dict(), state.capture(done, best, optimizer, feed, device)
+                    )
+                if stop.asked:
+                    raise KeyboardInterrupt
+        except OSError as error:
+            raise StorageError(f"{folder.path} could not be written at step {step + 1}: {error}") from error
+        finally:
+            if log:
+                log.close()
+
+
+def validate(
+    objective: Objective, split: Split, config: FitConfig, latents: dict[str, tuple[str, ...]], views: int
+) -> dict[str, float]:
+    """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
+
+    ``objective`` is what is minimized, without opponents; ``elbo`` is the plain bound with every weight 1, each image
+    decoded from its own posterior.
+    """
+    training, size = objective.training, min(config.batch_size, len(split))
+    objective.eval()
+    generator = torch.Generator(split.images.device).manual_seed(config.seed)
+    devices = [split.images.device] if split.images.device.type == "cuda" else []
+    plain = DisentanglingELBO()
+    sums = torch.zeros(2, device=split.images.device)
+    starts = range(0, len(split) - size + 1, size)
+    with torch.no_grad(), torch.random.fork_rng(devices), pyro.validation_enabled(False):
+        torch.manual_seed(config.seed)
+        for start in starts:
+            index = torch.arange(start, start + size, device=split.images.device)
+            batch = split.batch(index, generator, views).sharing(latents)
+            minimized = objective.record(batch, adversarial=False).loss
+            with pyro.settings.context(module_local_params=True):
+                bound = plain.record(objective.model, objective.guide, batch).loss
+            sums += torch.stack([minimized, -bound])
+    objective.train(training)
+    minimized, bound = (sums / len(starts)).tolist()
+    return {"objective": minimized, "elbo": bound}
+
+
+def _average_gradients(objective: Objective, fabric: Fabric) -> None:
+    """The mean gradient over processes, as one message."""
+    if fabric.world_size == 1:
+        return
+    gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
+    flat = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+    assert isinstance(flat, torch.Tensor)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+class _Stop:
+    asked = False
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[_Stop]:
+    """Ctrl-C asks the loop to stop after its step; a second one stops at once."""
+    stop = _Stop()
+
+    def ask(*_: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread, which never sees Ctrl-C
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

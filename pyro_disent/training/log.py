@@ -1,0 +1,112 @@
+"""What is told, and written down, of a training that runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pyro_disent.errors import Diverged
+from pyro_disent.objectives.elbo import LossRecord
+from pyro_disent.training.feed import Feed
+from pyro_disent.training.run import RunFolder
+
+LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host syncs
+
+
+class Reporter(Protocol):
+    """Who is told how it goes; the command line's draws a progress bar."""
+
+    def say(self, line: str) -> None: ...
+
+    def preparing(self, done: int, total: int) -> None: ...
+
+    def training(self, step: int, steps: int, loss: float, views_per_second: float) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def say(self, line: str) -> None: ...
+
+    def preparing(self, done: int, total: int) -> None: ...
+
+    def training(self, step: int, steps: int, loss: float, views_per_second: float) -> None: ...
+
+
+class Log:
+    """Losses gathered on the device, read once in a while, written to metrics.csv and TensorBoard."""
+
+    def __init__(self, folder: RunFolder, reporter: Reporter, feed: Feed, steps: int, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.folder, self.reporter, self.feed, self.steps = folder, reporter, feed, steps
+        self.board = SummaryWriter(str(folder.path), purge_step=start)
+        self.pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.last: dict[str, float] = {}
+        self.clock = time.perf_counter()
+
+    def add(self, step: int, record: LossRecord) -> None:
+        self.pending.append((step, _named(record)))
+        if len(self.pending) >= LOG_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read the losses since the last look: the one host sync."""
+        if not self.pending:
+            return
+        step, names = self.pending[-1][0], list(self.pending[0][1])
+        values = torch.stack([torch.stack(list(record.values())) for _, record in self.pending]).cpu()
+        self._check(names, values)
+        means = dict(zip(names, values.mean(0).tolist(), strict=True))
+        elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
+        rate = len(self.pending) * self.feed.batch_size * self.feed.views / elapsed
+        self.pending, self.last = [], means
+        self._write(step, "train", means | {"views_per_second": rate})
+        self.reporter.training(step, self.steps, means["loss"], rate)
+
+    def validation(self, step: int, numbers: dict[str, float]) -> None:
+        self._write(step, "validation", {"loss": numbers["objective"], "elbo": numbers["elbo"]})
+        self.reporter.say(
+            f"step {step}: held-out objective {numbers['objective']:.2f}, ELBO {numbers['elbo']:.2f} nats per image"
+        )
+        self.clock = time.perf_counter()
+
+    def close(self) -> None:
+        self.board.close()
+
+    def _check(self, names: list[str], values: Tensor) -> None:
+        bad = (~values.isfinite()).nonzero()
+        if len(bad) == 0:
+            return
+        row = int(bad[0, 0])
+        wrong = [names[column] for r, column in bad.tolist() if r == row and names[column] != "loss"] or ["loss"]
+        before = dict(zip(names, values[row - 1].tolist(), strict=True)) if row else self.last
+        finite = ", ".join(f"{name} {value:.4g}" for name, value in before.items()) or "none"
+        sites = ", ".join(
+            "site x (reconstruction)" if name == "reconstruction" else name.replace("kl.", "site ") for name in wrong
+        )
+        raise Diverged(
+            f"training diverged at step {self.pending[row][0]}: {sites} is not finite; last finite values: {finite}"
+        )
+
+    def _write(self, step: int, split: str, numbers: dict[str, float]) -> None:
+        epoch = self.feed.epoch + self.feed.position / self.feed.batches_per_epoch
+        row: dict[str, float | int | str] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        row |= dict.fromkeys(["loss", "elbo", *self.last, "views_per_second"], "")
+        row.update(numbers)
+        self.folder.write_metrics([row])
+        for name, value in numbers.items():
+            self.board.add_scalar(f"{split}/{name}", value, step)
+
+
+def _named(record: LossRecord) -> dict[str, Tensor]:
+    return {
+        "loss": record.loss,
+        "reconstruction": record.reconstruction,
+        **{f"kl.{name}": value for name, value in record.kl.items()},
+        **{f"term.{name}": value for name, value in record.terms.items()},
+        **{f"opponent.{name}": value for name, value in record.opponents.items()},
+    }

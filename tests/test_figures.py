@@ -1,0 +1,461 @@
+"""Figures: which latents a picture shows, pixel by pixel, and the commands that draw them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from pyro_disent.cli.evaluate import evaluate
+from pyro_disent.cli.sample import sample
+from pyro_disent.cli.swap import swap
+from pyro_disent.cli.traverse import traverse
+from pyro_disent.errors import InputError
+from pyro_disent.figures import grid, reconstructions, sample_latents, samples, save, swap_matrix, traversal
+from pyro_disent.figures.grids import GAP, RULE, in_rows
+from pyro_disent.figures.inputs import read_image
+from pyro_disent.figures.samples import sampled
+from pyro_disent.figures.swap import swapped
+from pyro_disent.figures.traversal import traversed
+from pyro_disent.models.factored_vae import as_float
+from pyro_disent.models.latents import Family, Latent
+
+
+class Circle(Family):
+    """One unit that takes two numbers of the code."""
+
+    def width(self, units: int) -> int:
+        return 2 * units
+
+    def quantile(self, probability: Tensor) -> Tensor:
+        angle = 2 * torch.pi * probability
+        return torch.stack([angle.cos(), angle.sin()], -1)
+
+
+class Painter:
+    """Paints every number of its code as one grey column, and reads it off again."""
+
+    image_shape = (1, 8, 6)
+
+    def __init__(self, *latents: Latent) -> None:
+        self.latents = latents or (Latent("z", 3), Latent("w", 1), Latent("y", 2))
+
+    def latent(self, name: str) -> Latent:
+        for latent in self.latents:
+            if latent.name == name:
+                return latent
+        raise InputError(f"there is no latent {name!r}")
+
+    def codes(self, images: Tensor) -> dict[str, Tensor]:
+        widths = [latent.width for latent in self.latents]
+        parts = (8 * as_float(images)[:, 0, 0] - 4).split(widths, -1)
+        return dict(zip((latent.name for latent in self.latents), parts, strict=True))
+
+    def decode(self, codes: dict[str, Tensor]) -> Tensor:
+        code = torch.cat([codes[latent.name] for latent in self.latents], -1)
+        return ((code + 4) / 8).clamp(0, 1)[:, None, None].expand(-1, 1, 8, -1)
+
+    def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        return {latent.name: torch.randn(count, latent.width, generator=generator) for latent in self.latents}
+
+    def images(self, count: int, seed: int = 0) -> Tensor:
+        columns = torch.rand(count, 1, 1, 6, generator=torch.Generator().manual_seed(seed))
+        return (columns * 255).round().byte().expand(-1, 1, 8, 6)
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """What is on the paper, ``(height, width, 3)``."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def cells(figure: Figure, like: Tensor, headers: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
+    """The images of a grid as they are on the paper, not enlarged, ``(rows, columns, height, width, 3)``."""
+    paper = pixels(figure)
+    inside = figure.axes[0].get_window_extent()
+    left, top = round(inside.x0), round(paper.shape[0] - inside.y1)
+    canvas = paper[top : top + round(inside.height), left : left + round(inside.width)]
+    height, width = like.shape[-2:]
+    scale = round(112 / max(height, width))
+    found = []
+    y = 0
+    while y < canvas.shape[0]:
+        row, x = [], 0
+        while x < canvas.shape[1]:
+            enlarged = canvas[y : y + height * scale, x : x + width * scale]
+            small = enlarged[::scale, ::scale]
+            assert (small.repeat(scale, 0).repeat(scale, 1) == enlarged).all(), "each pixel is a square of one color"
+            row.append(small)
+            x += width * scale + (RULE if len(row) == headers[1] else GAP)
+        found.append(row)
+        y += height * scale + (RULE if len(found) == headers[0] else GAP)
+    return np.array(found)
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file."""
+    with Image.open(path) as image:
+        return image.size
+
+
+def drawn(image: Tensor) -> NDArray[np.uint8]:
+    grey = (as_float(image) * 255).round().byte().numpy()
+    return np.broadcast_to(grey[0, ..., None], (*grey.shape[1:], 3))
+
+
+class TestGrid:
+    @pytest.mark.parametrize("side, channels", [(28, 1), (64, 3), (128, 1), (200, 3)])
+    def test_pixels_are_whole_and_exact(self, side: int, channels: int) -> None:
+        images = torch.rand(6, channels, side, side, generator=torch.Generator().manual_seed(0))
+        figure = grid(
+            in_rows(list(images), 3), title="A title", row_labels=["one", "two"], column_labels=["a", "b", "c"]
+        )
+        found = cells(figure, images)
+        assert found.shape == (2, 3, side, side, 3)
+        expected = (images.expand(-1, 3, -1, -1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        assert (found.reshape(6, side, side, 3) == expected).all()
+
+    @pytest.mark.parametrize("side", [28, 64])
+    def test_size_on_paper_is_that_of_the_images_and_their_labels(self, side: int) -> None:
+        images = torch.zeros(4, 1, side, side)
+        enlarged = side * round(112 / side)
+        height, width, _ = pixels(grid(in_rows(list(images))).figure).shape
+        assert (height, width) == (2 * enlarged + 3 * GAP, 2 * enlarged + 3 * GAP)
+        labeled = pixels(grid(in_rows(list(images)), title="title", row_labels=["a", "b"])).shape
+        assert labeled[0] > height and labeled[1] > width
+
+    def test_gaps_are_white_and_headers_apart(self) -> None:
+        figure = grid([[torch.zeros(1, 28, 28)] * 3] * 2, header_rows=1, header_columns=1)
+        white = (pixels(figure) == 255).all(-1)
+        side = 4 * 28
+        assert white.all(1).sum() == 2 * GAP + RULE
+        assert white.all(0).sum() == 3 * GAP + RULE
+        assert white.sum() == white.size - 6 * side * side
+
+    def test_long_title_and_labels_stay_on_the_paper(self) -> None:
+        figure = grid(
+            [[torch.zeros(1, 28, 28)]], title="A title much longer than one image is wide", row_labels=["label"]
+        )
+        paper = pixels(figure)
+        figure.canvas.draw()
+        for text in figure.texts:
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= paper.shape[1] and box.y0 >= 0 and box.y1 <= paper.shape[0]
+
+    def test_many_images_make_a_figure_of_a_size_that_opens(self) -> None:
+        assert max(pixels(grid([[torch.zeros(1, 64, 64)] * 2] * 120)).shape) < 13_000
+
+    @pytest.mark.parametrize("rows", [[], [[None]], [[torch.zeros(1, 2, 2)], []]])
+    def test_nothing_to_show_is_an_error(self, rows: list) -> None:
+        with pytest.raises(ValueError, match="at least one image"):
+            grid(rows)
+
+    def test_rows_are_filled_up(self) -> None:
+        image = torch.zeros(1, 2, 2)
+        assert [len(row) for row in in_rows([image] * 7)] == [3, 3, 3]
+        assert in_rows([image] * 7)[-1][1:] == [None, None]
+        assert len(in_rows([image] * 7, 7)) == 1
+
+    def test_no_global_state(self) -> None:
+        import matplotlib.pyplot as plt
+
+        grid([[torch.zeros(1, 4, 4)]])
+        assert plt.get_fignums() == []
+
+
+class TestSave:
+    figure = grid([[torch.zeros(1, 28, 28)]])
+
+    def test_makes_folders_and_keeps_pixels(self, tmp_path: Path) -> None:
+        path = save(self.figure, tmp_path / "figures" / "one.png")
+        with Image.open(path) as image:
+            assert (np.asarray(image.convert("RGB")) == pixels(self.figure)).all()
+        assert [each.name for each in path.parent.iterdir()] == ["one.png"]
+
+    @pytest.mark.parametrize("suffix", ["pdf", "svg"])
+    def test_other_formats(self, tmp_path: Path, suffix: str) -> None:
+        assert save(self.figure, tmp_path / f"one.{suffix}").stat().st_size > 500
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "one.png"
+        path.write_bytes(b"old")
+
+        def full(_: int) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="disk full"):
+            save(self.figure, path)
+        assert path.read_bytes() == b"old"
+        with pytest.raises(ValueError, match="nonsense"):
+            save(self.figure, tmp_path / "one.nonsense")
+        assert not (tmp_path / "one.nonsense").exists()
+
+
+class TestSwap:
+    vae = Painter()
+    rows, columns = vae.images(3), vae.images(4, seed=1)
+
+    @pytest.mark.parametrize(
+        "shared, from_row", [(None, [0, 1, 2, 3]), (["z"], [0, 1, 2]), (["y", "w"], [3, 4, 5]), ([], [])]
+    )
+    def test_takes_what_is_shared_from_the_row_and_the_rest_from_the_column(
+        self, shared: list[str] | None, from_row: list[int]
+    ) -> None:
+        figure = swap_matrix(self.vae, self.rows, self.columns, shared=shared)
+        found = cells(figure, self.rows, headers=(1, 1))
+        assert found.shape[:2] == (4, 5)
+        for i in range(3):
+            for j in range(4):
+                expected = drawn(self.columns[j]).copy()
+                expected[:, from_row] = drawn(self.rows[i])[:, from_row]
+                assert np.abs(found[i + 1, j + 1].astype(int) - expected).max() <= 1
+
+    def test_originals_stand_left_and_above(self) -> None:
+        found = cells(swap_matrix(self.vae, self.rows, self.columns), self.rows, headers=(1, 1))
+        assert (found[0, 0] == 255).all()
+        for i, image in enumerate(self.rows):
+            assert (found[i + 1, 0] == drawn(image)).all()
+        for j, image in enumerate(self.columns):
+            assert (found[0, j + 1] == drawn(image)).all()
+
+    def test_an_image_with_itself_is_its_reconstruction(self) -> None:
+        made = swapped(self.vae, self.rows, self.rows, ["z"])
+        for i in range(3):
+            assert torch.allclose(made[i, i], as_float(self.rows[i]), atol=1e-5)
+
+    def test_title_says_what_comes_from_where(self) -> None:
+        figure = swap_matrix(self.vae, self.rows, self.columns)
+        assert [text.get_text() for text in figure.texts] == ["z, w from the row, y from the column"]
+
+    def test_an_unknown_latent_is_refused(self) -> None:
+        with pytest.raises(InputError, match="no latent 'v'"):
+            swap_matrix(self.vae, self.rows, self.columns, shared=["v"])
+
+
+class TestTraversal:
+    vae = Painter()
+    image = vae.images(1)[0]
+
+    def test_moves_one_unit_through_its_quantiles_and_nothing_else(self) -> None:
+        moved = traversed(self.vae, self.image, "z", 5)
+        assert moved.shape == (3, 5, 1, 8, 6)
+        for unit in range(3):
+            others = [column for column in range(6) if column != unit]
+            assert torch.allclose(
+                moved[unit][..., others], as_float(self.image)[..., others].expand(5, 1, 8, 5), atol=1e-5
+            )
+            column = 8 * moved[unit][:, 0, 0, unit] - 4
+            assert torch.allclose(column, Latent("z", 3).quantiles(5), atol=1e-4)
+
+    def test_a_unit_of_two_numbers_moves_both(self) -> None:
+        vae = Painter(Latent("z", 2), Latent("turn", 2, prior=Circle()))
+        moved = traversed(vae, self.image, "turn", 4)
+        assert moved.shape == (2, 4, 1, 8, 6)
+        changed = (moved - as_float(self.image)).abs().amax((1, 2, 3)) > 1e-3
+        assert changed.tolist() == [[False, False, True, True, False, False], [False] * 4 + [True, True]]
+
+    def test_image_and_reconstruction_stand_left_of_each_row(self) -> None:
+        figure = traversal(self.vae, self.image, "y", 3)
+        found = cells(figure, self.image, headers=(0, 2))
+        assert found.shape[:2] == (2, 5)
+        for row in found:
+            assert (row[0] == drawn(self.image)).all() and np.abs(row[1].astype(int) - drawn(self.image)).max() <= 1
+        texts = [text.get_text() for text in figure.texts]
+        assert {"image", "decoded", "5 %", "50 %", "95 %", "y[0]", "y[1]"} <= set(texts)
+
+    def test_units_are_called_by_their_names(self) -> None:
+        vae = Painter(Latent("z", 2, unit_names=("smiling", "hat")), Latent("y", 4))
+        assert {"smiling", "hat"} <= {text.get_text() for text in traversal(vae, self.image, "z").texts}
+
+    def test_an_unknown_latent_is_refused(self) -> None:
+        with pytest.raises(InputError, match="no latent 'v'"):
+            traversal(self.vae, self.image, "v")
+
+
+class TestSamples:
+    vae = Painter()
+    image = vae.images(1)[0]
+
+    def test_only_the_named_latents_are_drawn(self) -> None:
+        made = sampled(self.vae, self.image, ["w"], 7, torch.Generator().manual_seed(0))
+        assert made.shape == (7, 1, 8, 6)
+        assert torch.allclose(made[..., [0, 1, 2, 4, 5]], as_float(self.image)[..., [0, 1, 2, 4, 5]].expand(7, 1, 8, 5))
+        assert len(made[:, 0, 0, 3].unique()) == 7
+
+    def test_depend_on_their_generator(self) -> None:
+        for figure in (samples, lambda *a: sample_latents(a[0], self.image, ["z"], *a[1:])):
+            first, again, other = (
+                pixels(figure(self.vae, 5, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1)
+            )
+            assert (first == again).all()
+            assert (first != other).any()
+
+    @pytest.mark.parametrize("n", [1, 2, 5, 9])
+    def test_grid_has_as_many_images_as_asked(self, n: int) -> None:
+        found = cells(samples(self.vae, n), self.image)
+        assert (found != 255).any((2, 3, 4)).sum() == n
+
+    def test_original_and_reconstruction_stand_above(self) -> None:
+        found = cells(sample_latents(self.vae, self.image, ["z"], 1), self.image, headers=(1, 0))
+        assert (found[0, 0] == drawn(self.image)).all()
+        assert found.shape[:2] == (2, 2) and (found[1, 1] == 255).all()
+
+    def test_reconstructions_stand_below_their_images(self) -> None:
+        images = self.vae.images(3)
+        found = cells(reconstructions(self.vae, images, labels=["0", "1", "2"]), images)
+        assert np.abs(found[0].astype(int) - found[1]).max() <= 1
+
+
+class TestImageFiles:
+    def test_grey_is_luma_and_the_center_is_kept(self, tmp_path: Path) -> None:
+        path = tmp_path / "wide.png"
+        wide = np.zeros((20, 40, 3), np.uint8)
+        wide[:, 8:32] = (255, 0, 0)
+        Image.fromarray(wide).save(path)
+        assert read_image(path, (1, 10, 10)).eq(76).all()
+        color = read_image(path, (3, 10, 10))
+        assert color.shape == (3, 10, 10) and color[0].eq(255).all() and color[1:].eq(0).all()
+
+    def test_what_is_no_image_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "text.png").write_text("not an image")
+        whole = tmp_path / "whole.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)).save(whole)
+        (tmp_path / "half.png").write_bytes(whole.read_bytes()[:600])
+        for name in ("text.png", "half.png", "."):
+            with pytest.raises(InputError, match="cannot be read as an image"):
+                read_image(tmp_path / name, (1, 8, 8))
+        with pytest.raises(InputError, match="no image file"):
+            read_image(tmp_path / "missing.png", (1, 8, 8))
+        with pytest.raises(InputError, match="2 channels"):
+            read_image(whole, (2, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with fresh weights, on the embedded digits."""
+    from pyro_disent.training.config import FitConfig
+    from pyro_disent.training.run import RunFolder
+    from pyro_disent.training.setup import build, load_data
+
+    config = FitConfig(
+        method="cycle",
+        data="rotated-mnist",
+        latents={"z": 4, "y": 1},
+        network="mlp",
+        likelihood="bernoulli",
+        lr=1e-3,
+        batch_size=50,
+        max_steps=1,
+        limit=300,
+        source="embedded",
+    )
+    torch.manual_seed(0)
+    data = load_data(config)
+    _, objective = build(config, data.image_shape, {})
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "rotated-mnist-cycle-1")
+    folder.create(
+        {
+            "fit": config.to_json(),
+            "source": data.source._asdict(),
+            "image_shape": list(data.image_shape),
+            "edges": {},
+        }
+    )
+    for which in ("best", "last"):
+        folder.save(which, 1, objective.state_dict(), {"step": 1})
+    return folder.path
+
+
+def call(command: object, *arguments: object) -> str:
+    """What the command prints on stdout; what it raises, it raises."""
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+class TestCommands:
+    def test_swap_of_test_images_and_a_file(self, run: Path, tmp_path: Path) -> None:
+        file = tmp_path / "digit.png"
+        Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(file)
+        printed = call(swap, run, 0, 3, file, "--device", "cpu")
+        assert printed == f"{run / 'figures' / 'swap.png'}\n"
+        assert size(run / "figures" / "swap.png")[0] > 4 * 112
+
+    def test_swap_of_files_alone_reads_no_data(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "digit.png"
+        Image.fromarray(np.full((28, 28), 90, np.uint8)).save(file)
+        monkeypatch.setattr("pyro_disent.training.setup.load_data", lambda *_: pytest.fail("data were loaded"))
+        out = tmp_path / "new" / "figure.png"
+        assert json.loads(call(swap, run, file, file, "--out", out, "--json")) == {"path": str(out)}
+        assert out.is_file()
+
+    def test_traverse(self, run: Path) -> None:
+        assert call(traverse, run) == f"{run / 'figures' / 'traverse-y.png'}\n"
+        path = Path(call(traverse, run, "--latent", "z", "--index", 5, "--steps", 3, "--checkpoint", "last").strip())
+        assert size(path)[1] > 4 * 112
+
+    def test_sample(self, run: Path, tmp_path: Path) -> None:
+        assert call(sample, run, "--n", 4) == f"{run / 'figures' / 'sample.png'}\n"
+        path = Path(json.loads(call(sample, run, "--latent", "y", "--n", 2, "--json"))["path"])
+        assert path == run / "figures" / "sample-y.png"
+        paths = [tmp_path / f"{k}.png" for k in range(3)]
+        for path, seed in zip(paths, (0, 0, 1), strict=True):
+            call(sample, run, "--n", 4, "--seed", seed, "--out", path)
+        assert paths[0].read_bytes() == paths[1].read_bytes() != paths[2].read_bytes()
+
+    def test_evaluate_several_runs(self, run: Path) -> None:
+        printed = call(evaluate, run, run)
+        path = run / "evaluation.json"
+        assert printed.splitlines()[-1] == str(path)
+        for words in ("linear probe of digit", "leak of rotation", "ELBO", "raw pixels", "rotated-mnist"):
+            assert words in printed
+        assert json.loads(path.read_text())["checkpoint"] == "best"
+
+    def test_evaluate_as_json(self, run: Path) -> None:
+        last = json.loads(call(evaluate, run, "--json", "--checkpoint", "last").splitlines()[-1])
+        assert last["path"] == str(run / "evaluation.json")
+        assert last["evaluations"] == [json.loads((run / "evaluation.json").read_text())]
+        assert last["evaluations"][0]["images"]["train"] == 300
+
+    @pytest.mark.parametrize(
+        "command, arguments, sentence",
+        [
+            (swap, ["{run}", "0"], "at least two images"),
+            (swap, ["{run}", "0", "99999"], "no test image 99999: indices run from 0 to"),
+            (swap, ["{run}", "0", "none.png"], "no image file none.png"),
+            (swap, ["{run}", "0", "1", "--out", "{run}"], "is a folder"),
+            (swap, ["{run}", "0", "1", "--out", "a.nonsense"], "must end in .png"),
+            (swap, ["{run}", "0", "1", "--checkpoint", "first"], "neither best nor last"),
+            (swap, ["{run}", "0", "1", "--device", "abacus"], "--device abacus"),
+            (traverse, ["{run}", "--latent", "v"], "no latent 'v'; this model has z, y"),
+            (traverse, ["{run}", "--index", "-1"], "no test image -1"),
+            (sample, ["{run}", "--latent", "y", "--latent", "v"], "no latent 'v'; this model has z, y"),
+            (sample, ["{run}-2"], "no run at"),
+            (traverse, ["{run}/figures"], "cannot be read as a run's configuration"),
+            (evaluate, ["{run}", "{run}-2"], "no run at"),
+            (evaluate, ["{run}", "--data", "nonsense"], "no data set nonsense"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, run: Path, command: object, arguments: list[str], sentence: str) -> None:
+        (run / "figures").mkdir(exist_ok=True)
+        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+        with pytest.raises(InputError) as error:
+            call(command, *[argument.format(run=run) for argument in arguments])
+        assert sentence in str(error.value)
+        assert "\n" not in str(error.value)
+        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
