@@ -14,9 +14,9 @@ from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOpti
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as `fit` printed them.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `fit` printed them.")],
     data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="Another data set [default: the run's own].")
+        str | None, typer.Option("--data", metavar="DATA", help="Another data set; the run's own if not given.")
     ] = None,
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "best",
@@ -29,6 +29,7 @@ def evaluate(
     """
     from pyro_disent.cli.console import table_console
     from pyro_disent.data import registry
+    from pyro_disent.errors import InputError
     from pyro_disent.evaluation import report
     from pyro_disent.evaluation.evaluate import check_fits
     from pyro_disent.evaluation.evaluate import evaluate as measured
@@ -44,14 +45,15 @@ def evaluate(
         with shown_progress(run.path.name) as progress:
             evaluation = measured(run, data=given, seed=seed, progress=progress) | {"checkpoint": checkpoint}
         evaluations.append(evaluation)
-        paths.append(report.write(evaluation, run))
+        try:
+            paths.append(report.write(evaluation, run))
+        except OSError as error:
+            raise InputError(f"nothing can be written into {run.path}: {error}") from error
     if as_json:
         paths_written = [str(path) for path in paths]
         typer.echo(json.dumps({"evaluations": evaluations, "paths": paths_written, "path": paths_written[-1]}))
         return
-    table = report.table(evaluations)
-    console = table_console()
-    console.print(table)
+    table_console().print(report.table(evaluations))
     for path in paths:
         typer.echo(path)
 

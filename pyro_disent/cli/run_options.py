@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as `fit` printed it.")]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE.png", help="Where to write [default: in RUN/figures].")
+    Path | None, typer.Option("--out", metavar="FILE.png", help="Where to write; in RUN/figures if not given.")
 ]
 IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which test image, from 0.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]

@@ -24,7 +24,7 @@ def sample(
     run: RunArgument,
     latents: Annotated[
         list[str] | None,
-        typer.Option("--latent", metavar="NAME", help="Draw this latent only; may be repeated [default: all]."),
+        typer.Option("--latent", metavar="NAME", help="Draw this latent only; may be repeated; all if not given."),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="How many images.")] = 36,
     index: IndexOption = 0,

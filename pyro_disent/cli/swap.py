@@ -23,7 +23,7 @@ from pyro_disent.cli.run_options import (
 def swap(
     run: RunArgument,
     images: Annotated[
-        list[str], typer.Argument(metavar="A B ...", help="Two or more images: test indices from 0, or image files.")
+        list[str], typer.Argument(metavar="IMAGE", help="Two or more images: test indices from 0, or image files.")
     ],
     out: OutOption = None,
     seed: SeedOption = 0,

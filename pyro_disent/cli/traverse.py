@@ -23,7 +23,7 @@ from pyro_disent.cli.run_options import (
 def traverse(
     run: RunArgument,
     latent: Annotated[
-        str | None, typer.Option("--latent", metavar="NAME", help="Which latent moves [default: y, or the last].")
+        str | None, typer.Option("--latent", metavar="NAME", help="Which latent moves; y, or the last, if not given.")
     ] = None,
     index: IndexOption = 0,
     steps: Annotated[int, typer.Option("--steps", min=2, max=101, help="How many values each unit takes.")] = 9,

@@ -190,7 +190,7 @@ def identities(codes: Codes) -> Iterator[Step]:
         yield _step(f"recall_at_1/{block}", "recall@1 of identity in another view", block, "accuracy", compute)
     if azimuth is not None:
         left_out = identity[near_symmetric(codes.data.test, codes.data.train)].unique()
-        count = Number("near-symmetric identities left out of errors of angles", "", len(left_out), "identities")
+        count = Number("near-symmetric identities, left out of errors", "", len(left_out), "identities")
         yield Step("near-symmetric identities", lambda: {"near_symmetric": count})
     for name, circular in _named(codes.factors):
         for block in codes.blocks if codes.validation.varies(name) else ():

@@ -15,8 +15,13 @@ from pyro_disent.training.run import write_atomically
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
 
+Evaluation = dict[str, Any]
+"""What `evaluate` returns."""
+Number = dict[str, Any]
+"""One of its ``numbers``."""
 
-def write(evaluation: dict[str, Any], run: Run) -> Path:
+
+def write(evaluation: Evaluation, run: Run) -> Path:
     """Write ``evaluation.json`` into a run's folder, or ``evaluation-<data>.json`` for another data set than its own.
 
     A reader sees the old file or the new one, never half of one.
@@ -28,7 +33,7 @@ def write(evaluation: dict[str, Any], run: Run) -> Path:
     return path
 
 
-def table(evaluations: Sequence[dict[str, Any]]) -> Table:
+def table(evaluations: Sequence[Evaluation]) -> Table:
     """One row for each measure and block, one column for each evaluation, and one for raw pixels where known.
 
     The numbers of raw pixels depend on images alone: they stand in the first row of their measure, once, and only where
@@ -40,32 +45,38 @@ def table(evaluations: Sequence[dict[str, Any]]) -> Table:
     pixels = _pixels(evaluations)
     if pixels:
         result.add_column(PIXELS, justify="right")
-    keys = dict.fromkeys(key for evaluation in evaluations for key in evaluation["numbers"])
-    measured: str | None = None
-    for key in keys:
-        number = next(e["numbers"][key] for e in evaluations if key in e["numbers"])
-        if number["block"] == PIXELS:
-            continue
-        row = [_value(evaluation["numbers"].get(key)) for evaluation in evaluations]
-        first = number["measure"] != measured
-        measured = number["measure"]
-        if pixels:
-            row.append(_value(pixels.get(measured)) if first else "")
-        if first and number["block"]:
+    for measure, numbers in _rows(evaluations).items():
+        if any(block for block, _ in numbers):
             result.add_section()
-        result.add_row(measured if first else "", number["block"], number["unit"] if first else "", *row)
+        for place, ((block, unit), found) in enumerate(numbers.items()):
+            row = [_value(number) for number in found]
+            if pixels:
+                row.append(_value(pixels.get(measure)) if place == 0 else "")
+            result.add_row(measure if place == 0 else "", block, unit if place == 0 else "", *row)
     return result
 
 
-def _title(evaluations: Sequence[dict[str, Any]]) -> str:
+def _rows(evaluations: Sequence[Evaluation]) -> dict[str, dict[tuple[str, str], list[Number | None]]]:
+    """Measure -> block and unit -> each evaluation's number, all in the order in which they were first measured."""
+    rows: dict[str, dict[tuple[str, str], list[Number | None]]] = {}
+    for column, evaluation in enumerate(evaluations):
+        for number in evaluation["numbers"].values():
+            if number["block"] != PIXELS:
+                blocks = rows.setdefault(number["measure"], {})
+                row = blocks.setdefault((number["block"], number["unit"]), [None] * len(evaluations))
+                row[column] = number
+    return rows
+
+
+def _title(evaluations: Sequence[Evaluation]) -> str:
     """The data set, where there is only one."""
     names = {evaluation["data"] for evaluation in evaluations}
     return f"{names.pop()}, test split" if len(names) == 1 else "test splits of several data sets"
 
 
-def _pixels(evaluations: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _pixels(evaluations: Sequence[Evaluation]) -> dict[str, Number]:
     """Measure -> its number on raw pixels, where the evaluations do not contradict each other."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Number]] = {}
     for evaluation in evaluations:
         for number in evaluation["numbers"].values():
             if number["block"] == PIXELS:
@@ -73,7 +84,7 @@ def _pixels(evaluations: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {name: numbers[0] for name, numbers in found.items() if all(n == numbers[0] for n in numbers)}
 
 
-def _value(number: dict[str, Any] | None) -> str:
+def _value(number: Number | None) -> str:
     """A number as it is read: percent for accuracies, two decimals for R2, one for nats and degrees."""
     if number is None:
         return ""

@@ -1,0 +1,143 @@
+"""The joint graph gives what eager gives, for every method, and freezes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_disent.batch import Batch
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.networks import conv3x3, mlp
+from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
+from pyro_disent.objectives.elbo import ForwardCycle
+from pyro_disent.objectives.methods import METHODS, build
+from tests.models import SHAPE, conditional_latents, linear_vae, pair_batch
+from tests.test_terms import SETTING
+
+CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(why_not_compiled(CPU) is not None, reason=str(why_not_compiled(CPU)))
+
+
+def gradients(step: EagerStep, batch: Batch, seed: int = 1) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    torch.manual_seed(seed)
+    record = step(batch)
+    return {name: p.grad.clone() for name, p in step.objective.named_parameters()}, record.loss
+
+
+def assert_equal_steps(eager: EagerStep, compiled: EagerStep, batch: Batch) -> None:
+    expected, loss = gradients(eager, batch)
+    ours, our_loss = gradients(compiled, batch)
+    assert our_loss.item() == pytest.approx(loss.item(), rel=1e-9)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "cycle+similarity", "cycle+similarity+predictor"])
+def test_compiled_gradients_equal_eager_ones_also_after_the_weights_change(method: str) -> None:
+    vae = linear_vae().double()
+    elbo = build(method, SETTING)
+    objective = elbo(vae.model, vae.guide).double()
+    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="aot_eager")
+    assert_equal_steps(eager, compiled, pair_batch(dtype=torch.float64))
+    graph = compiled._graph
+    objective.weights.values.add_(1.7)
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    other = pair_batch(dtype=torch.float64, z=torch.rand(6, 1) < 0.5, y=torch.rand(6, 1) < 0.5)
+    assert_equal_steps(eager, compiled, other)
+    assert compiled._graph is graph
+
+
+@needs_compiler
+@pytest.mark.parametrize("method", ["vae", "cycle", "cycle+similarity+predictor"])
+def test_inductor_gradients_equal_eager_ones(method: str) -> None:
+    vae = linear_vae().double()
+    objective = build(method, SETTING)(vae.model, vae.guide).double()
+    with torch._inductor.config.patch(fallback_random=True):
+        compiled = CompiledStep(objective)
+        assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64))
+        assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64, z=False, y=True))
+
+
+def test_a_conditional_prior_compiles() -> None:
+    vae = linear_vae(conditional_latents()).double()
+    objective = ForwardCycle()(vae.model, vae.guide)
+    batch = pair_batch(dtype=torch.float64)
+    assert_equal_steps(EagerStep(objective), CompiledStep(objective, backend="aot_eager"), batch)
+
+
+def test_another_batch_shape_runs_eager() -> None:
+    vae = linear_vae().double()
+    objective = ForwardCycle()(vae.model, vae.guide)
+    compiled = CompiledStep(objective, backend="aot_eager")
+    compiled(pair_batch(dtype=torch.float64))
+    for batch in (pair_batch(3, dtype=torch.float64), Batch(torch.rand(1, 6, *SHAPE, dtype=torch.float64))):
+        assert_equal_steps(EagerStep(objective), compiled, batch)
+
+
+def test_capturing_moves_no_running_statistic_and_no_random_state() -> None:
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(20, 8), nn.BatchNorm1d(8), nn.ReLU())
+    decoder = nn.Sequential(nn.Linear(5, 20), nn.Unflatten(1, SHAPE))
+    vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder).double()
+    objective = ForwardCycle()(vae.model, vae.guide)
+    compiled = CompiledStep(objective, backend="aot_eager")
+    batch, norm = pair_batch(dtype=torch.float64), encoder[2]
+    state = torch.get_rng_state()
+    compiled._capture(batch)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert norm.running_mean.abs().sum() == 0 and norm.num_batches_tracked == 0
+    compiled(batch)
+    assert norm.running_mean.abs().sum() > 0 and norm.num_batches_tracked == 1
+
+
+def test_parameters_without_a_part_get_a_zero_gradient() -> None:
+    vae = linear_vae()
+    vae.model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    for step in (EagerStep, lambda o: CompiledStep(o, backend="aot_eager")):
+        objective = ForwardCycle()(vae.model, vae.guide)
+        step(objective)(pair_batch())
+        assert vae.model.unused.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("network", [mlp, conv3x3])
+def test_bf16_networks_leave_densities_and_samples_in_float32(network) -> None:
+    from pyro import poutine
+
+    vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], *network((1, 28, 28), 5))
+    batch = Batch(torch.rand(2, 4, 1, 28, 28), {"z": True})
+    objective = ForwardCycle()(vae.model, vae.guide)
+    with torch.autocast("cpu", torch.bfloat16):
+        record = objective.record(batch)
+        q = poutine.trace(vae.guide).get_trace(batch)
+        p = poutine.trace(poutine.replay(vae.model, trace=q)).get_trace(batch)
+    assert vae.guide.encoder(batch.images[0]).dtype == torch.float32
+    for latent in ("z", "y"):
+        base = q.nodes[latent]["fn"].base_dist
+        assert {base.loc.dtype, base.scale.dtype, q.nodes[latent]["value"].dtype} == {torch.float32}
+    assert p.nodes["x"]["fn"].base_dist.logits.dtype == torch.float32
+    assert {t.dtype for t in (record.loss, record.reconstruction, *record.kl.values())} == {torch.float32}
+    context = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
+    eager, _ = gradients(EagerStep(objective, context), batch)
+    compiled, _ = gradients(CompiledStep(objective, context, backend="aot_eager"), batch)
+    for name, gradient in eager.items():
+        torch.testing.assert_close(compiled[name], gradient, rtol=2e-2, atol=2e-2, msg=name)
+
+
+def test_why_not_compiled_looks_and_does_not_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert why_not_compiled(CPU) == "there is no C++ compiler"
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": "/nonexistent"})
+    assert "headers" in str(why_not_compiled(CPU))
+    assert why_not_compiled(torch.device("cuda")) is None
+
+
+def test_the_step_needs_no_context_but_its_own() -> None:
+    vae = linear_vae()
+    step = EagerStep(ForwardCycle()(vae.model, vae.guide), contextlib.nullcontext)
+    assert step(pair_batch()).loss.isfinite()

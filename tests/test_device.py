@@ -1,0 +1,99 @@
+"""A step never mixes devices, never makes a tensor on a default one, never waits for the host.
+
+Without a GPU this is checked in two ways that see different things: fake tensors on a simulated CUDA device raise on
+mixed devices and on any read-back, but cannot run a backward; the meta device runs the backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pyro_disent.batch import Batch
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.networks import NETWORKS
+from pyro_disent.objectives.compiled import CompiledStep, EagerStep
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.objectives.methods import METHODS, build
+from tests.test_terms import SETTING
+
+ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
+
+
+def objective_on(method: str, network: str) -> Objective:
+    vae = FactoredVAE(SETTING.latents, *NETWORKS[network]((1, 28, 28), 5))
+    return build(method, SETTING)(vae.model, vae.guide)
+
+
+def batch_on(device: str) -> Batch:
+    batch = Batch(torch.rand(2, 4, 1, 28, 28, device=device), factors={"angle": torch.rand(2, 4, device=device)})
+    return batch.sharing({"z": (), "y": ()})
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("method", ROWS)
+def test_forward_and_optimizer_under_simulated_cuda(method: str, network: str) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=False), pyro.validation_enabled(False):
+        objective = objective_on(method, network).to("cuda")
+        loss = objective(batch_on("cuda"))
+        assert loss.device.type == "cuda"
+        for parameter in objective.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
+        torch.optim.Adam(objective.parameters()).step()
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_backward_on_the_meta_device(method: str) -> None:
+    with pyro.validation_enabled(False):
+        objective = objective_on(method, "conv4x4").to("meta")
+        objective(batch_on("meta")).backward()
+        assert [name for name, p in objective.named_parameters() if p.grad is None] == []
+
+
+def sync(batch: Batch) -> None:
+    batch.images.sum().item()
+
+
+def mix(batch: Batch) -> None:
+    batch.images + torch.zeros(28)
+
+
+@pytest.mark.parametrize("fault", [sync, mix])
+def test_the_check_finds_what_it_is_for(fault: Callable[[Batch], None]) -> None:
+    with FakeTensorMode(), pytest.raises(Exception):  # noqa: B017 the kinds are torch's own
+        fault(batch_on("cuda"))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", ROWS)
+def test_a_step_on_a_real_gpu(method: str) -> None:
+    objective = objective_on(method, "conv4x4").to("cuda")
+    batch = batch_on("cuda")
+    EagerStep(objective)(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pyro.validation_enabled(False):
+            record = EagerStep(objective)(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert record.loss.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in objective.parameters())
+
+
+@pytest.mark.cuda
+def test_a_compiled_step_on_a_real_gpu() -> None:
+    objective = objective_on("cycle", "conv4x4").to("cuda")
+    step = CompiledStep(objective, mode="reduce-overhead")
+    losses = [step(batch_on("cuda")).loss.item() for _ in range(4)]
+    assert all(loss > 0 for loss in losses)
+
+
+def test_a_latent_alone_is_enough() -> None:
+    vae = FactoredVAE([Latent("code", 4)], *NETWORKS["mlp"]((1, 28, 28), 4))
+    assert DisentanglingELBO()(vae.model, vae.guide)(torch.rand(3, 1, 28, 28)).isfinite()
