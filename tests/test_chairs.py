@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyro_disent.data import array_cache, chairs, rendered_chairs
-from pyro_disent.data.chairs import ChairSplit, describe, load, near_symmetric, prepare
+from pyro_disent.data.chairs import ChairSplit, describe, load, prepare
 from pyro_disent.data.sources import Request
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
@@ -519,10 +519,3 @@ def test_a_limit_without_a_pair_is_refused(limit):
 def test_every_split_needs_a_chair(counts):
     with pytest.raises(InputError, match="train, validation and test"):
         load(EMBEDDED, counts=counts)
-
-
-def test_near_symmetric_chairs_are_those_below_the_threshold():
-    split = make_split([2, 2])
-    split.asymmetry = torch.tensor([0.01, 0.01, 0.05, 0.05])
-    assert near_symmetric(split).tolist() == [True, True, False, False]
-    assert near_symmetric(split, threshold=0.1).all()

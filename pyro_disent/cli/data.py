@@ -22,7 +22,7 @@ DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A data set's 
 SourceOption = Annotated[str, typer.Option("--source", help="auto, local, download or embedded.")]
 RootOption = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="Its folder [default: $PYRO_DISENT_DATA]."),
+    typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given."),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
 
@@ -55,7 +55,7 @@ def show(
     data: DataArgument,
     source: SourceOption = "auto",
     root: RootOption = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.png", help="[default: DATA-pairs.png]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.png", help="DATA-pairs.png if not given.")] = None,
     seed: SeedOption = 0,
     pairs: Annotated[int, typer.Option("--pairs", min=1, max=400, help="How many pairs.")] = 20,
 ) -> None:

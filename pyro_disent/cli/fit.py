@@ -26,20 +26,23 @@ def fit(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="A data set's name.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="Where to write [default: runs/DATA-METHOD-K].")
+        Path | None, typer.Option("--out", metavar="RUN", help="Where to write; runs/DATA-METHOD-K if not given.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N")] = None,
     max_steps: Annotated[int | None, typer.Option("--max-steps", metavar="N")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images before pairing.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Adam's learning rate.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", metavar="constant|cosine", help="Of the learning rate.")
+    ] = None,
     clip_norm: Annotated[
         float | None, typer.Option("--clip-norm", metavar="X", help="Largest norm of a group's gradient.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N")] = None,
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Use only N training images.")] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", metavar="paper|quick", help="[default: quick on a CPU, paper on CUDA]")
+        str | None, typer.Option("--preset", metavar="paper|quick", help="If not given: quick on a CPU, paper on CUDA.")
     ] = None,
     latent: Annotated[
         list[str] | None, typer.Option("--latent", metavar="NAME=DIM", help="Units of a latent; repeatable.")
@@ -59,14 +62,15 @@ def fit(
         str | None, typer.Option("--source", metavar="auto|local|download|embedded", help="Where data comes from.")
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder [default: $PYRO_DISENT_DATA].")
+        Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given.")
     ] = None,
     color: Annotated[bool | None, typer.Option("--color/--grey", help="Chairs in color.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N")] = None,
     devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Processes, one a device.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
     compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="[default: for long runs]", show_default=False)
+        bool | None,
+        typer.Option("--compile/--no-compile", help="If not given: compiled where it pays.", show_default=False),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
@@ -89,6 +93,7 @@ def fit(
         "max_steps": max_steps,
         "batch_size": batch_size,
         "lr": lr,
+        "schedule": schedule,
         "clip_norm": clip_norm,
         "seed": seed,
         "limit": limit,
@@ -168,9 +173,9 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
 
 
 def _default_preset(device: str | None) -> str:
-    from pyro_disent.training.setup import accelerator
+    from pyro_disent.training.setup import resolve_device
 
-    return "paper" if accelerator(device or "auto") == "cuda" else "quick"
+    return "paper" if resolve_device(device or "auto").type == "cuda" else "quick"
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

@@ -36,10 +36,8 @@ def load_run(path: Path, checkpoint: str, device: str) -> Run:
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
 
     from pyro_disent.training.run import load
-    from pyro_disent.training.setup import accelerator
 
-    kind = accelerator(device)  # also refuses what is no device
-    return load(path, "best" if checkpoint == "best" else "last", device if ":" in device else kind)
+    return load(path, "best" if checkpoint == "best" else "last", device)
 
 
 def check_out(out: Path | None) -> None:

@@ -7,6 +7,7 @@ ground truth stands in for it (`synthetic.chairs`).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,17 +26,15 @@ from pyro_disent.data.synthetic import chairs as synthetic
 from pyro_disent.data.synthetic.chairs import STYLE_NAMES, Counts
 from pyro_disent.errors import InputError
 
-__all__ = ["FACTORS", "STYLE_NAMES", "ChairSplit", "Counts", "describe", "load", "near_symmetric", "prepare"]
+__all__ = ["FACTORS", "STYLE_NAMES", "ChairSplit", "Counts", "describe", "load", "prepare"]
 
 FACTORS: tuple[Factor, ...] = (
-    Factor("azimuth", "radians", circular=True),
-    Factor("elevation", "radians"),
-    Factor("zoom"),
+    Factor("azimuth", "radians", circular=True, edges=(math.pi / 2, math.pi, 3 * math.pi / 2)),
+    Factor("elevation", "radians", edges=(math.radians(25),)),
+    Factor("zoom", edges=(0.875,)),
 )
 """Zoom is known of embedded chairs only."""
 
-NEAR_SYMMETRIC = 0.02
-"""Threshold of `near_symmetric`: no embedded training chair of seed 0 lies between 0.015 and 0.029."""
 
 HOW_TO_GET = (
     "the 3D chairs have no stable address to download from: get rendered_chairs.tar of Aubry et al. (Seeing 3D chairs, "
@@ -96,15 +95,6 @@ class ChairSplit(Split):
     def examples(self, seed: int) -> Examples:
         """Every image once; nothing is drawn, so ``seed`` changes nothing."""
         return Examples(self.images, self.factors, self.labels)
-
-
-def near_symmetric(split: ChairSplit, threshold: float = NEAR_SYMMETRIC) -> Tensor:
-    """Images whose azimuth cannot be told from the opposite one, ``(images,)`` bool.
-
-    Their chair's mean absolute pixel difference between an azimuth and half a turn from it is below ``threshold``.
-    Real chairs have no exact opposites (`rendered_chairs.asymmetry`), and need a threshold of their own.
-    """
-    return split.asymmetry < threshold
 
 
 def _places(color: bool) -> Places:

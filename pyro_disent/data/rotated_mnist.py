@@ -18,7 +18,9 @@ from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 from pyro_disent.data.sources import Found, Progress, Request
 
 NAME = "rotated-mnist"
-FACTORS = (Factor("rotation", "radians"),)
+FACTORS = (Factor("rotation", "radians", edges=(0.0,)),)
+"""The predictor sees left or right, as in the paper."""
+
 MAX_ANGLE = math.radians(60)
 BORDER = 2
 CHUNK = 4_096

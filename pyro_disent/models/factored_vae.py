@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -86,7 +87,7 @@ class Guide(Program):
         self.latents = tuple(latents)
         self.encoder = encoder
         self.heads = nn.ModuleDict(
-            {latent.name: nn.Linear(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
+            {latent.name: _head(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
         )
 
     def posterior_dist(self, latent: Latent, features: Tensor) -> dist.TorchDistribution:
@@ -107,6 +108,14 @@ class Guide(Program):
             return {
                 latent.name: pyro.sample(latent.name, self.posterior_dist(latent, features)) for latent in self.latents
             }
+
+
+def _head(features: int, outputs: int) -> nn.Linear:
+    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features."""
+    head = nn.Linear(features, outputs)
+    nn.init.normal_(head.weight, std=0.1 / math.sqrt(features))
+    nn.init.zeros_(head.bias)
+    return head
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -106,8 +107,9 @@ class CompiledStep(EagerStep):
 
         # The capture runs the step once: on copies of the buffers, so that no running statistic is moved by it, and
         # with the random state put back, so that a compiled run draws the same noise as one that was not captured.
+        # Pyro's validation reads values back, which a trace cannot.
         devices = [batch.images.device] if batch.images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), pyro.validation_enabled(False):
             graph = make_fx(step)(
                 [parameter.detach() for parameter in self.objective.parameters()],
                 [buffer.clone() for buffer in self.objective.buffers()],

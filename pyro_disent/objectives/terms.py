@@ -155,7 +155,8 @@ class DIP(Term):
         posteriors = [step.posterior(latent) for latent in step.latents]
         mean = torch.cat([q.mean for q in posteriors], -1).flatten(0, -2)
         variance = torch.cat([q.variance for q in posteriors], -1).flatten(0, -2)
-        covariance = mean.T.cov(correction=0) + variance.mean(0).diag()
+        centered = mean - mean.mean(0)
+        covariance = centered.T @ centered / len(mean) + variance.mean(0).diag()
         return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
 
 

@@ -33,18 +33,14 @@ class Weights(nn.Module):
         super().__init__()
         self.given = dict(weights)
         self.values: Tensor
-        self.register_buffer("values", torch.zeros(len(self.given)), persistent=False)
-        self.set_step(0)
+        start = [weight_at(weight, 0) for weight in self.given.values()]
+        self.register_buffer("values", torch.tensor(start, dtype=torch.float32), persistent=False)
 
     def set_step(self, step: int) -> None:
-        """Give every weight its value at this step."""
+        """Give every scheduled weight its value at this step."""
         for index, weight in enumerate(self.given.values()):
-            self.values[index] = weight_at(weight, step)
-
-    @property
-    def change(self) -> bool:
-        """Whether any weight is scheduled."""
-        return any(isinstance(weight, WarmUp) for weight in self.given.values())
+            if isinstance(weight, WarmUp):
+                self.values[index] = weight_at(weight, step)
 
     def __contains__(self, name: str) -> bool:
         return name in self.given

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from pyro_disent.errors import InputError
 
+SCHEDULES = ("constant", "cosine")
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -38,6 +40,8 @@ class FitConfig:
     """term's name -> weight, where it is not the term's own default."""
     warmup_steps: int = 0
     """Steps over which the weights of the terms rise from 0."""
+    schedule: str = "constant"
+    """Of the learning rates, see `training.setup.learning_rate_factor`."""
     clip_norm: float = 10_000.0
     """Largest norm of the gradient of a parameter group, in nats per unit of parameter."""
     seed: int = 0
@@ -65,6 +69,8 @@ class FitConfig:
         for option, value in positive.items():
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"--schedule {self.schedule} is not one of {', '.join(SCHEDULES)}")
         if (self.epochs is None) == (self.max_steps is None):
             raise InputError("say how long to train by --epochs or by --max-steps, one of the two")
         if self.batch_size % self.devices:

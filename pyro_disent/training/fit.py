@@ -22,6 +22,8 @@ from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.run import RunFolder
 
+HELD_OUT_BATCH = 256
+
 
 def fit(
     config: FitConfig,
@@ -48,23 +50,19 @@ def fit(
     if not resume:
         folder.refuse_existing(overwrite)
     methods.parse(config.method)
-    fabric = Fabric(
-        accelerator=setup.accelerator(config.device),
-        devices=[int(config.device.partition(":")[2])] if config.device.startswith("cuda:") else config.devices,
-        precision=setup.precision(config),
-    )
+    fabric = setup.make_fabric(config)
     fabric.launch()
     device = fabric.device
 
     data = setup.load_data(config, reporter.preparing)
-    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
     torch.manual_seed(config.seed)
-    vae, objective = setup.build(config, data.image_shape, edges)
+    vae, objective = setup.build(config, data.image_shape, setup.factor_edges(data))
     if init is not None:
         objective.load_state_dict(init.weights("best"))
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
-    objective.to(device, memory_format=torch.channels_last)
+    objective.to(device).to(memory_format=torch.channels_last)
 
+    validation = data.validation.to(device)
     latents = {latent.name: latent.unit_names for latent in vae.latents}
     views = 2 if methods.needs_pairs(config.method) else 1
     feed = Feed(
@@ -75,89 +73,70 @@ def fit(
     step_fn, how = setup.make_step(objective, config, fabric, steps)
     torch.manual_seed(config.seed + fabric.global_rank)
 
-    start, best = 0, float("inf")
-    if resume:
-        start, best = state.restore(folder, objective, optimizer, feed, device)
-        folder.forget_metrics_after(start)
-    elif fabric.is_global_zero:
-        folder.create(
-            {
-                "fit": config.to_json(),
-                "source": data.source._asdict(),
-                "image_shape": list(data.image_shape),
-                "factors": [factor.name for factor in data.factors],
-                "edges": edges,
-                "precision": setup.precision(config),
-                "step": how,
-                "versions": setup.versions(),
-            }
-        )
-    reporter.say(f"data     {config.data}: {len(data.train)} training images, {data.source}")
-    reporter.say(
-        f"model    {config.network}, {', '.join(f'{n}={u}' for n, u in config.latents.items())}, {config.likelihood}"
-    )
-    reporter.say(f"step     {device}, precision {setup.precision(config)}, {how}")
-    reporter.say(
-        f"training {config.method}, {steps} steps of {config.batch_size} images in {views} view{'s' * (views > 1)}"
-    )
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(_storage_errors(folder))
         stop = stack.enter_context(_stop_on_interrupt())
-        log = Log(folder, reporter, feed, steps, start) if fabric.is_global_zero else None
-        try:
-            for step in range(start, steps):
-                batch = feed.next()
-                if objective.weights.change:
-                    objective.weights.set_step(step)
-                record = step_fn(batch)
-                _average_gradients(objective, fabric)
-                for group in optimizer.param_groups:
-                    nn.utils.clip_grad_norm_(group["params"], config.clip_norm)
-                optimizer.step()
 
-                done = step + 1
-                if log:
-                    log.add(done, record)
-                epoch_ends = feed.position == feed.batches_per_epoch or done == steps
-                if (epoch_ends or stop.asked) and log:
-                    log.flush()
-                    if epoch_ends:
-                        held_out = validate(objective, data.validation.to(device), config, latents, views)
-                        log.validation(done, held_out)
-                        if held_out["objective"] < best:
-                            best = held_out["objective"]
-                            folder.save("best", done, objective.state_dict(), {"step": done})
-                    folder.save(
-                        "last", done, objective.state_dict(), state.capture(done, best, optimizer, feed, device)
-                    )
-                if stop.asked:
-                    raise KeyboardInterrupt
-        except OSError as error:
-            raise StorageError(f"{folder.path} could not be written at step {step + 1}: {error}") from error
-        finally:
+        start, best = 0, float("inf")
+        if resume:
+            start, best = state.restore(folder, objective, optimizer, feed, device)
+            folder.forget_metrics_after(start)
+        elif fabric.is_global_zero:
+            folder.create(setup.described(config, data, how))
+        for line in setup.announced(config, data, device, how, steps, views):
+            reporter.say(line)
+        log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if fabric.is_global_zero else None
+
+        for step in range(start, steps):
+            batch = feed.next()
+            objective.weights.set_step(step)
+            setup.set_learning_rates(optimizer, setup.learning_rate_factor(config.schedule, step, steps))
+            record = step_fn(batch)
+            _average_gradients(objective, fabric)
+            groups = [group["params"] for group in optimizer.param_groups]
+            norms = [nn.utils.clip_grad_norm_(group, config.clip_norm) for group in groups]
+            optimizer.step()
+
+            done = step + 1
+            epoch_ends = feed.position == feed.batches_per_epoch or done == steps
             if log:
-                log.close()
+                log.add(done, record, torch.stack(norms).norm())
+                if epoch_ends or stop.asked:
+                    log.flush()
+                if epoch_ends:
+                    held_out = validate(objective, validation, config.seed, latents, views)
+                    log.validation(done, held_out)
+                    if held_out["objective"] < best:
+                        best = held_out["objective"]
+                        folder.save("best", done, objective.state_dict(), {"step": done})
+                if epoch_ends or stop.asked:
+                    now = state.capture(done, best, optimizer, feed, device)
+                    folder.save("last", done, objective.state_dict(), now)
+            if stop.asked:
+                raise KeyboardInterrupt
 
 
 def validate(
-    objective: Objective, split: Split, config: FitConfig, latents: dict[str, tuple[str, ...]], views: int
+    objective: Objective, split: Split, seed: int, latents: dict[str, tuple[str, ...]], views: int
 ) -> dict[str, float]:
     """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
+
+    Batches are of one size whatever the training's, so that terms over a batch compare between runs.
 
     ``objective`` is what is minimized, without opponents; ``elbo`` is the plain bound with every weight 1, each image
     decoded from its own posterior.
     """
-    training, size = objective.training, min(config.batch_size, len(split))
+    training, size = objective.training, min(HELD_OUT_BATCH, len(split))
     objective.eval()
-    generator = torch.Generator(split.images.device).manual_seed(config.seed)
+    generator = torch.Generator(split.images.device).manual_seed(seed)
     devices = [split.images.device] if split.images.device.type == "cuda" else []
     plain = DisentanglingELBO()
     sums = torch.zeros(2, device=split.images.device)
     starts = range(0, len(split) - size + 1, size)
     with torch.no_grad(), torch.random.fork_rng(devices), pyro.validation_enabled(False):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(seed)
         for start in starts:
             index = torch.arange(start, start + size, device=split.images.device)
             batch = split.batch(index, generator, views).sharing(latents)
@@ -179,6 +158,14 @@ def _average_gradients(objective: Objective, fabric: Fabric) -> None:
     assert isinstance(flat, torch.Tensor)
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{folder.path} could not be written, its last checkpoint is kept: {error}") from error
 
 
 class _Stop:

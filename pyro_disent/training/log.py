@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -48,8 +49,14 @@ class Log:
         self.last: dict[str, float] = {}
         self.clock = time.perf_counter()
 
-    def add(self, step: int, record: LossRecord) -> None:
-        self.pending.append((step, _named(record)))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.board.close()
+
+    def add(self, step: int, record: LossRecord, gradient_norm: Tensor) -> None:
+        self.pending.append((step, _named(record) | {"gradient_norm": gradient_norm}))
         if len(self.pending) >= LOG_EVERY:
             self.flush()
 
@@ -68,14 +75,16 @@ class Log:
         self.reporter.training(step, self.steps, means["loss"], rate)
 
     def validation(self, step: int, numbers: dict[str, float]) -> None:
+        """Raises Diverged where the held-out objective is not finite: the last update spoilt the weights."""
+        if not math.isfinite(numbers["objective"]):
+            raise Diverged(
+                f"training diverged after step {step}: the held-out objective is not finite; {self._finite()}"
+            )
         self._write(step, "validation", {"loss": numbers["objective"], "elbo": numbers["elbo"]})
         self.reporter.say(
             f"step {step}: held-out objective {numbers['objective']:.2f}, ELBO {numbers['elbo']:.2f} nats per image"
         )
         self.clock = time.perf_counter()
-
-    def close(self) -> None:
-        self.board.close()
 
     def _check(self, names: list[str], values: Tensor) -> None:
         bad = (~values.isfinite()).nonzero()
@@ -84,13 +93,16 @@ class Log:
         row = int(bad[0, 0])
         wrong = [names[column] for r, column in bad.tolist() if r == row and names[column] != "loss"] or ["loss"]
         before = dict(zip(names, values[row - 1].tolist(), strict=True)) if row else self.last
-        finite = ", ".join(f"{name} {value:.4g}" for name, value in before.items()) or "none"
         sites = ", ".join(
             "site x (reconstruction)" if name == "reconstruction" else name.replace("kl.", "site ") for name in wrong
         )
-        raise Diverged(
-            f"training diverged at step {self.pending[row][0]}: {sites} is not finite; last finite values: {finite}"
-        )
+        step = self.pending[row][0]
+        self.last = before
+        raise Diverged(f"training diverged at step {step}: {sites} is not finite; {self._finite()}")
+
+    def _finite(self) -> str:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
+        return f"last finite values: {values or 'none'}"
 
     def _write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         epoch = self.feed.epoch + self.feed.position / self.feed.batches_per_epoch

@@ -210,24 +210,31 @@ class Run:
 def load(path: Path | str, checkpoint: Which = "best", device: str = "cpu") -> Run:
     """A run's model with the weights of a checkpoint, in evaluation mode.
 
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
     Raises:
-        InputError: where the folder is not a run's or the checkpoint is damaged.
+        InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
     """
-    from pyro_disent.training.setup import accelerator, build
+    from pyro_disent.training.setup import build, resolve_device
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
     vae, objective = build(FitConfig.from_json(config["fit"]), tuple(config["image_shape"]), config["edges"])
     objective.load_state_dict(folder.weights(checkpoint))
-    objective.to(accelerator(device) if device == "auto" else device).eval()
+    objective.to(resolve_device(device)).eval()
     return Run(folder.path, config, vae, objective)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by a whole new one, on the disk before it is named."""
     partial = path.with_name(f".{path.name}.partial")
-    _write(partial, content)
-    partial.replace(path)
+    try:
+        _write(partial, content)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,0 +1,199 @@
+"""The command line through its real entry point, in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyro_disent.experiments.presets import PRESETS
+
+PROGRAM = Path(sys.executable).with_name("pyro-disent")
+TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]
+
+
+def run(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYRO_DISENT_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYRO_DISENT_DATA", None)
+    command = [PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options)
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:
+    """Exit 2, one sentence, no traceback, nothing on stdout."""
+    assert result.returncode == 2, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one tiny run in it, made by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    result = run("fit", "--method", "cycle", *TINY, "--max-steps", "8", "--latent", "z=4", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "runs/rotated-mnist-cycle-1"
+    assert "embedded:" in result.stdout and "precision" in result.stdout and "eager (--no-compile)" in result.stdout
+    return folder
+
+
+def test_fit_leaves_a_run_folder(trained: Path) -> None:
+    folder = trained / "runs/rotated-mnist-cycle-1"
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "reconstructions.png",
+        "samples.png",
+        "swap.png",
+        "traverse-y.png",
+    }
+    config = json.loads((folder / "config.json").read_text())
+    assert config["fit"]["latents"] == {"z": 4, "y": 1} and config["source"]["kind"] == "embedded"
+    assert set(config["versions"]) >= {"torch", "pyro-ppl", "python"}
+    with (folder / "metrics.csv").open() as file:
+        splits = {row["split"] for row in csv.DictReader(file)}
+    assert splits == {"train", "validation"}
+    assert list(folder.glob("events.*")) and (folder / "checkpoints/best.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "writes"),
+    [
+        (["swap", "RUN", "0", "1", "2"], "figures/swap.png"),
+        (["traverse", "RUN", "--latent", "y"], "figures/traverse-y.png"),
+        (["sample", "RUN", "--n", "6"], "figures/sample.png"),
+        (["sample", "RUN", "--latent", "y", "--n", "6", "--out", "y.png"], "y.png"),
+        (["evaluate", "RUN"], "evaluation.json"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_commands_on_a_run_print_the_path_they_wrote_last(trained: Path, command: list[str], writes: str) -> None:
+    name = "runs/rotated-mnist-cycle-1"
+    result = run(*[name if word == "RUN" else word for word in command], cwd=trained)
+    assert result.returncode == 0, result.stderr
+    written = Path(result.stdout.splitlines()[-1])
+    assert str(written).endswith(writes) and (trained / written).is_file()
+
+
+def test_the_second_run_gets_the_next_number_and_json_is_one_object(trained: Path) -> None:
+    result = run("fit", "--method", "vae", *TINY, "--max-steps", "4", "--json", cwd=trained)
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["path"] == "runs/rotated-mnist-vae-1" and said["step"] == 4 and said["elbo"] < 0
+    config = Path("runs/rotated-mnist-vae-1/config.json")
+    again = run("fit", "--config", config, "--quiet", cwd=trained)
+    assert again.stdout == "runs/rotated-mnist-vae-2\n", again.stderr
+    both = [json.loads((trained / f"runs/rotated-mnist-vae-{k}/config.json").read_text()) for k in (1, 2)]
+    assert both[0] == both[1]
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYRO_DISENT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [PROGRAM, "fit", "--method", "cycle", *TINY, "--max-steps", "2000", "--out", "run"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / "run/checkpoints/last.json").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "pyro-disent fit --resume run" in out and "Traceback" not in err
+    config = tmp_path / "run/config.json"
+    step = json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"]
+    config.write_text(config.read_text().replace('"max_steps": 2000', f'"max_steps": {step + 3}'))
+    result = run("fit", "--resume", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == step + 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--method", "cylce", "--data", "chairs"], "did you mean cycle?"),
+        (["--method", "cycle", "--data", "stools"], "chairs"),
+        (["--method", "cycle"], "--data"),
+        (["--method", "cycle", "--data", "chairs", "--data-root", "nowhere"], "nowhere"),
+        (["--method", "cycle", "--data", "chairs", "--data-root", "."], "rendered_chairs"),
+        (["--method", "cycle", "--data", "rotated-mnist", "--source", "local"], "PYRO_DISENT_DATA"),
+        (["--method", "cycle", *TINY, "--latent", "z=0"], "at least 1"),
+        (["--method", "cycle", *TINY, "--latent", "z"], "NAME=VALUE"),
+        (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
+        (["--method", "cycle", *TINY, "--batch-size", "65"], "--batch-size 65"),
+        (["--method", "cycle", *TINY, "--weight", "dip=1"], "no such term"),
+        (["--method", "cycle", *TINY, "--preset", "slow"], " and ".join(PRESETS[:0]) or "quick"),
+        (["--method", "cycle", *TINY, "--out", "here"], "exists already"),
+        (["--method", "cycle", *TINY, "--color"], "color"),
+        (["--resume", "nowhere"], "there is no run at nowhere"),
+        (["--resume", "here", "--lr", "1"], "say nothing else"),
+        (["--method", "cycle", *TINY, "--speed", "9"], "--speed"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value[-2:]),
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(arguments: list[str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    assert_refused(run("fit", *arguments, cwd=tmp_path), says)
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_a_full_disk_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """The system's own limit on file sizes, small enough that a checkpoint does not fit."""
+    common = ["fit", "--method", "cycle", *TINY, "--out", "run"]
+    assert run(*common, "--epochs", "1", cwd=tmp_path).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"epochs": 1', '"epochs": 3'))
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # noqa: E731
+    result = run("fit", "--resume", "run", cwd=tmp_path, preexec_fn=limit)
+    assert result.returncode == 4, result.stderr
+    assert "Traceback" not in result.stderr and "could not be written" in result.stderr
+    after = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}
+    assert after == before
+    assert run("fit", "--resume", "run", cwd=tmp_path).returncode == 0
+
+
+def test_divergence_is_exit_3(tmp_path: Path) -> None:
+    result = run("fit", "--method", "cycle", *TINY, "--max-steps", "60", "--lr", "1e30", "--out", "run", cwd=tmp_path)
+    assert result.returncode == 3, result.stderr
+    assert "diverged at step" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_methods_and_data_are_listed(tmp_path: Path) -> None:
+    methods = run("methods", cwd=tmp_path)
+    assert methods.returncode == 0 and "Eq. 2" in methods.stdout and "total-correlation" in methods.stdout
+    data = run("data", "list", cwd=tmp_path)
+    assert data.returncode == 0 and "rotated-mnist" in data.stdout and "azimuth" in data.stdout
+
+
+@pytest.mark.parametrize("command", [["--help"], ["fit", "--help"], ["data", "--help"]])
+def test_help_imports_nothing_heavy(command: list[str], tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.argv[1:] = {command!r}\n"
+        "from pyro_disent.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pyro', 'numpy', 'matplotlib', 'sklearn', 'lightning_fabric'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_importing_the_package_imports_nothing_heavy_and_every_name_resolves() -> None:
+    code = (
+        "import sys, pyro_disent\n"
+        "assert not {'torch', 'pyro', 'numpy'} & set(sys.modules)\n"
+        "assert all(getattr(pyro_disent, name) is not None for name in pyro_disent.__all__)\n"
+        "assert set(pyro_disent.__all__) <= set(dir(pyro_disent))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
