@@ -1,0 +1,62 @@
+"""What the documentation says is true: its Python runs, its commands exist and do what the Makefile does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pyro
+import pytest
+from typer.main import get_command
+
+from pyro_disent.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.S)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("pyro-disent")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Top to bottom in one namespace, each printed line being what its comment says."""
+    code = "\n".join(blocks(page, "python"))
+    exec(compile(code, page.name, "exec"), {"__name__": "page"})
+    pyro.clear_param_store()
+    said = [comment.split(", in ")[0].strip() for comment in re.findall(r"print\(.*\)  # (.*)", code)]
+    assert capsys.readouterr().out.splitlines() == said
+
+
+@pytest.mark.parametrize("words", [words for page in PAGES for words in commands(page)], ids=" ".join)
+def test_the_commands_of_the_pages_exist(words: list[str]) -> None:
+    """Each parses: its command, its options and its number of arguments."""
+    command = get_command(app)
+    name, rest = words[1], words[2:]
+    while hasattr(command, "commands"):
+        command = command.commands[name]
+        if hasattr(command, "commands"):
+            name, rest = rest[0], rest[1:]
+    command.make_context(name, list(rest))
+
+
+def test_make_fit_runs_what_the_readme_says() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (main_job,) = re.findall(r"\$\(BIN\)/(pyro-disent fit .*)", makefile)
+    assert shlex.split(main_job) in commands(ROOT / "README.md")
+    assert {"fit", "test"} <= set(re.findall(r"^(\w+):", makefile, flags=re.M))
+    targets = re.findall(r"make (\w+)", "\n".join(blocks(ROOT / "README.md", "sh")))
+    assert set(targets) == {"fit", "test"}
+
+
+def test_the_links_of_the_pages_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
