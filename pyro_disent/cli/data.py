@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +12,6 @@ if TYPE_CHECKING:
 
     from pyro_disent.batch import Batch
     from pyro_disent.data.dataset import Factor
-    from pyro_disent.data.sources import Progress
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
@@ -62,6 +59,7 @@ def show(
     """A contact sheet of training pairs: the two views side by side, and under each the factors that made it."""
     import torch
 
+    from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
     from pyro_disent.errors import InputError
 
@@ -84,6 +82,7 @@ def show(
 @app.command("prepare")
 def prepare(data: DataArgument, source: SourceOption = "auto", root: RootOption = None, seed: SeedOption = 0) -> None:
     """Download, convert or render a data set into the cache, where every later run finds it at once."""
+    from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
 
     with shown_progress(f"preparing {data}") as progress:
@@ -151,31 +150,3 @@ def factor_text(factor: Factor, value: float, *, named: bool) -> str:
     else:
         text = f"{value:.0f}" if value.is_integer() else f"{value:.2f}"
     return f"{factor.name} {text}" if named else text
-
-
-@contextmanager
-def shown_progress(what: str) -> Iterator[Progress]:
-    """A progress bar on stderr on a terminal, a line for each tenth elsewhere; nothing where there is no progress."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=None, visible=False)
-
-            def advance(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total, visible=True)
-
-            yield advance
-        return
-    tenth = 0
-
-    def say(done: int, total: int) -> None:
-        nonlocal tenth
-        if 10 * done // max(total, 1) > tenth:
-            tenth = 10 * done // max(total, 1)
-            typer.echo(f"{what}: {done} of {total}", err=True)
-
-    yield say

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +26,7 @@ def evaluate(
     Writes RUN/evaluation.json, or RUN/evaluation-DATA.json for another data set than the run's own.
     """
     from pyro_disent.cli.console import table_console
+    from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
     from pyro_disent.errors import InputError
     from pyro_disent.evaluation import report
@@ -56,23 +55,3 @@ def evaluate(
     table_console().print(report.table(evaluations))
     for path in paths:
         typer.echo(path)
-
-
-@contextmanager
-def shown_progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr on a terminal, a line for each step elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total, doing: typer.echo(f"{what}: {doing} ({done} of {total})", err=True)
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def advance(done: int, total: int, doing: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{what}: {doing}")
-
-        yield advance

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +12,7 @@ import typer
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pyro_disent.training.run import RunFolder
-
-SECONDS_BETWEEN_LINES = 10.0  # where no terminal redraws a progress bar
 
 
 def fit(
@@ -119,6 +114,7 @@ def fit(
     if not given and not (method and data):
         raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
 
+    from pyro_disent.cli.progress import TrainingProgress
     from pyro_disent.experiments.presets import configure
     from pyro_disent.objectives import methods
     from pyro_disent.training.config import FitConfig
@@ -139,7 +135,7 @@ def fit(
             settings = configure(method, data, preset or _default_preset(device), said)
         folder = RunFolder.named(out, settings.data, settings.method)
 
-    with _Progress(silent=quiet, to_stderr=as_json) as reporter:
+    with TrainingProgress(silent=quiet, to_stderr=as_json) as reporter:
         try:
             train(
                 settings,
@@ -206,53 +202,3 @@ def _whole(text: str, option: str) -> int:
         return int(text)
     except ValueError:
         raise InputError(f"{option}: {text!r} is not a whole number") from None
-
-
-class _Progress:
-    """A rich progress bar on a terminal, a plain line once in a while elsewhere."""
-
-    def __init__(self, *, silent: bool, to_stderr: bool) -> None:
-        from rich.console import Console
-
-        self.console: Console | None = None if silent else Console(stderr=to_stderr, highlight=False, soft_wrap=True)
-        self.bar = self._bar() if self.console and self.console.is_terminal else None
-        self.task: Any = None
-        self.doing = ""
-        self.started = self.spoke = time.monotonic()
-
-    def _bar(self) -> Any:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        return Progress(*columns, console=self.console)
-
-    def __enter__(self) -> _Progress:
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar:
-            self.bar.stop()
-
-    def say(self, line: str) -> None:
-        if self.console:
-            self.console.print(line, markup=False)
-
-    def preparing(self, done: int, total: int) -> None:
-        self._show("preparing", done, total, "preparing data")
-
-    def training(self, step: int, steps: int, loss: float, views_per_second: float) -> None:
-        self._show("training", step, steps, f"loss {loss:.2f} nats, {views_per_second:,.0f} views/s")
-
-    def _show(self, doing: str, done: int, total: int, text: str) -> None:
-        if self.bar:
-            if doing != self.doing:
-                self.task = self.bar.add_task(text, total=total)
-            self.bar.update(self.task, completed=done, total=total, description=text)
-        if doing != self.doing:
-            self.doing, self.started = doing, time.monotonic()
-        elif self.console and not self.bar and time.monotonic() - self.spoke >= SECONDS_BETWEEN_LINES:
-            self.spoke = time.monotonic()
-            left = (self.spoke - self.started) * (total - done) / max(done, 1)
-            self.say(f"{done}/{total} {text}, {left:.0f} s left")

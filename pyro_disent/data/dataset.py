@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -98,12 +97,6 @@ class Split:
     def examples(self, seed: int) -> Examples:
         """Each image once, under one seeded draw of whatever varies."""
         raise NotImplementedError
-
-    def epoch(self, batch_size: int, generator: torch.Generator, views: int = 2) -> Iterator[Batch]:
-        """Batches over a random order of all images; the last incomplete one is left out."""
-        order = torch.randperm(len(self), generator=generator, device=self.images.device)
-        for start in range(0, len(self) - batch_size + 1, batch_size):
-            yield self.batch(order[start : start + batch_size], generator, views)
 
 
 @dataclass(frozen=True)
