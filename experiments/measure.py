@@ -57,7 +57,24 @@ def measure(commands: list[str], runs: Path, seed: int) -> dict[str, Any]:
         evaluations[name] = json.loads((runs / name / "evaluation.json").read_text())
         config = json.loads((runs / name / "config.json").read_text())
         evaluations[name] |= {key: config[key] for key in ("source", "versions", "precision", "step")}
-    return {"seed": seed, "machine": machine(), "commands": measured, "evaluations": evaluations}
+    return {
+        "seed": seed,
+        "commit": commit(),
+        "machine": machine(),
+        "commands": measured,
+        "evaluations": evaluations,
+    }
+
+
+def commit() -> str:
+    """The commit that was measured, and whether the tree had changes beside it."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def timed(words: list[str], shown: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -47,8 +46,7 @@ class Interrupting(Silent):
 
 
 def rows(folder: RunFolder, split: str) -> list[dict[str, str]]:
-    with folder.metrics_file.open() as file:
-        return [row for row in csv.DictReader(file) if row["split"] == split]
+    return [row for row in folder.metrics() if row["split"] == split]
 
 
 @pytest.mark.parametrize("data", registry.BUILT_IN)
@@ -128,6 +126,27 @@ def test_validation_touches_neither_weights_nor_random_state() -> None:
     assert moved["objective"] != first["objective"] and moved["elbo"] == first["elbo"]
 
 
+def test_validation_sees_every_image_once_and_all_weights_warm() -> None:
+    config = tiny("similarity", warmup_steps=10)
+    data = setup.load_data(config)
+    _, objective = setup.build(config, data.image_shape, {})
+    seen: list[torch.Tensor] = []
+    batch = data.validation.batch
+
+    def remember(index: torch.Tensor, *arguments: Any) -> Any:
+        seen.append(index)
+        return batch(index, *arguments)
+
+    data.validation.batch = remember  # type: ignore[method-assign]
+    cold = validate(objective, data.validation, 0, {"z": (), "y": ()}, 2)
+    assert torch.cat(seen).sort().values.equal(torch.arange(len(data.validation)))
+    assert not torch.cat(seen).equal(torch.arange(len(data.validation)))
+    objective.weights.set_step(10)
+    assert validate(objective, data.validation, 0, {"z": (), "y": ()}, 2) == cold
+    objective.weights.set_step(0)
+    assert objective.weights["similarity"] == 0
+
+
 def test_best_is_the_lowest_held_out_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objectives = iter([5.0, 3.0, 4.0])
     monkeypatch.setattr(loop, "validate", lambda *_: {"objective": next(objectives), "elbo": -1.0})
@@ -136,6 +155,14 @@ def test_best_is_the_lowest_held_out_objective(tmp_path: Path, monkeypatch: pyte
     assert json.loads((folder.checkpoints / "best.json").read_text())["step"] == 8
     assert json.loads((folder.checkpoints / "last.json").read_text())["step"] == 12
     assert len(list(folder.checkpoints.iterdir())) == 4
+
+
+def test_an_opponents_skill_is_logged_beside_chance(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    fit(tiny("predictor"), folder)
+    (row, *_) = rows(folder, "validation")
+    assert 0 <= float(row["accuracy.rotation"]) <= 1
+    assert 0.5 <= float(row["chance.rotation"]) < 0.6
 
 
 def test_init_starts_from_another_runs_best_weights(tmp_path: Path) -> None:
@@ -352,6 +379,6 @@ def test_bf16_trains_and_stays_close(tmp_path: Path) -> None:
     folders = {precision: RunFolder(tmp_path / precision) for precision in ("32", "bf16-mixed")}
     for precision, folder in folders.items():
         fit(tiny(precision=precision), folder)
-    full, half = (float(rows(folder, "validation")[-1]["loss"]) for folder in folders.values())
+    full, half = (float(rows(folder, "validation")[-1]["objective"]) for folder in folders.values())
     assert half == pytest.approx(full, rel=0.02)
     assert {tensor.dtype for tensor in folders["bf16-mixed"].weights("last").values()} == {torch.float32}

@@ -155,17 +155,14 @@ def fit(
 
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     """Draw the run's figures from its best weights; the last validation's numbers."""
-    import csv
-
     from pyro_disent.figures.of_run import draw
     from pyro_disent.training.run import load
 
     run = load(folder.path, device=device)
     draw(run, run.data())
-    with folder.metrics_file.open(newline="") as file:
-        held_out = [row for row in csv.DictReader(file) if row["split"] == "validation"]
-    best = min(held_out, key=lambda row: float(row["loss"]))
-    return {"step": int(best["step"]), "objective": float(best["loss"]), "elbo": float(best["elbo"])}
+    held_out = [row for row in folder.metrics() if row["split"] == "validation"]
+    best = min(held_out, key=lambda row: float(row["objective"]))
+    return {"step": int(best["step"]), "objective": float(best["objective"]), "elbo": float(best["elbo"])}
 
 
 def _default_preset(device: str | None) -> str:

@@ -93,6 +93,10 @@ class AdversarialTerm(Term):
         """What the opponent minimizes, a 0-d tensor; no gradient reaches the model or the guide."""
         raise NotImplementedError
 
+    def skill(self, step: Step) -> dict[str, Tensor]:
+        """How well the opponent does on held-out images, name -> 0-d tensor, for the log."""
+        return {}
+
 
 class DisentanglingELBO(ELBO):
     """Minus the ELBO with exact KLs unit by unit, a weight on each, and terms added to it.
@@ -133,23 +137,23 @@ class DisentanglingELBO(ELBO):
     def __call__(self, model: nn.Module, guide: nn.Module) -> Objective:
         return Objective(model, guide, self)
 
-    def record(
-        self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor, *, adversarial: bool = True
-    ) -> LossRecord:
-        """Evaluate the objective; nothing is read back to the host.
-
-        Args:
-            adversarial: include terms with an opponent (held-out objectives leave them out).
-        """
+    def step(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> Step:
+        """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one."""
         batch = Batch.of(batch)
         q = poutine.trace(guide).get_trace(batch)
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
             p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
-        step = Step(model, guide, batch, q, p)
+        return Step(model, guide, batch, q, p)
 
-        p.compute_log_prob(lambda _, site: site["is_observed"] and not (site["infer"] or {}).get("_deterministic"))
-        log_likelihoods = [site["log_prob"].mean() for site in p.nodes.values() if "log_prob" in site]
+    def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
+        """The record of two traces; nothing is read back to the host.
+
+        Args:
+            adversarial: include terms with an opponent (held-out objectives leave them out).
+        """
+        step.p.compute_log_prob(lambda _, site: site["is_observed"] and not (site["infer"] or {}).get("_deterministic"))
+        log_likelihoods = [site["log_prob"].mean() for site in step.p.nodes.values() if "log_prob" in site]
         reconstruction = -torch.stack(log_likelihoods).sum()
         kl = {
             latent: kl_per_unit(step.posterior(latent), step.prior(latent), step.draw(latent)).sum(-1).mean()
@@ -163,6 +167,10 @@ class DisentanglingELBO(ELBO):
         loss = reconstruction + sum(self._beta(name) * value for name, value in kl.items())
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
         return LossRecord(loss, reconstruction, kl, terms, opponents)
+
+    def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
+        """`evaluate` of a fresh `step`."""
+        return self.evaluate(self.step(model, guide, batch))
 
     def _beta(self, latent: str) -> Tensor:
         return self.weights[_beta(latent) if _beta(latent) in self.weights else "beta"]
@@ -225,10 +233,19 @@ class Objective(ELBOModule):
     def forward(self, batch: Batch | Tensor) -> Tensor:
         return total(self.record(batch))
 
-    def record(self, batch: Batch | Tensor, *, adversarial: bool = True) -> LossRecord:
-        """`DisentanglingELBO.record` of this model and guide."""
+    def step(self, batch: Batch | Tensor) -> Step:
+        """`DisentanglingELBO.step` of this model and guide."""
         with pyro.settings.context(module_local_params=True):
-            return self.elbo.record(self.model, self.guide, batch, adversarial=adversarial)
+            return self.elbo.step(self.model, self.guide, batch)
+
+    def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
+        """`DisentanglingELBO.evaluate` of this model and guide."""
+        with pyro.settings.context(module_local_params=True):
+            return self.elbo.evaluate(step, adversarial=adversarial)
+
+    def record(self, batch: Batch | Tensor) -> LossRecord:
+        """`evaluate` of a fresh `step`."""
+        return self.evaluate(self.step(batch))
 
     def opponents(self) -> list[AdversarialTerm]:
         """The terms with an opponent, whose parameters have an optimizer group of their own."""

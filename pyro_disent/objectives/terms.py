@@ -92,13 +92,15 @@ class Prediction(AdversarialTerm):
     def opponent_loss(self, step: Step) -> Tensor:
         return self._cross_entropy(self._log_probabilities(self.predictor(self._code(step).detach())), step)
 
-    def accuracy(self, step: Step) -> dict[str, Tensor]:
-        """The opponent's share of right guesses of each factor."""
-        log_p = self._log_probabilities(self.predictor(self._code(step).detach()))
-        return {
-            factor: (p.argmax(-1) == labels).float().mean()
-            for factor, p, labels in zip(self.factors, log_p, self.labels(step.batch), strict=True)
-        }
+    def skill(self, step: Step) -> dict[str, Tensor]:
+        """The opponent's accuracy for each factor, beside that of the most frequent bin."""
+        log_p = self._log_probabilities(self.predictor(self._code(step)))
+        result = {}
+        for factor, p, labels in zip(self.factors, log_p, self.labels(step.batch), strict=True):
+            result[f"accuracy.{factor}"] = (p.argmax(-1) == labels).float().mean()
+            share = F.one_hot(labels.flatten(), p.shape[-1]).float().mean(0)
+            result[f"chance.{factor}"] = share.max()
+        return result
 
     def labels(self, batch: Batch) -> list[Tensor]:
         """Every factor's bin in every view, ``(views, images)`` int64."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -41,6 +43,16 @@ class Weights(nn.Module):
         for index, weight in enumerate(self.given.values()):
             if isinstance(weight, WarmUp):
                 self.values[index] = weight_at(weight, step)
+
+    @contextlib.contextmanager
+    def warm(self) -> Iterator[None]:
+        """Every scheduled weight at its final value meanwhile."""
+        before = self.values.clone()
+        self.set_step(sys.maxsize)
+        try:
+            yield
+        finally:
+            self.values.copy_(before)
 
     def __contains__(self, name: str) -> bool:
         return name in self.given

@@ -123,30 +123,38 @@ def validate(
 ) -> dict[str, float]:
     """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
 
-    Batches are of one size whatever the training's, so that terms over a batch compare between runs.
-
-    ``objective`` is what is minimized, without opponents; ``elbo`` is the plain bound with every weight 1, each image
-    decoded from its own posterior.
+    ``objective`` is what is minimized when all weights are warm, without opponents; ``elbo`` is the plain bound with
+    every weight 1, each image decoded from its own posterior; and every opponent's skill. Images come in one shuffled
+    order and in batches of one size whatever the training's, so that terms over a batch compare between runs.
     """
-    training, size = objective.training, min(HELD_OUT_BATCH, len(split))
+    training, device = objective.training, split.images.device
     objective.eval()
-    generator = torch.Generator(split.images.device).manual_seed(seed)
-    devices = [split.images.device] if split.images.device.type == "cuda" else []
+    generator = torch.Generator(device).manual_seed(seed)
+    order = torch.randperm(len(split), generator=generator, device=device)
     plain = DisentanglingELBO()
-    sums = torch.zeros(2, device=split.images.device)
-    starts = range(0, len(split) - size + 1, size)
-    with torch.no_grad(), torch.random.fork_rng(devices), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
-        for start in starts:
-            index = torch.arange(start, start + size, device=split.images.device)
-            batch = split.batch(index, generator, views).sharing(latents)
-            minimized = objective.record(batch, adversarial=False).loss
-            with pyro.settings.context(module_local_params=True):
-                bound = plain.record(objective.model, objective.guide, batch).loss
-            sums += torch.stack([minimized, -bound])
-    objective.train(training)
-    minimized, bound = (sums / len(starts)).tolist()
-    return {"objective": minimized, "elbo": bound}
+    means: dict[str, torch.Tensor] = {}
+    try:
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            pyro.validation_enabled(False),
+            pyro.settings.context(module_local_params=True),
+            objective.weights.warm(),
+        ):
+            torch.manual_seed(seed)
+            for index in order.split(HELD_OUT_BATCH):
+                step = objective.step(split.batch(index, generator, views).sharing(latents))
+                numbers = {
+                    "objective": objective.evaluate(step, adversarial=False).loss,
+                    "elbo": -plain.record(objective.model, objective.guide, step.batch).loss,
+                }
+                for opponent in objective.opponents():
+                    numbers |= opponent.skill(step)
+                share = len(index) / len(split)
+                means = {name: means.get(name, 0.0) + share * value for name, value in numbers.items()}
+    finally:
+        objective.train(training)
+    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
 
 
 def _average_gradients(objective: Objective, fabric: Fabric) -> None:

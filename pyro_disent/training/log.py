@@ -80,7 +80,7 @@ class Log:
             raise Diverged(
                 f"training diverged after step {step}: the held-out objective is not finite; {self._finite()}"
             )
-        self._write(step, "validation", {"loss": numbers["objective"], "elbo": numbers["elbo"]})
+        self._write(step, "validation", numbers)
         self.reporter.say(
             f"step {step}: held-out objective {numbers['objective']:.2f}, ELBO {numbers['elbo']:.2f} nats per image"
         )
@@ -107,9 +107,8 @@ class Log:
     def _write(self, step: int, split: str, numbers: dict[str, float]) -> None:
         epoch = self.feed.epoch + self.feed.position / self.feed.batches_per_epoch
         row: dict[str, float | int | str] = {"step": step, "epoch": round(epoch, 4), "split": split}
-        row |= dict.fromkeys(["loss", "elbo", *self.last, "views_per_second"], "")
         row.update(numbers)
-        self.folder.write_metrics([row])
+        self.folder.write_metrics(row)
         for name, value in numbers.items():
             self.board.add_scalar(f"{split}/{name}", value, step)
 

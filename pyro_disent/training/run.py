@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,33 +141,38 @@ class RunFolder:
         except Exception as error:  # torch raises many kinds for a damaged file
             raise InputError(f"{path} cannot be read as a training state: {error}") from error
 
-    def write_metrics(self, rows: list[dict[str, float | int | str]]) -> None:
-        """Append rows to ``metrics.csv``; the first ones decide its columns."""
-        if not rows:
-            return
-        fresh = not self.metrics_file.exists()
-        columns = list(rows[0]) if fresh else self._columns()
-        with self.metrics_file.open("a", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-            if fresh:
-                writer.writeheader()
-            writer.writerows(rows)
+    def write_metrics(self, row: Mapping[str, float | int | str]) -> None:
+        """Append a row to ``metrics.csv``; a number that is new gets a column."""
+        columns = self._columns()
+        if row.keys() <= set(columns):
+            with self.metrics_file.open("a", newline="") as file:
+                csv.DictWriter(file, columns, restval="").writerow(row)
+        else:
+            self._rewrite_metrics([*columns, *(name for name in row if name not in columns)], [*self.metrics(), row])
+
+    def metrics(self) -> list[dict[str, str]]:
+        """The rows of ``metrics.csv``."""
+        if not self.metrics_file.exists():
+            return []
+        with self.metrics_file.open(newline="") as file:
+            return list(csv.DictReader(file))
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop rows of steps that a resumed run will take again."""
-        if not self.metrics_file.exists():
-            return
-        with self.metrics_file.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        out = io.StringIO(newline="")
-        writer = csv.DictWriter(out, self._columns())
-        writer.writeheader()
-        writer.writerows(kept)
-        write_atomically(self.metrics_file, out.getvalue().encode())
+        self._rewrite_metrics(self._columns(), [row for row in self.metrics() if int(row["step"]) <= step])
 
     def _columns(self) -> list[str]:
+        if not self.metrics_file.exists():
+            return []
         with self.metrics_file.open(newline="") as file:
-            return next(csv.reader(file))
+            return next(csv.reader(file), [])
+
+    def _rewrite_metrics(self, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.metrics_file, content.getvalue().encode())
 
 
 @dataclass(frozen=True)
