@@ -22,4 +22,4 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv

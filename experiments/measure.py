@@ -57,6 +57,7 @@ def measure(commands: list[str], runs: Path, seed: int) -> dict[str, Any]:
         evaluations[name] = json.loads((runs / name / "evaluation.json").read_text())
         config = json.loads((runs / name / "config.json").read_text())
         evaluations[name] |= {key: config[key] for key in ("source", "versions", "precision", "step")}
+        del evaluations[name]["source"]["location"]  # a path of this machine; the hash says what the data is
     return {
         "seed": seed,
         "commit": commit(),

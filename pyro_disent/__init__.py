@@ -6,6 +6,7 @@ Everything is imported when it is first used, so that ``import pyro_disent`` cos
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import version
 from typing import Any
 
 _WHERE = {
@@ -29,10 +30,11 @@ _WHERE = {
 }
 
 __all__ = sorted(_WHERE)
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("pyro-disent")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

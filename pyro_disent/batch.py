@@ -112,3 +112,13 @@ def shared_latents(
         else:
             shared[latent] = always
     return {latent: mask if mask.dim() == 2 else mask.unsqueeze(-1) for latent, mask in shared.items()}
+
+
+def stands_for_factors(latent: str, factors: Iterable[str]) -> bool:
+    """Whether a latent stands for factors: it is ``y``, or named after one. Every other latent is what pairs share."""
+    return latent == "y" or latent in set(factors)
+
+
+def as_float(images: Tensor) -> Tensor:
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images

@@ -1,4 +1,4 @@
-"""The two ways a run can be stopped by the world around it; the command line turns them into exit codes."""
+"""How a command or a training may end early; the command line turns each into an exit code."""
 
 
 class InputError(ValueError):
@@ -10,4 +10,8 @@ class Diverged(ArithmeticError):
 
 
 class StorageError(OSError):
-    """The disk failed while a run was being written; the last good checkpoint is kept. Exit code 4."""
+    """The disk failed while a run was being written; its last whole checkpoint is kept. Exit code 4."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training, after the state was saved: how to go on. Exit code 130."""

@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 
-from pyro_disent.experiments.presets import PRESETS
-
 PROGRAM = Path(sys.executable).with_name("pyro-disent")
 TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]
 
@@ -89,6 +87,10 @@ def test_the_second_run_gets_the_next_number_and_json_is_one_object(trained: Pat
     said = json.loads(result.stdout)
     assert said["path"] == "runs/rotated-mnist-vae-1" and said["step"] == 4 and said["elbo"] < 0
     config = Path("runs/rotated-mnist-vae-1/config.json")
+    other = run("fit", "--config", config, "--quiet", "--latent", "z=3", "--epochs", "1", "--out", "o", cwd=trained)
+    assert other.returncode == 0, other.stderr
+    settings = json.loads((trained / "o/config.json").read_text())["fit"]
+    assert settings["latents"] == {"z": 3, "y": 1} and (settings["epochs"], settings["max_steps"]) == (1, None)
     again = run("fit", "--config", config, "--quiet", cwd=trained)
     assert again.stdout == "runs/rotated-mnist-vae-2\n", again.stderr
     both = [json.loads((trained / f"runs/rotated-mnist-vae-{k}/config.json").read_text()) for k in (1, 2)]
@@ -107,7 +109,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert "pyro-disent fit --resume run" in out and "Traceback" not in err
+    assert "pyro-disent fit --resume run" in err and "Traceback" not in err and out
     config = tmp_path / "run/config.json"
     step = json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"]
     config.write_text(config.read_text().replace('"max_steps": 2000', f'"max_steps": {step + 3}'))
@@ -130,7 +132,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
         (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
         (["--method", "cycle", *TINY, "--batch-size", "65"], "--batch-size 65"),
         (["--method", "cycle", *TINY, "--weight", "dip=1"], "no such term"),
-        (["--method", "cycle", *TINY, "--preset", "slow"], " and ".join(PRESETS[:0]) or "quick"),
+        (["--method", "cycle", *TINY, "--preset", "slow"], "choose from paper, quick"),
         (["--method", "cycle", *TINY, "--out", "here"], "exists already"),
         (["--method", "cycle", *TINY, "--color"], "color"),
         (["--resume", "nowhere"], "there is no run at nowhere"),
@@ -164,7 +166,7 @@ def test_a_full_disk_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: Path
 def test_divergence_is_exit_3(tmp_path: Path) -> None:
     result = run("fit", "--method", "cycle", *TINY, "--max-steps", "60", "--lr", "1e30", "--out", "run", cwd=tmp_path)
     assert result.returncode == 3, result.stderr
-    assert "diverged at step" in result.stderr and "Traceback" not in result.stderr
+    assert "diverged" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_methods_and_data_are_listed(tmp_path: Path) -> None:

@@ -152,7 +152,6 @@ class TestLeak:
         code, test = self.code(self.angle) + noise(1_500, 2), self.code(self.test_angle)
         first, again, other = (leak(code, self.angle, test, self.test_angle, False, seed=seed) for seed in (0, 0, 1))
         assert first == again != other
-        assert first < leak(code, self.angle, test, self.test_angle, False) + 1
         assert FIT_IMAGES == 20_000
 
     def test_pairs_see_what_an_offset_of_each_image_hides(self) -> None:
@@ -180,9 +179,10 @@ class TestRecall:
     def test_of_a_constant_code_is_chance(self) -> None:
         assert recall_at_1(torch.zeros(240, 6), self.identity, self.view) == pytest.approx(1 / 20)
 
-    def test_of_the_view_alone_is_below_chance(self) -> None:
-        """The query's own view is in nobody's gallery, so a code of the view finds only its neighbors."""
-        assert recall_at_1(self.view.unsqueeze(-1), self.identity, self.view) < 0.15
+    def test_of_the_view_alone_is_near_chance(self) -> None:
+        """The query's own view is in nobody's gallery, so a code of the view says nothing of who has it."""
+        found = recall_at_1(self.view.unsqueeze(-1), self.identity, self.view)
+        assert found == pytest.approx(1 / 20, abs=0.05)
 
     def test_a_view_that_all_share_is_never_its_own_answer(self) -> None:
         with pytest.raises(ValueError, match="two views"):

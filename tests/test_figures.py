@@ -368,7 +368,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "fit": config.to_json(),
             "source": data.source._asdict(),
             "image_shape": list(data.image_shape),
+            "factors": [factor.name for factor in data.factors],
             "edges": {},
+            "device": "cpu",
+            "precision": "32-true",
+            "step": "eager",
         }
     )
     for which in ("best", "last"):

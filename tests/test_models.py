@@ -118,11 +118,14 @@ def test_a_learnt_scale_is_a_parameter_that_fits() -> None:
     [
         (lambda: Latent("z", 0), "'z' has 0 units"),
         (lambda: Latent("z-1", 1), "letters, digits"),
+        (lambda: Latent("x", 1), "taken"),
+        (lambda: Latent("z_seen", 1), "taken"),
+        (lambda: Latent("values", 1), "taken"),
         (lambda: Latent("z", 2, unit_names=("a",)), "2 units but 1 unit names"),
         (lambda: linear_vae([Latent("z", 1), Latent("z", 2)]), "different names"),
         (lambda: linear_vae().latent("w"), "this model has z, y"),
     ],
-    ids=["size 0", "name", "unit names", "twice", "unknown"],
+    ids=["size 0", "name", "x", "seen", "of a module", "unit names", "twice", "unknown"],
 )
 def test_latents_that_make_no_sense(make, says: str) -> None:
     with pytest.raises(InputError, match=says):

@@ -131,6 +131,8 @@ def test_condition_and_do() -> None:
         assert torch.equal(trace.nodes["z"]["fn"].base_dist.loc, expected)
     conditioned = poutine.trace(poutine.condition(vae.model, data={"y": y})).get_trace(images=4)
     assert conditioned.nodes["y"]["is_observed"]
+    intervened = poutine.trace(poutine.do(vae.model, data={"y": y})).get_trace(images=4)
+    assert not intervened.nodes["y"]["is_observed"] and not torch.equal(intervened.nodes["y"]["value"], y)
 
 
 def test_a_guide_without_images_says_so() -> None:

@@ -153,6 +153,10 @@ def test_styles_are_chosen_with_the_weights_of_their_table(part):
     assert sum(weights) == pytest.approx(1)
     chairs = [sample_chair(np.random.default_rng((7, seed))) for seed in range(400)]
     assert {getattr(chair, part) for chair in chairs} == set(STYLE_NAMES[part])
+    if part == "seat":  # the others are changed where they do not fit the seat or the legs
+        counts = [sum(getattr(chair, part) == name for chair in chairs) for name in PARTS[part]]
+        expected = [400 * weight for weight in weights]
+        assert all(abs(a - b) < 4 * np.sqrt(b) + 20 for a, b in zip(counts, expected, strict=True))
 
 
 def test_every_style_is_built_by_some_chair():

@@ -294,6 +294,11 @@ def test_methods_that_cannot_be_built(method: str, options: dict, says: str) -> 
         build(method, SETTING, **options)
 
 
+def test_a_beta_for_one_latent_leaves_the_others_the_methods_own() -> None:
+    elbo = build("beta-vae", SETTING, beta={"z": 4.0})
+    assert (elbo._beta("z").item(), elbo._beta("y").item()) == (4.0, 2.0)
+
+
 def test_a_predictor_needs_labels() -> None:
     with pytest.raises(InputError, match="needs labels"):
         build("predictor", Setting(SETTING.latents, {}))

@@ -62,31 +62,37 @@ def show(
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
     from pyro_disent.errors import InputError
+    from pyro_disent.figures import save
 
     path = out or Path(f"{Path(data).name}-pairs.png")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"--out {path} is no file that can be written: name a PNG file in a folder that exists")
     with shown_progress(f"loading {data}") as progress:
-        loaded = registry.load(data, source=source, root=root, seed=seed, progress=progress)
+        loaded = registry.load(data, source=source, root=root, progress=progress)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     sheet = contact_sheet(loaded.train.batch(index, generator), loaded.factors, f"{loaded.name}: training pairs")
     try:
-        sheet.savefig(path, format="png", dpi=150)
+        save(sheet, path)
     except OSError as error:
         raise InputError(f"--out {path} cannot be written: {error}") from error
     typer.echo(path)
 
 
 @app.command("prepare")
-def prepare(data: DataArgument, source: SourceOption = "auto", root: RootOption = None, seed: SeedOption = 0) -> None:
+def prepare(
+    data: DataArgument,
+    source: SourceOption = "auto",
+    root: RootOption = None,
+    color: Annotated[bool, typer.Option("--color", help="Chairs in color.")] = False,
+) -> None:
     """Download, convert or render a data set into the cache, where every later run finds it at once."""
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
 
     with shown_progress(f"preparing {data}") as progress:
-        path = registry.prepare(data, source=source, root=root, seed=seed, progress=progress)
+        path = registry.prepare(data, source=source, root=root, progress=progress, **({"color": True} if color else {}))
     typer.echo(path)
 
 

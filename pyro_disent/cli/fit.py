@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import RunFolder
@@ -99,7 +100,7 @@ def fit(
         "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
         "warmup_steps": warmup_steps,
         "source": source,
-        "data_root": None if data_root is None else str(data_root),
+        "data_root": None if data_root is None else str(data_root.absolute()),
         "options": None if color is None else {"color": color},
         "device": device,
         "devices": devices,
@@ -115,7 +116,7 @@ def fit(
         raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
 
     from pyro_disent.cli.progress import TrainingProgress
-    from pyro_disent.experiments.presets import configure
+    from pyro_disent.experiments.presets import configure, overridden
     from pyro_disent.objectives import methods
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.fit import fit as train
@@ -128,29 +129,26 @@ def fit(
         settings = FitConfig.read(folder.config_file)
     else:
         if config is not None:
-            settings = FitConfig.from_json(FitConfig.read(config).to_json() | said)
+            settings = FitConfig.from_json(overridden(FitConfig.read(config).to_json(), said))
         else:
             assert method is not None and data is not None
             methods.parse(method)
-            settings = configure(method, data, preset or _default_preset(device), said)
+            settings = configure(method, data, preset, said)
         folder = RunFolder.named(out, settings.data, settings.method)
 
-    with TrainingProgress(silent=quiet, to_stderr=as_json) as reporter:
-        try:
-            train(
-                settings,
-                folder,
-                resume=resume is not None,
-                overwrite=overwrite,
-                init=None if init is None else RunFolder(init),
-                reporter=reporter,
-            )
-        except KeyboardInterrupt:
-            if (folder.checkpoints / "last.json").exists():
-                reporter.say(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
-            raise
-        numbers = _finish(folder, settings.device)
-    typer.echo(json.dumps({**numbers, "path": str(folder.path)}) if as_json else folder.path)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
+    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
+        train(
+            settings,
+            folder,
+            resume=resume is not None,
+            overwrite=overwrite,
+            init=None if init is None else RunFolder(init),
+            reporter=reporter,
+        )
+        numbers = _finish(folder, settings.device) if is_first else {}
+    if is_first:
+        typer.echo(json.dumps({**numbers, "path": str(folder.path)}) if as_json else folder.path)
 
 
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
@@ -159,16 +157,13 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     from pyro_disent.training.run import load
 
     run = load(folder.path, device=device)
-    draw(run, run.data())
+    try:
+        draw(run, run.data())
+    except OSError as error:
+        raise StorageError(f"{folder.path} is trained, but its figures could not be written: {error}") from error
     held_out = [row for row in folder.metrics() if row["split"] == "validation"]
     best = min(held_out, key=lambda row: float(row["objective"]))
     return {"step": int(best["step"]), "objective": float(best["objective"]), "elbo": float(best["elbo"])}
-
-
-def _default_preset(device: str | None) -> str:
-    from pyro_disent.training.setup import resolve_device
-
-    return "paper" if resolve_device(device or "auto").type == "cuda" else "quick"
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

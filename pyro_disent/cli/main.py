@@ -40,8 +40,8 @@ def main() -> None:
         code = _fail(str(error), EXIT_DIVERGED)
     except StorageError as error:
         code = _fail(str(error), EXIT_STORAGE)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        code = _fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -41,7 +41,7 @@ def swap(
         raise InputError("swap needs at least two images: test indices or image files")
     check_out(out)
 
-    from pyro_disent.evaluation.codes import stands_for_factors
+    from pyro_disent.batch import stands_for_factors
     from pyro_disent.figures import swap_matrix
     from pyro_disent.figures.inputs import images_named
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, as_float
 from pyro_disent.data import array_cache, rendered_chairs
 from pyro_disent.data.array_cache import Arrays, CorruptCache
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
@@ -89,7 +89,7 @@ class ChairSplit(Split):
             partner = self._grouped[start + (self._place[index] - start + step) % count]
             chosen = torch.stack([index, partner])
         return Batch(
-            self.images[chosen].float() / 255, factors={name: values[chosen] for name, values in self.factors.items()}
+            as_float(self.images[chosen]), factors={name: values[chosen] for name, values in self.factors.items()}
         )
 
     def examples(self, seed: int) -> Examples:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_disent.models.factored_vae import FactoredVAE, as_float
+from pyro_disent.batch import as_float
+from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
 _CHUNK = 512  # images at once

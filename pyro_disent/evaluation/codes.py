@@ -9,17 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_disent.batch import stands_for_factors
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.leakage import FIT_IMAGES
 from pyro_disent.models.factored_vae import FactoredVAE
 
 _CHUNK = 512  # pairs at once
-
-
-def stands_for_factors(latent: str, factors: Iterable[str]) -> bool:
-    """Whether a latent stands for factors: it is ``y``, or named after one. Every other latent is what pairs share."""
-    return latent == "y" or latent in set(factors)
 
 
 def blocks(latents: Iterable[str], factors: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyro_disent.models.factored_vae import as_float
+from pyro_disent.batch import as_float
 
 EPOCHS = 3
 BATCH_SIZE = 96

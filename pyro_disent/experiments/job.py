@@ -17,7 +17,7 @@ def fit(
     *,
     out: Path | str | None = None,
     overwrite: bool = False,
-    preset: str = "quick",
+    preset: str | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
@@ -26,6 +26,7 @@ def fit(
     Args:
         method: one method, or several joined by ``+``.
         data: a data set's name.
+        preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
         settings: fields of `FitConfig`, over the preset's.
 

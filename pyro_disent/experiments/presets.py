@@ -9,6 +9,7 @@ from typing import Any
 
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.setup import resolve_device
 
 PRESETS = ("paper", "quick")
 
@@ -18,23 +19,35 @@ def presets() -> dict[str, dict[str, dict[str, Any]]]:
     return tomllib.loads((resources.files(__package__) / "presets.toml").read_text())
 
 
-def configure(method: str, data: str, preset: str, said: Mapping[str, Any]) -> FitConfig:
+def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any]) -> FitConfig:
     """The configuration of a run: the data set's preset, overridden by what the user said.
 
     Args:
-        said: `FitConfig` fields that the user set; ``latents`` and ``options`` are merged name by name.
+        preset: ``paper`` or ``quick``; None: ``paper`` on CUDA and ``quick`` on a CPU.
+        said: `FitConfig` fields that the user set, see `overridden`.
 
     Raises:
         InputError: for a preset that does not exist.
     """
+    if preset is None:
+        preset = "paper" if resolve_device(said.get("device", "auto")).type == "cuda" else "quick"
     table = presets()
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}")
-    settings: dict[str, Any] = dict(table.get(data, table["chairs"])[preset])
-    said = {name: value for name, value in said.items() if value is not None}
-    # Whoever says how long, by either measure, has said it instead of the preset.
+    settings = {"method": method, "data": data, "preset": preset, **table.get(data, table["chairs"])[preset]}
+    return FitConfig(**overridden(settings, said))
+
+
+def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run, overridden by what the user said.
+
+    Tables (``latents``, ``options``, ``weights``) are merged name by name. Who says how long by either measure, epochs
+    or steps, says it instead of both.
+    """
+    merged = dict(settings)
     if said.keys() & {"epochs", "max_steps"}:
-        settings.pop("epochs", None)
-        settings.pop("max_steps", None)
-    settings["latents"] = settings["latents"] | dict(said.pop("latents", {}))
-    return FitConfig(method=method, data=data, preset=preset, **(settings | said))
+        merged |= {"epochs": None, "max_steps": None}
+    for name, value in said.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merged[name] | dict(value) if both_tables else value
+    return merged

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pyro_disent.batch import stands_for_factors
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.evaluation.codes import stands_for_factors
 from pyro_disent.figures.grids import save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
@@ -28,13 +28,13 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
     vae, folder = run.vae, run.path / "figures"
     images = data.test.examples(seed).images
     generator = torch.Generator().manual_seed(seed)
-    chosen = images[torch.randperm(len(images), generator=generator)[:16].to(images.device)]
+    chosen = images[torch.randperm(len(images), generator=generator)[:14].to(images.device)]
     of_factors = [latent.name for latent in vae.latents if stands_for_factors(latent.name, run.factors)]
     shared = [latent.name for latent in vae.latents if latent.name not in of_factors]
     figures = {
         "reconstructions": reconstructions(vae, chosen[:12]),
         "swap": swap_matrix(vae, chosen[:6], chosen[6:14], shared=shared),
         **{f"traverse-{name}": traversal(vae, chosen[0], name) for name in of_factors},
-        "samples": samples(vae, 40, generator),
+        "samples": samples(vae, 42, generator),
     }
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]

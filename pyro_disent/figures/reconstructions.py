@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import grid
-from pyro_disent.models.factored_vae import FactoredVAE, as_float
+from pyro_disent.models.factored_vae import FactoredVAE
 
 
 def reconstructions(vae: FactoredVAE, images: Tensor, *, labels: Sequence[str] = ()) -> Figure:

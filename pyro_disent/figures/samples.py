@@ -8,8 +8,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import grid, in_rows
-from pyro_disent.models.factored_vae import FactoredVAE, as_float
+from pyro_disent.models.factored_vae import FactoredVAE
 
 
 def samples(vae: FactoredVAE, n: int, generator: torch.Generator | None = None) -> Figure:

@@ -6,8 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import grid
-from pyro_disent.models.factored_vae import FactoredVAE, as_float
+from pyro_disent.models.factored_vae import FactoredVAE
 
 
 def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figure:

@@ -12,7 +12,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, as_float
 from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
@@ -227,11 +227,6 @@ class FactoredVAE(nn.Module):
                 yield
         finally:
             self.train(training)
-
-
-def as_float(images: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[tuple[int, int, int], int]:

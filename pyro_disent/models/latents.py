@@ -97,6 +97,9 @@ class Latent:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"latent {self.name!r}: a name must be letters, digits and underscores")
+        # Names of other sites and plates, and what a module calls its own.
+        if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict, self.name):
+            raise InputError(f"latent {self.name!r}: this name is taken; choose another")
         if self.units < 1:
             raise InputError(f"latent {self.name!r} has {self.units} units; it needs at least 1")
         if self.unit_names and len(self.unit_names) != self.units:

@@ -81,10 +81,10 @@ def _convolutional(
         )
         if depth > 1:
             decoder.append(nn.ReLU())
-    return _started(nn.Sequential(*encoder)), _started(nn.Sequential(*decoder), last=0.1)
+    return _he_initialized(nn.Sequential(*encoder)), _he_initialized(nn.Sequential(*decoder), last=0.1)
 
 
-def _started(network: nn.Sequential, last: float = 1.0) -> nn.Sequential:
+def _he_initialized(network: nn.Sequential, last: float = 1.0) -> nn.Sequential:
     """He et al. 2015: weights that keep the scale of what passes through ReLUs; biases of 0.
 
     torch's own start lets it shrink by a factor of about 2.4 a layer, and training lies still for hundreds of steps.

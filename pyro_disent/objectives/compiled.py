@@ -72,7 +72,7 @@ class CompiledStep(EagerStep):
 
     def __call__(self, batch: Batch) -> LossRecord:
         if self._graph is None:
-            self._capture(batch)
+            self.compile(batch)
         if self._signature != self._sign(batch):
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
@@ -87,7 +87,8 @@ class CompiledStep(EagerStep):
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in _tensors(batch))
         return self.objective.training, tuple(batch.shared), tuple(batch.factors), shapes
 
-    def _capture(self, batch: Batch) -> None:
+    def compile(self, batch: Batch) -> None:
+        """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)
@@ -105,18 +106,19 @@ class CompiledStep(EagerStep):
             flat, self._record_spec = pytree.tree_flatten(LossRecord(*pytree.tree_map(torch.detach, tuple(record))))
             return flat, gradients
 
-        # The capture runs the step once: on copies of the buffers, so that no running statistic is moved by it, and
-        # with the random state put back, so that a compiled run draws the same noise as one that was not captured.
-        # Pyro's validation reads values back, which a trace cannot.
+        # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
+        # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
+        # values back, which a trace cannot.
+        def arguments() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+            parameters = [parameter.detach() for parameter in self.objective.parameters()]
+            return parameters, [buffer.clone() for buffer in self.objective.buffers()], _tensors(batch)
+
         devices = [batch.images.device] if batch.images.device.type == "cuda" else []
         with torch.random.fork_rng(devices), pyro.validation_enabled(False):
-            graph = make_fx(step)(
-                [parameter.detach() for parameter in self.objective.parameters()],
-                [buffer.clone() for buffer in self.objective.buffers()],
-                _tensors(batch),
-            )
-        self._graph = torch.compile(graph, fullgraph=True, backend=self.backend, mode=self.mode)
-        self._signature = self._sign(batch)
+            graph = torch.compile(make_fx(step)(*arguments()), fullgraph=True, backend=self.backend, mode=self.mode)
+            with torch.no_grad():
+                graph(*arguments())
+        self._graph, self._signature = graph, self._sign(batch)
 
 
 class _Recorder(nn.Module):
@@ -160,13 +162,12 @@ def _tensors(batch: Batch) -> list[Tensor]:
     return [batch.images, *batch.shared.values(), *batch.factors.values()]
 
 
-def why_not_compiled(device: torch.device) -> str | None:
+def why_not_compiled() -> str | None:
     """Why a compiled step cannot be had here, in words; None where it can.
 
-    On a CPU, Inductor needs a C++ compiler and Python's headers: they are looked for, nothing is tried.
+    Inductor on a CPU and Triton on CUDA both need a C++ compiler and Python's headers: they are looked for, nothing is
+    tried.
     """
-    if device.type == "cuda":
-        return None
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return "there is no C++ compiler"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():

@@ -158,10 +158,13 @@ def build(
     final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
     if warmup_steps:
         final = {name: WarmUp(float(weight), warmup_steps) for name, weight in final.items()}  # type: ignore[arg-type]
+    own = max(method.beta for method in chosen)
+    if isinstance(beta, Mapping):
+        beta = {name: beta.get(name, own) for name in latents}
     return DisentanglingELBO(
         made,
         weights=final,
-        beta=max(method.beta for method in chosen) if beta is None else beta,
+        beta=own if beta is None else beta,
         exchange=any(method.exchange for method in chosen),
     )
 

@@ -69,6 +69,8 @@ class FitConfig:
         for option, value in positive.items():
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
         if self.schedule not in SCHEDULES:
             raise InputError(f"--schedule {self.schedule} is not one of {', '.join(SCHEDULES)}")
         if (self.epochs is None) == (self.max_steps is None):

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from pyro_disent.data.dataset import Split
-from pyro_disent.errors import StorageError
+from pyro_disent.errors import Interrupted
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import setup, state
@@ -44,50 +44,54 @@ def fit(
         InputError: for a configuration that cannot be run; nothing is written.
         Diverged: at the first loss that is not finite; the checkpoints before it are kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
-        KeyboardInterrupt: after the state was saved.
+        Interrupted: at Ctrl-C, after the state was saved.
     """
     reporter = reporter or Silent()
-    if not resume:
+    recorded = folder.read_config() if resume else None
+    if recorded is None:
         folder.refuse_existing(overwrite)
+    else:
+        config = setup.as_recorded(config, recorded)
     methods.parse(config.method)
     fabric = setup.make_fabric(config)
     fabric.launch()
-    device = fabric.device
+    device, is_first = fabric.device, fabric.is_global_zero
+    reporter = reporter if is_first else Silent()
 
-    data = setup.load_data(config, reporter.preparing)
+    data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     torch.manual_seed(config.seed)
     vae, objective = setup.build(config, data.image_shape, setup.factor_edges(data))
     if init is not None:
-        objective.load_state_dict(init.weights("best"))
+        setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 
-    validation = data.validation.to(device)
+    train, validation = data.train.to(device), data.validation.to(device)
     latents = {latent.name: latent.unit_names for latent in vae.latents}
     views = 2 if methods.needs_pairs(config.method) else 1
-    feed = Feed(
-        data.train.to(device), config.batch_size, config.seed, views, latents, fabric.global_rank, fabric.world_size
-    )
+
+    def make_feed() -> Feed:
+        return Feed(train, config.batch_size, config.seed, views, latents, fabric.global_rank, fabric.world_size)
+
+    feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
     optimizer = setup.make_optimizer(objective, config.lr)
-    step_fn, how = setup.make_step(objective, config, fabric, steps)
-    torch.manual_seed(config.seed + fabric.global_rank)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
-        stack.enter_context(_storage_errors(folder))
-        stop = stack.enter_context(_stop_on_interrupt())
-
+        step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next())
+        torch.manual_seed(config.seed + fabric.global_rank)
         start, best = 0, float("inf")
         if resume:
             start, best = state.restore(folder, objective, optimizer, feed, device)
             folder.forget_metrics_after(start)
-        elif fabric.is_global_zero:
-            folder.create(setup.described(config, data, how))
+        elif is_first:
+            folder.create(setup.described(config, data, device, how, init))
         for line in setup.announced(config, data, device, how, steps, views):
             reporter.say(line)
-        log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if fabric.is_global_zero else None
+        log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
+        stop = stack.enter_context(_stop_on_interrupt())
 
         for step in range(start, steps):
             batch = feed.next()
@@ -115,7 +119,8 @@ def fit(
                     now = state.capture(done, best, optimizer, feed, device)
                     folder.save("last", done, objective.state_dict(), now)
             if stop.asked:
-                raise KeyboardInterrupt
+                raise Interrupted(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
+    fabric.barrier()
 
 
 def validate(
@@ -166,14 +171,6 @@ def _average_gradients(objective: Objective, fabric: Fabric) -> None:
     assert isinstance(flat, torch.Tensor)
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
-
-
-@contextlib.contextmanager
-def _storage_errors(folder: RunFolder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{folder.path} could not be written, its last checkpoint is kept: {error}") from error
 
 
 class _Stop:

@@ -44,8 +44,9 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder, self.reporter, self.feed, self.steps = folder, reporter, feed, steps
-        self.board = SummaryWriter(str(folder.path), purge_step=start)
-        self.pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.board = SummaryWriter(str(folder.path), purge_step=start + 1)
+        self.pending: list[tuple[int, Tensor]] = []
+        self.names: list[str] = []
         self.last: dict[str, float] = {}
         self.clock = time.perf_counter()
 
@@ -56,7 +57,10 @@ class Log:
         self.board.close()
 
     def add(self, step: int, record: LossRecord, gradient_norm: Tensor) -> None:
-        self.pending.append((step, _named(record) | {"gradient_norm": gradient_norm}))
+        named = _named(record) | {"gradient_norm": gradient_norm}
+        self.names = list(named)
+        # Stacked at once: a compiled step may reuse the memory of its record.
+        self.pending.append((step, torch.stack(list(named.values()))))
         if len(self.pending) >= LOG_EVERY:
             self.flush()
 
@@ -64,10 +68,10 @@ class Log:
         """Read the losses since the last look: the one host sync."""
         if not self.pending:
             return
-        step, names = self.pending[-1][0], list(self.pending[0][1])
-        values = torch.stack([torch.stack(list(record.values())) for _, record in self.pending]).cpu()
-        self._check(names, values)
-        means = dict(zip(names, values.mean(0).tolist(), strict=True))
+        step = self.pending[-1][0]
+        values = torch.stack([numbers for _, numbers in self.pending]).cpu()
+        self._check(values)
+        means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
         rate = len(self.pending) * self.feed.batch_size * self.feed.views / elapsed
         self.pending, self.last = [], means
@@ -86,7 +90,8 @@ class Log:
         )
         self.clock = time.perf_counter()
 
-    def _check(self, names: list[str], values: Tensor) -> None:
+    def _check(self, values: Tensor) -> None:
+        names = self.names
         bad = (~values.isfinite()).nonzero()
         if len(bad) == 0:
             return

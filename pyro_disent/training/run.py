@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, StorageError
 from pyro_disent.training.config import FitConfig
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ class RunFolder:
     kill between any two system calls leaves the old checkpoint or the new one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, numbered: bool = False) -> None:
         self.path = path
+        self._numbered = numbered
+        self._replaced: Path | None = None
 
     @property
     def config_file(self) -> Path:
@@ -46,10 +49,6 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -58,26 +57,49 @@ class RunFolder:
         """The folder a new run goes to: ``out``, else the first ``runs/<data>-<method>-<k>`` that does not exist."""
         if out is not None:
             return cls(out)
-        stem, number = f"{Path(data).name}-{method}", 1
-        while (runs / f"{stem}-{number}").exists():
-            number += 1
-        return cls(runs / f"{stem}-{number}")
+        folder = cls(runs / f"{Path(data).name}-{method}-1", numbered=True)
+        while folder.path.exists():
+            folder._next_number()
+        return folder
+
+    def _next_number(self) -> None:
+        stem, _, number = self.path.name.rpartition("-")
+        self.path = self.path.with_name(f"{stem}-{int(number) + 1}")
 
     def refuse_existing(self, overwrite: bool) -> None:
         """Raises InputError where something is there that may not be overwritten."""
-        if not self.path.exists():
+        if not self.path.exists() or self._numbered:
             return
         if not overwrite:
             raise InputError(f"{self.path} exists already: choose another --out, or --overwrite it, or --resume it")
-        if not self.config_file.is_file() and any(self.path.iterdir() if self.path.is_dir() else [self.path]):
-            raise InputError(f"{self.path} is not a run's folder, so it is not overwritten")
+        try:
+            self.read_config()
+        except InputError as error:
+            raise InputError(f"{self.path} is not a run's folder, so it is not overwritten") from error
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder, in place of a run that was there."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.checkpoints.mkdir(parents=True)
-        write_atomically(self.config_file, json.dumps(config, indent=2).encode())
+        """Make the folder. A run that it replaces is moved aside, and removed once this one has a checkpoint.
+
+        Raises:
+            InputError: where the folder cannot be made.
+        """
+        try:
+            if self.path.exists() and not self._numbered:
+                self._replaced = self.path.with_name(f".{self.path.name}.replaced")
+                shutil.rmtree(self._replaced, ignore_errors=True)
+                self.path.rename(self._replaced)
+            while True:
+                try:
+                    self.path.mkdir(parents=True)
+                    break
+                except FileExistsError:
+                    if not self._numbered:  # made meanwhile by somebody else
+                        raise
+                    self._next_number()
+            self.checkpoints.mkdir()
+            write_atomically(self.config_file, json.dumps(config, indent=2).encode())
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be made: {error}") from error
 
     def read_config(self) -> dict[str, Any]:
         """The whole of ``config.json``.
@@ -88,30 +110,56 @@ class RunFolder:
         if not self.path.exists():
             raise InputError(f"there is no run at {self.path}")
         FitConfig.read(self.config_file)
-        return json.loads(self.config_file.read_text())
+        config = json.loads(self.config_file.read_text())
+        if missing := {"source", "image_shape", "factors", "edges", "device", "precision", "step"} - config.keys():
+            raise InputError(f"{self.config_file} is not a run's configuration: it lacks {', '.join(sorted(missing))}")
+        return config
 
     def save(self, which: Which, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then name it, then remove what is no longer named."""
-        folder = self.checkpoints / f"{which}-{step:09d}"
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        """Write a checkpoint, then name it, then remove what is no longer named.
+
+        Raises:
+            StorageError: where that fails; the checkpoint before it is still named and whole.
+        """
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        named = self._named(which)
+        # The same step may be saved again after a resume: never into the folder that is named now.
+        name = f"{which}-{step:09d}"
+        folder = self.checkpoints / (f"{name}-again" if named == name else name)
+        with self._storage():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                _write(folder / "weights.safetensors", safetensors.torch.save(contiguous))
+                _write(folder / "state.pt", buffer.getvalue())
+                _sync(folder)
+                pointer = json.dumps({"folder": folder.name, "step": step})
+                write_atomically(self.checkpoints / f"{which}.json", pointer.encode())
+            except OSError:
+                if self._named(which) != folder.name:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            for old in self.checkpoints.glob(f"{which}-*"):
+                if old != folder:
+                    shutil.rmtree(old)
+            if self._replaced is not None:
+                shutil.rmtree(self._replaced)
+                self._replaced = None
+
+    def _named(self, which: Which) -> str | None:
         try:
-            _write(partial / "weights.safetensors", safetensors.torch.save(contiguous))
-            buffer = io.BytesIO()
-            torch.save(dict(state), buffer)
-            _write(partial / "state.pt", buffer.getvalue())
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        if folder.exists():  # the same step again, after a resume
-            shutil.rmtree(folder)
-        partial.rename(folder)
-        write_atomically(self.checkpoints / f"{which}.json", json.dumps({"folder": folder.name, "step": step}).encode())
-        for old in self.checkpoints.glob(f"{which}-*"):
-            if old.is_dir() and old != folder:
-                shutil.rmtree(old)
+            return json.loads((self.checkpoints / f"{which}.json").read_text())["folder"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    @contextlib.contextmanager
+    def _storage(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.path} could not be written, its last checkpoint is kept: {error}") from error
 
     def checkpoint(self, which: Which) -> Path:
         """The folder of a checkpoint.
@@ -119,11 +167,10 @@ class RunFolder:
         Raises:
             InputError: where there is none.
         """
-        pointer = self.checkpoints / f"{which}.json"
-        try:
-            return self.checkpoints / json.loads(pointer.read_text())["folder"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{self.path} has no {which} checkpoint: {pointer} cannot be read") from error
+        named = self._named(which)
+        if named is None:
+            raise InputError(f"{self.path} has no {which} checkpoint that can be read")
+        return self.checkpoints / named
 
     def weights(self, which: Which) -> dict[str, Tensor]:
         """The tensors of a checkpoint, on the CPU."""
@@ -137,18 +184,20 @@ class RunFolder:
         """Optimizer, step, random state and position in the data of a checkpoint."""
         path = self.checkpoint(which) / "state.pt"
         try:
-            return torch.load(path, weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             raise InputError(f"{path} cannot be read as a training state: {error}") from error
 
     def write_metrics(self, row: Mapping[str, float | int | str]) -> None:
         """Append a row to ``metrics.csv``; a number that is new gets a column."""
-        columns = self._columns()
-        if row.keys() <= set(columns):
-            with self.metrics_file.open("a", newline="") as file:
-                csv.DictWriter(file, columns, restval="").writerow(row)
-        else:
-            self._rewrite_metrics([*columns, *(name for name in row if name not in columns)], [*self.metrics(), row])
+        with self._storage():
+            columns = self._columns()
+            if row.keys() <= set(columns):
+                with self.metrics_file.open("a", newline="") as file:
+                    csv.DictWriter(file, columns, restval="").writerow(row)
+            else:
+                columns += [name for name in row if name not in columns]
+                self._rewrite_metrics(columns, [*self.metrics(), row])
 
     def metrics(self) -> list[dict[str, str]]:
         """The rows of ``metrics.csv``."""
@@ -158,8 +207,10 @@ class RunFolder:
             return list(csv.DictReader(file))
 
     def forget_metrics_after(self, step: int) -> None:
-        """Drop rows of steps that a resumed run will take again."""
-        self._rewrite_metrics(self._columns(), [row for row in self.metrics() if int(row["step"]) <= step])
+        """Drop rows of steps that a resumed run will take again, and one that was cut off."""
+        with self._storage():
+            kept = [row for row in self.metrics() if row["step"].isdecimal() and int(row["step"]) <= step]
+            self._rewrite_metrics(self._columns(), kept)
 
     def _columns(self) -> list[str]:
         if not self.metrics_file.exists():
@@ -202,14 +253,7 @@ class Run:
         """
         from pyro_disent.training.setup import load_data
 
-        data = load_data(FitConfig.from_json(self.config["fit"]), progress)
-        recorded = self.config["source"]["sha256"]
-        if data.source.sha256 != recorded:
-            raise InputError(
-                f"{self.path} was trained on data of sha256 {recorded[:12]}, but {data.source.location} now has "
-                f"{data.source.sha256[:12]}"
-            )
-        return data
+        return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
 def load(path: Path | str, checkpoint: Which = "best", device: str = "cpu") -> Run:
@@ -221,12 +265,12 @@ def load(path: Path | str, checkpoint: Which = "best", device: str = "cpu") -> R
     Raises:
         InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
     """
-    from pyro_disent.training.setup import build, resolve_device
+    from pyro_disent.training.setup import build, load_weights, resolve_device
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
     vae, objective = build(FitConfig.from_json(config["fit"]), tuple(config["image_shape"]), config["edges"])
-    objective.load_state_dict(folder.weights(checkpoint))
+    load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     return Run(folder.path, config, vae, objective)
 
@@ -237,9 +281,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         _write(partial, content)
         partial.replace(path)
+        _sync(path.parent)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _sync(folder: Path) -> None:
+    """The folder's own entries on the disk (a system that cannot open folders has nothing to sync)."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from pyro_disent.batch import Batch
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
@@ -24,20 +26,56 @@ from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.run import RunFolder, Which
 
 WORTH_COMPILING = 1000  # steps below which compiling takes longer than it saves
 
 
-def load_data(config: FitConfig, progress: Callable[[int, int], None] | None = None) -> DataSet:
-    """The data set a configuration names."""
-    return registry.load(
+def load_data(
+    config: FitConfig,
+    progress: Callable[[int, int], None] | None = None,
+    recorded: Mapping[str, str] | None = None,
+) -> DataSet:
+    """The data set a configuration names.
+
+    Args:
+        recorded: the source that a run recorded: then the data comes from there, and must be what it was.
+
+    Raises:
+        InputError: where it cannot be had, or is not what it was.
+    """
+    source, root = config.source, config.data_root
+    if recorded is not None:
+        source = "auto"
+        if recorded["kind"] in ("embedded", "local"):
+            source = recorded["kind"]
+        root = recorded["location"] if recorded["kind"] == "local" else None
+    data = registry.load(
         config.data,
-        source=config.source,
-        root=Path(config.data_root) if config.data_root else None,
+        source=source,
+        root=Path(root) if root else None,
         limit=config.limit,
         progress=progress,
         **config.options,
     )
+    if recorded is not None and data.source.sha256 != recorded["sha256"]:
+        raise InputError(
+            f"this run was trained on data of sha256 {recorded['sha256'][:12]}, but {data.source.location} has "
+            f"{data.source.sha256[:12]}"
+        )
+    return data
+
+
+def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
+    """Give an objective the weights of a run's checkpoint.
+
+    Raises:
+        InputError: where they are another model's.
+    """
+    try:
+        objective.load_state_dict(folder.weights(which))
+    except RuntimeError as error:
+        raise InputError(f"the weights of {folder.path} are those of another model or method") from error
 
 
 def build(
@@ -90,16 +128,30 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = factor * group["initial_lr"]
 
 
-def make_step(objective: Objective, config: FitConfig, fabric: Fabric, steps: int) -> tuple[EagerStep, str]:
-    """The step, compiled where it is wanted and can be had, and how it is taken, in words."""
-    wanted = steps >= WORTH_COMPILING if config.compile is None else config.compile
-    if not wanted:
-        reason = "--no-compile" if config.compile is False else f"fewer than {WORTH_COMPILING} steps"
-        return EagerStep(objective, fabric.autocast), f"eager ({reason})"
-    if missing := why_not_compiled(fabric.device):
-        return EagerStep(objective, fabric.autocast), f"eager ({missing})"
-    mode = "reduce-overhead" if fabric.device.type == "cuda" else None
-    return CompiledStep(objective, fabric.autocast, mode=mode), "compiled"
+def make_step(
+    objective: Objective, config: FitConfig, fabric: Fabric, steps: int, example: Batch
+) -> tuple[EagerStep, str]:
+    """The step, compiled where it is wanted and can be had, and how it is taken, in words.
+
+    Args:
+        example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
+    """
+    eager = EagerStep(objective, fabric.autocast)
+    if config.compile is False:
+        return eager, "eager (--no-compile)"
+    if config.compile is None and steps < WORTH_COMPILING:
+        return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
+    if missing := why_not_compiled():
+        return eager, f"eager ({missing})"
+    compiled = CompiledStep(
+        objective, fabric.autocast, mode="reduce-overhead" if fabric.device.type == "cuda" else None
+    )
+    try:
+        compiled.compile(example)
+    except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        return eager, f"eager (compiling failed: {reason[0]})"
+    return compiled, "compiled"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -111,7 +163,7 @@ def resolve_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdigit())):
+    if kind not in ("cpu", "cuda") or (":" in name and (kind == "cpu" or not number.isdecimal())):
         raise InputError(f"--device {name} is not one of auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
@@ -121,6 +173,8 @@ def resolve_device(name: str) -> torch.device:
 def make_fabric(config: FitConfig) -> Fabric:
     """Fabric on the devices and in the precision of a configuration."""
     device = resolve_device(config.device)
+    if device.index is not None and config.devices > 1:
+        raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
     return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
@@ -141,7 +195,21 @@ def precision(config: FitConfig) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
-def described(config: FitConfig, data: DataSet, how: str) -> dict[str, Any]:
+def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
+    """A configuration to go on with: what was chosen at the start stays, whatever this machine would choose."""
+    if config.devices > 1:
+        raise InputError("a run of several processes cannot be resumed: their random states are not recorded")
+    return dataclasses.replace(
+        config,
+        device=recorded["device"],
+        precision=recorded["precision"].removesuffix("-true"),
+        compile=recorded["step"] == "compiled",
+    )
+
+
+def described(
+    config: FitConfig, data: DataSet, device: torch.device, how: str, init: RunFolder | None
+) -> dict[str, Any]:
     """What ``config.json`` holds: everything needed to build the model again, and what a result depends on."""
     return {
         "fit": config.to_json(),
@@ -149,6 +217,8 @@ def described(config: FitConfig, data: DataSet, how: str) -> dict[str, Any]:
         "image_shape": list(data.image_shape),
         "factors": [factor.name for factor in data.factors],
         "edges": factor_edges(data),
+        "init": None if init is None else str(init.path),
+        "device": device.type,
         "precision": precision(config),
         "step": how,
         "versions": versions(),
