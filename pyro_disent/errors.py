@@ -13,5 +13,5 @@ class StorageError(OSError):
     """The disk failed while a run was being written; its last whole checkpoint is kept. Exit code 4."""
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Exception):
     """Ctrl-C during training, after the state was saved: how to go on. Exit code 130."""

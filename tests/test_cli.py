@@ -1,4 +1,4 @@
-"""The command line through its real entry point, in a process of its own."""
+"""The command line through its real entry point: the installed program, or its `main` in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from pyro_disent.cli.main import main
 
 PROGRAM = Path(sys.executable).with_name("pyro-disent")
 TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]
@@ -24,6 +28,22 @@ def run(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.Complet
     environment.pop("PYRO_DISENT_DATA", None)
     command = [PROGRAM, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """`run` without a new process, in ``tmp_path``."""
+
+    def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
+        monkeypatch.setattr(sys, "argv", ["pyro-disent", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), out, err)
+
+    return in_process
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:
@@ -141,10 +161,64 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value[-2:]),
 )
-def test_bad_input_is_one_sentence_and_writes_nothing(arguments: list[str], says: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_sentence_and_writes_nothing(
+    arguments: list[str], says: str, tmp_path: Path, call: Any
+) -> None:
     (tmp_path / "here").mkdir()
-    assert_refused(run("fit", *arguments, cwd=tmp_path), says)
+    assert_refused(call("fit", *arguments), says)
     assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_bad_input_to_the_installed_program(tmp_path: Path) -> None:
+    assert_refused(run("fit", "--method", "cylce", "--data", "chairs", cwd=tmp_path), "did you mean cycle?")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def chairs(tmp_path: Path) -> Path:
+    """Three chairs in the layout of the real set, four views each."""
+    root = tmp_path / "files"
+    rng = np.random.default_rng(0)
+    for chair in ("a1", "b2", "c3"):
+        renders = root / "rendered_chairs" / chair / "renders"
+        renders.mkdir(parents=True)
+        for index, azimuth in enumerate((0, 11, 23, 34)):
+            pixels = np.full((600, 600, 3), 255, np.uint8)
+            pixels[200:400, 150 + 40 * index : 400] = rng.integers(0, 255, 3)
+            Image.fromarray(pixels).save(renders / f"image_{index:03d}_p020_t{azimuth:03d}_r096.png")
+    return root
+
+
+def test_the_real_layout_goes_through_prepare_and_fit(chairs: Path, call: Any) -> None:
+    prepared = call("data", "prepare", "chairs", "--data-root", "files")
+    assert prepared.returncode == 0, prepared.stderr
+    assert Path(prepared.stdout.splitlines()[-1]).is_file()
+    common = ["--data", "chairs", "--batch-size", "2", "--max-steps", "2", "--no-compile", "--out", "run"]
+    result = call("fit", "--method", "cycle", "--data-root", "files", *common)
+    assert result.returncode == 0, result.stderr
+    assert "local: " in result.stdout
+    shown = call("data", "show", "chairs", "--data-root", "files", "--out", "pairs.png", "--pairs", "2")
+    assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == "pairs.png"
+    assert call("swap", "run", "0", "1").returncode == 0  # the data again, from where the run found it
+
+
+def test_damaged_chairs_are_named(chairs: Path, call: Any) -> None:
+    image = chairs / "rendered_chairs/b2/renders/image_001_p020_t011_r096.png"
+    image.write_bytes(image.read_bytes()[:200])
+    common = ["--method", "cycle", "--data", "chairs", "--batch-size", "2", "--out", "run"]
+    assert_refused(call("fit", *common, "--data-root", "files"), "image_001_p020_t011_r096.png")
+    Path("rendered_chairs.tar").write_text("not a tar")
+    assert_refused(call("fit", *common, "--data-root", "rendered_chairs.tar"), "rendered_chairs.tar")
+    assert not Path("run").exists()
+
+
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    options = ["--max-steps", "4", "--device", "cpu", "--devices", "2", "--out", "run", "--json"]
+    result = run("fit", "--method", "cycle+predictor", *TINY, *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["path"] == "run"
+    assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 4
+    assert_refused(run("fit", "--resume", "run", cwd=tmp_path), "several processes cannot be resumed")
 
 
 def test_a_full_disk_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -169,10 +243,10 @@ def test_divergence_is_exit_3(tmp_path: Path) -> None:
     assert "diverged" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_methods_and_data_are_listed(tmp_path: Path) -> None:
-    methods = run("methods", cwd=tmp_path)
+def test_methods_and_data_are_listed(call: Any) -> None:
+    methods = call("methods")
     assert methods.returncode == 0 and "Eq. 2" in methods.stdout and "total-correlation" in methods.stdout
-    data = run("data", "list", cwd=tmp_path)
+    data = call("data", "list")
     assert data.returncode == 0 and "rotated-mnist" in data.stdout and "azimuth" in data.stdout
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from pyro_disent.cli import data, evaluate, fit, methods, sample, swap, traverse
-from pyro_disent.errors import Diverged, InputError, StorageError
+from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
 
@@ -40,11 +40,14 @@ def main() -> None:
         code = _fail(str(error), EXIT_DIVERGED)
     except StorageError as error:
         code = _fail(str(error), EXIT_STORAGE)
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        code = _fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
+    except Interrupted as stop:
+        code = _fail(str(stop), EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"pyro-disent: {message}", file=sys.stderr)
+    if message:  # there is none where the help was shown for want of a command
+        print(f"pyro-disent: {message}", file=sys.stderr)
     return code

@@ -35,7 +35,7 @@ def shown_progress(what: str) -> Iterator[Callable[..., None]]:
 
             yield advance
         return
-    said: tuple[str, int] | None = None
+    said = ("", 0)
 
     def say(done: int, total: int, doing: str = "") -> None:
         nonlocal said
