@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from pyro_disent.experiments.presets import configure
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.run import Run, RunFolder, load
+from pyro_disent.training.setup import GIVEN
 
 
 def fit(
@@ -18,6 +21,8 @@ def fit(
     out: Path | str | None = None,
     overwrite: bool = False,
     preset: str | None = None,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
@@ -28,13 +33,15 @@ def fit(
         data: a data set's name.
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
+        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again.
         settings: fields of `FitConfig`, over the preset's.
 
     Raises:
         InputError: for what cannot be trained; nothing is written.
         Diverged, StorageError: see `pyro_disent.training.fit.fit`.
     """
-    config = configure(method, data, preset, settings)
+    given = None if encoder is None or decoder is None else (encoder, decoder)
+    config = configure(method, data, preset, settings | ({"network": GIVEN} if given else {}))
     folder = RunFolder.named(None if out is None else Path(out), data, method)
-    train(config, folder, overwrite=overwrite, reporter=reporter)
-    return load(folder.path, device=config.device)
+    train(config, folder, overwrite=overwrite, networks=given, reporter=reporter)
+    return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)

@@ -43,9 +43,10 @@ class EagerStep:
 
     def __call__(self, batch: Batch) -> LossRecord:
         """Set every parameter's ``grad`` to this batch's gradient and give the record, detached."""
-        record, gradients = _loss_and_gradients(self.objective, self.autocast, batch, list(self.objective.parameters()))
-        _assign(self.objective, gradients)
-        return record
+        with self.autocast():
+            record = self.objective.record(batch)
+        _assign(self.objective, _gradients(record, list(self.objective.parameters())))
+        return _detached(record)
 
 
 class CompiledStep(EagerStep):
@@ -103,7 +104,7 @@ class CompiledStep(EagerStep):
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
             gradients = _gradients(record, leaves)
-            flat, self._record_spec = pytree.tree_flatten(LossRecord(*pytree.tree_map(torch.detach, tuple(record))))
+            flat, self._record_spec = pytree.tree_flatten(_detached(record))
             return flat, gradients
 
         # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
@@ -136,16 +137,8 @@ def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"objective.{name}": tensor for name, tensor in state.items()}
 
 
-def _loss_and_gradients(
-    objective: Objective,
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
-    batch: Batch,
-    parameters: list[nn.Parameter],
-) -> tuple[LossRecord, list[Tensor]]:
-    with autocast():
-        record = objective.record(batch)
-    gradients = _gradients(record, parameters)
-    return LossRecord(*pytree.tree_map(torch.detach, tuple(record))), gradients
+def _detached(record: LossRecord) -> LossRecord:
+    return LossRecord(*pytree.tree_map(torch.detach, tuple(record)))
 
 
 def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:

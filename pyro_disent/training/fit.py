@@ -14,6 +14,7 @@ from torch import nn
 
 from pyro_disent.data.dataset import Split
 from pyro_disent.errors import Interrupted
+from pyro_disent.models.networks import Networks
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import setup, state
@@ -32,13 +33,17 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     init: RunFolder | None = None,
+    networks: Networks | None = None,
     reporter: Reporter | None = None,
 ) -> None:
     """Train, and leave a run folder.
 
     Args:
         resume: go on from the folder's last checkpoint.
+        overwrite: a run that is there may be replaced.
         init: start from this run's best weights.
+        networks: encoder and decoder, where the configuration names none.
+        reporter: who is told how it goes.
 
     Raises:
         InputError: for a configuration that cannot be run; nothing is written.
@@ -60,7 +65,7 @@ def fit(
 
     data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     torch.manual_seed(config.seed)
-    vae, objective = setup.build(config, data.image_shape, setup.factor_edges(data))
+    vae, objective = setup.build(config, data.image_shape, setup.factor_edges(data), networks)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.training.config import FitConfig
@@ -256,11 +256,19 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
-def load(path: Path | str, checkpoint: Which = "best", device: str = "cpu") -> Run:
+def load(
+    path: Path | str,
+    checkpoint: Which = "best",
+    device: str = "cpu",
+    *,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+) -> Run:
     """A run's model with the weights of a checkpoint, in evaluation mode.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        encoder, decoder: the networks, of a run that was trained on networks handed over from Python.
 
     Raises:
         InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
@@ -269,7 +277,8 @@ def load(path: Path | str, checkpoint: Which = "best", device: str = "cpu") -> R
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
-    vae, objective = build(FitConfig.from_json(config["fit"]), tuple(config["image_shape"]), config["edges"])
+    given = None if encoder is None or decoder is None else (encoder, decoder)
+    vae, objective = build(FitConfig.from_json(config["fit"]), tuple(config["image_shape"]), config["edges"], given)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     return Run(folder.path, config, vae, objective)

@@ -21,13 +21,15 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import LIKELIHOODS
-from pyro_disent.models.networks import networks
+from pyro_disent.models.networks import Networks, networks
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder, Which
 
+GIVEN = "given"
+"""Network's name of a run whose encoder and decoder were handed over from Python."""
 WORTH_COMPILING = 1000  # steps below which compiling takes longer than it saves
 
 
@@ -79,18 +81,30 @@ def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
 
 
 def build(
-    config: FitConfig, image_shape: tuple[int, int, int], edges: dict[str, list[float]]
+    config: FitConfig,
+    image_shape: tuple[int, int, int],
+    edges: dict[str, list[float]],
+    given: Networks | None = None,
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
+        given: encoder and decoder of a configuration whose network is `GIVEN`.
+
+    Raises:
+        InputError: for names that do not exist, and networks that are missing or do not fit the images.
     """
     latents = tuple(Latent(name, units) for name, units in config.latents.items())
     if config.likelihood not in LIKELIHOODS:
         raise InputError(f"there is no likelihood {config.likelihood!r}; choose from {', '.join(LIKELIHOODS)}")
-    encoder, decoder = networks(config.network)(image_shape, sum(latent.width for latent in latents))
+    if given is None and config.network == GIVEN:
+        raise InputError("the networks were handed over from Python: load it by load(run, encoder=..., decoder=...)")
+    width = sum(latent.width for latent in latents)
+    encoder, decoder = given or networks(config.network)(image_shape, width)
     vae = FactoredVAE(latents, encoder, decoder, LIKELIHOODS[config.likelihood]())
+    if vae.image_shape != tuple(image_shape):
+        raise InputError(f"the decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}")
     elbo = methods.build(
         config.method,
         methods.Setting(latents, {factor: torch.tensor(values) for factor, values in edges.items()}),
@@ -143,9 +157,7 @@ def make_step(
         return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
     if missing := why_not_compiled():
         return eager, f"eager ({missing})"
-    compiled = CompiledStep(
-        objective, fabric.autocast, mode="reduce-overhead" if fabric.device.type == "cuda" else None
-    )
+    compiled = CompiledStep(objective, fabric.autocast)
     try:
         compiled.compile(example)
     except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
