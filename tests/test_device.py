@@ -7,20 +7,29 @@ mixed devices and on any read-back, but cannot run a backward; the meta device r
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_disent.batch import Batch
+from pyro_disent.data import registry
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import NETWORKS
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.objectives.methods import METHODS, Setting, build
+from pyro_disent.training import setup
+from pyro_disent.training.feed import Feed
+from pyro_disent.training.log import Log, Silent
+from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import make_optimizer
+from tests.test_fit import tiny
 
 LATENTS = (Latent("z", 3), Latent("y", 2))
 ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
@@ -62,6 +71,43 @@ def test_backward_on_the_meta_device(method: str) -> None:
         assert [name for name, p in objective.named_parameters() if p.grad is None] == []
 
 
+class NoReadBack(TorchDispatchMode):
+    """Raises at any operation that hands a value to the host, in a backward as well; takes note of all others."""
+
+    READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert not name.startswith(self.READS), name
+        self.names.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("data", registry.BUILT_IN)
+@pytest.mark.parametrize("method", ["vae", "factor-vae", "cycle+similarity+predictor+info-nce"])
+def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_path: Path) -> None:
+    """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
+    config = tiny(method, data, warmup_steps=5)
+    loaded = setup.load_data(config)
+    vae, objective = setup.build(config, loaded.image_shape, setup.factor_edges(loaded))
+    feed = Feed(loaded.train, config.batch_size, 0, 2, {latent.name: () for latent in vae.latents})
+    optimizer, step = setup.make_optimizer(objective, config.lr), EagerStep(objective)
+    folder = RunFolder(tmp_path / "run")
+    folder.create({})
+    with pyro.validation_enabled(False), Log(folder, Silent(), feed, 3, 0) as log, NoReadBack() as mode:
+        for done in range(3):
+            objective.weights.set_step(done)
+            record = step(feed.next())
+            norms = [torch.nn.utils.clip_grad_norm_(group["params"], 1.0) for group in optimizer.param_groups]
+            optimizer.step()
+            log.add(done, record, torch.stack(norms).norm())
+    assert any("adam" in name for name in mode.names) and any("backward" in name for name in mode.names)
+
+
 def sync(batch: Batch) -> None:
     batch.images.sum().item()
 
@@ -76,6 +122,11 @@ def test_the_check_finds_what_it_is_for(fault: Callable[[Batch], None]) -> None:
         batch = batch_on("cuda")
         with pytest.raises(Exception, match=r"(?i)device|data.dependent|item|_local_scalar_dense"):
             fault(batch)
+
+
+def test_no_read_back_finds_one() -> None:
+    with NoReadBack(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        torch.ones(1).item()
 
 
 @pytest.mark.cuda
