@@ -93,7 +93,7 @@ def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_p
     """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
     config = tiny(method, data, warmup_steps=5)
     loaded = setup.load_data(config)
-    vae, objective = setup.build(config, loaded.image_shape, setup.factor_edges(loaded))
+    vae, objective = setup.build(config, loaded.image_shape, setup.factor_edges(loaded, config))
     feed = Feed(loaded.train, config.batch_size, 0, 2, {latent.name: () for latent in vae.latents})
     optimizer, step = setup.make_optimizer(objective, config.lr), EagerStep(objective)
     folder = RunFolder(tmp_path / "run")

@@ -19,10 +19,11 @@ from pyro_disent.cli.evaluate import evaluate
 from pyro_disent.cli.sample import sample
 from pyro_disent.cli.swap import swap
 from pyro_disent.cli.traverse import traverse
+from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.figures import grid, reconstructions, sample_latents, samples, save, swap_matrix, traversal
 from pyro_disent.figures.grids import GAP, RULE, in_rows
-from pyro_disent.figures.inputs import read_image
+from pyro_disent.figures.inputs import images_named
 from pyro_disent.figures.samples import sampled
 from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
@@ -322,8 +323,8 @@ class TestImageFiles:
         wide = np.zeros((20, 40, 3), np.uint8)
         wide[:, 8:32] = (255, 0, 0)
         Image.fromarray(wide).save(path)
-        assert read_image(path, (1, 10, 10)).eq(76).all()
-        color = read_image(path, (3, 10, 10))
+        assert self._read(path, (1, 10, 10)).eq(76).all()
+        color = self._read(path, (3, 10, 10))[0]
         assert color.shape == (3, 10, 10) and color[0].eq(255).all() and color[1:].eq(0).all()
 
     def test_what_is_no_image_is_refused(self, tmp_path: Path) -> None:
@@ -331,13 +332,20 @@ class TestImageFiles:
         whole = tmp_path / "whole.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)).save(whole)
         (tmp_path / "half.png").write_bytes(whole.read_bytes()[:600])
-        for name in ("text.png", "half.png", "."):
-            with pytest.raises(InputError, match="cannot be read as an image"):
-                read_image(tmp_path / name, (1, 8, 8))
-        with pytest.raises(InputError, match="no image file"):
-            read_image(tmp_path / "missing.png", (1, 8, 8))
+        for name, why in (("text.png", "is no image"), ("half.png", "damaged"), (".", "cannot be read")):
+            with pytest.raises(InputError, match=why):
+                self._read(tmp_path / name, (1, 8, 8))
+        with pytest.raises(InputError, match="missing"):
+            self._read(tmp_path / "missing.png", (1, 8, 8))
         with pytest.raises(InputError, match="2 channels"):
-            read_image(whole, (2, 8, 8))
+            self._read(whole, (2, 8, 8))
+
+    @staticmethod
+    def _read(path: Path, shape: tuple[int, int, int]) -> torch.Tensor:
+        def no_data() -> DataSet:
+            raise AssertionError("every name is a file")
+
+        return images_named([str(path)], shape, no_data)
 
 
 @pytest.fixture(scope="module")
@@ -452,7 +460,7 @@ class TestCommands:
             (sample, ["{run}-2"], "no run at"),
             (traverse, ["{run}/figures"], "cannot be read as a run's configuration"),
             (evaluate, ["{run}", "{run}-2"], "no run at"),
-            (evaluate, ["{run}", "--data", "nonsense"], "no data set nonsense"),
+            (evaluate, ["{run}", "--data", "nonsense"], "no data set and no folder nonsense"),
         ],
     )
     def test_bad_input_is_one_sentence(self, run: Path, command: object, arguments: list[str], sentence: str) -> None:

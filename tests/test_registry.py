@@ -67,7 +67,9 @@ def test_load_hands_everything_on() -> None:
 
 @pytest.mark.parametrize("name", ["rotatedmnist", "rotated_mnist", "Rotated-MNIST "])
 def test_an_unknown_name_is_answered_with_what_there_is(name: str) -> None:
-    with pytest.raises(InputError, match=r"there is no data set .*: there are .*chairs, .*rotated-mnist") as caught:
+    with pytest.raises(
+        InputError, match=r"there is no data set and no folder .*: there are .*chairs, .*rotated-mnist"
+    ) as caught:
         registry.load(name)
     if name != "Rotated-MNIST ":
         assert "did you mean rotated-mnist?" in str(caught.value)

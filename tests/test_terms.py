@@ -21,7 +21,7 @@ from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminat
 from pyro_disent.objectives import terms
 from pyro_disent.objectives.elbo import DisentanglingELBO, Step, Term
 from pyro_disent.objectives.kl import kl_per_unit
-from pyro_disent.objectives.methods import METHODS, Setting, build, edges_by_quantile, edges_by_range, parse
+from pyro_disent.objectives.methods import METHODS, Setting, build, parse
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from tests.models import conditional_latents, linear_vae, pair_batch
 from tests.test_cycle import draws_of, kl_by_hand, posteriors_by_hand
@@ -313,9 +313,9 @@ def test_the_table_says_what_each_method_needs() -> None:
 
 
 def test_edges() -> None:
-    assert edges_by_range(-1.0, 1.0, 4).tolist() == [-0.5, 0.0, 0.5]
+    assert terms.edges_by_range(-1.0, 1.0, 4).tolist() == [-0.5, 0.0, 0.5]
     values = torch.arange(100.0)
-    counts = torch.bucketize(values, edges_by_quantile(values, 4), right=True).bincount()
+    counts = torch.bucketize(values, terms.edges_by_quantile(values, 4), right=True).bincount()
     assert counts.tolist() == [25, 25, 25, 25]
 
 

@@ -7,6 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyro_disent.cli.data_options import (
+    ChannelsOption,
+    ColorOption,
+    FactorsOption,
+    ImageSizeOption,
+    PairByOption,
+    SkipBadOption,
+    VarianceOption,
+    data_options,
+)
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -15,7 +26,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A data set's name; `data list` shows them.")]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="A data set's name (see `data list`), or a folder of images.")
+]
 SourceOption = Annotated[str, typer.Option("--source", help="auto, local, download or embedded.")]
 RootOption = Annotated[
     Path | None,
@@ -55,6 +68,13 @@ def show(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.png", help="DATA-pairs.png if not given.")] = None,
     seed: SeedOption = 0,
     pairs: Annotated[int, typer.Option("--pairs", min=1, max=400, help="How many pairs.")] = 20,
+    factors: FactorsOption = None,
+    color: ColorOption = None,
+    variance: VarianceOption = None,
+    image_size: ImageSizeOption = None,
+    channels: ChannelsOption = None,
+    pair_by: PairByOption = None,
+    skip_bad: SkipBadOption = False,
 ) -> None:
     """A contact sheet of training pairs: the two views side by side, and under each the factors that made it."""
     import torch
@@ -67,8 +87,17 @@ def show(
     path = out or Path(f"{Path(data).name}-pairs.png")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"--out {path} is no file that can be written: name a PNG file in a folder that exists")
+    options = data_options(
+        factors=factors,
+        color=color,
+        variance=variance,
+        image_size=image_size,
+        channels=channels,
+        pair_by=pair_by,
+        skip_bad=skip_bad,
+    )
     with shown_progress(f"loading {data}") as progress:
-        loaded = registry.load(data, source=source, root=root, progress=progress)
+        loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
@@ -85,14 +114,29 @@ def prepare(
     data: DataArgument,
     source: SourceOption = "auto",
     root: RootOption = None,
-    color: Annotated[bool, typer.Option("--color", help="Chairs in color.")] = False,
+    factors: FactorsOption = None,
+    color: ColorOption = None,
+    variance: VarianceOption = None,
+    image_size: ImageSizeOption = None,
+    channels: ChannelsOption = None,
+    pair_by: PairByOption = None,
+    skip_bad: SkipBadOption = False,
 ) -> None:
     """Download, convert or render a data set into the cache, where every later run finds it at once."""
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
 
+    options = data_options(
+        factors=factors,
+        color=color,
+        variance=variance,
+        image_size=image_size,
+        channels=channels,
+        pair_by=pair_by,
+        skip_bad=skip_bad,
+    )
     with shown_progress(f"preparing {data}") as progress:
-        path = registry.prepare(data, source=source, root=root, progress=progress, **({"color": True} if color else {}))
+        path = registry.prepare(data, source=source, root=root, progress=progress, **options)
     typer.echo(path)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, load_run
+
+if TYPE_CHECKING:
+    from pyro_disent.training.run import Run
 
 
 def evaluate(
@@ -35,7 +38,7 @@ def evaluate(
 
     # All runs are loaded before the first is measured: a wrong path is told at once, and nothing is written.
     loaded = [load_run(path, checkpoint, device) for path in runs]
-    given = None if data is None else registry.load(data)
+    given = None if data is None else registry.load(data, **_options(data, loaded[0]))
     if given is not None:
         for run in loaded:
             check_fits(run, given)
@@ -55,3 +58,11 @@ def evaluate(
     table_console().print(report.table(evaluations))
     for path in paths:
         typer.echo(path)
+
+
+def _options(data: str, run: Run) -> dict[str, Any]:
+    """Of a folder of images: resized as those of the run, if it was trained on a folder as well."""
+    from pyro_disent.data import registry
+
+    trained_on = run.config["fit"]["data"]
+    return run.config["fit"]["options"] if registry.is_folder(data) and registry.is_folder(trained_on) else {}

@@ -5,22 +5,38 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from pyro_disent.cli.data_options import (
+    ChannelsOption,
+    ColorOption,
+    FactorsOption,
+    ImageSizeOption,
+    PairByOption,
+    SkipBadOption,
+    VarianceOption,
+    data_options,
+)
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import RunFolder
 
 
+Number = TypeVar("Number", int, float)
+
+
 def fit(
     method: Annotated[
         str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help="A data set's name.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="A data set's name, or a folder of images.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="Where to write; runs/DATA-METHOD-K if not given.")
     ] = None,
@@ -51,6 +67,26 @@ def fit(
     weight: Annotated[
         list[str] | None, typer.Option("--weight", metavar="TERM=X", help="Weight of a term; repeatable.")
     ] = None,
+    predictor_side: Annotated[
+        str | None,
+        typer.Option("--predictor-side", metavar="entropy|cross-entropy", help="How z plays the predictor."),
+    ] = None,
+    predictor_on: Annotated[
+        str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of z.")
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bins", metavar="N|FACTOR=N", help="Bins a predictor sees a factor in; the data's if not given."
+        ),
+    ] = None,
+    bins_by: Annotated[
+        str | None, typer.Option("--bins-by", metavar="range|quantile", help="Bins equally wide, or equally filled.")
+    ] = None,
+    opponent_lr: Annotated[
+        float | None,
+        typer.Option("--opponent-lr", metavar="X", help="Of the opponents; their own if not given."),
+    ] = None,
     warmup_steps: Annotated[
         int | None, typer.Option("--warmup-steps", metavar="N", help="Steps over which terms' weights rise from 0.")
     ] = None,
@@ -60,7 +96,13 @@ def fit(
     data_root: Annotated[
         Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given.")
     ] = None,
-    color: Annotated[bool | None, typer.Option("--color/--grey", help="Chairs in color.", show_default=False)] = None,
+    factors: FactorsOption = None,
+    color: ColorOption = None,
+    variance: VarianceOption = None,
+    image_size: ImageSizeOption = None,
+    channels: ChannelsOption = None,
+    pair_by: PairByOption = None,
+    skip_bad: SkipBadOption = False,
     device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N")] = None,
     devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Processes, one a device.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
@@ -96,12 +138,26 @@ def fit(
         "latents": {name: _whole(value, "--latent") for name, value in _pairs(latent, "--latent").items()} or None,
         "network": network,
         "likelihood": likelihood,
-        "beta": _beta(beta),
+        "beta": _one_or_named(beta, "--beta", _number),
         "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
+        "predictor_side": predictor_side,
+        "predictor_on": predictor_on,
+        "bins": _one_or_named(bins, "--bins", _whole),
+        "bins_by": bins_by,
+        "opponent_lr": opponent_lr,
         "warmup_steps": warmup_steps,
         "source": source,
         "data_root": None if data_root is None else str(data_root.absolute()),
-        "options": None if color is None else {"color": color},
+        "options": data_options(
+            factors=factors,
+            color=color,
+            variance=variance,
+            image_size=image_size,
+            channels=channels,
+            pair_by=pair_by,
+            skip_bad=skip_bad,
+        )
+        or None,
         "device": device,
         "devices": devices,
         "precision": precision,
@@ -116,6 +172,7 @@ def fit(
         raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
 
     from pyro_disent.cli.progress import TrainingProgress
+    from pyro_disent.data import registry
     from pyro_disent.experiments.presets import configure, overridden
     from pyro_disent.objectives import methods
     from pyro_disent.training.config import FitConfig
@@ -133,7 +190,7 @@ def fit(
         else:
             assert method is not None and data is not None
             methods.parse(method)
-            settings = configure(method, data, preset, said)
+            settings = configure(method, registry.named(data), preset, said)
         folder = RunFolder.named(out, settings.data, settings.method)
 
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
@@ -176,10 +233,13 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
     return pairs
 
 
-def _beta(given: list[str] | None) -> float | dict[str, float] | None:
+def _one_or_named(
+    given: list[str] | None, option: str, parse: Callable[[str, str], Number]
+) -> Number | dict[str, Number] | None:
+    """One number for all, or a number by name."""
     if given and len(given) == 1 and "=" not in given[0]:
-        return _number(given[0], "--beta")
-    return {name: _number(value, "--beta") for name, value in _pairs(given, "--beta").items()} or None
+        return parse(given[0], option)
+    return {name: parse(value, option) for name, value in _pairs(given, option).items()} or None
 
 
 def _number(text: str, option: str) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from pyro_disent.batch import Batch
+from pyro_disent.data.image_store import MappedImages
 
 
 @dataclass(frozen=True)
@@ -20,19 +22,23 @@ class Factor:
         unit: "radians" for angles.
         circular: whether its values wrap around.
         edges: inner edges of the bins a predictor sees it in, increasing; empty: it is not predicted.
+        range: lowest and highest value, where that is known.
+        categories: what its values 0, 1, 2 ... are called, where they are no quantities.
     """
 
     name: str
     unit: str = ""
     circular: bool = False
     edges: tuple[float, ...] = ()
+    range: tuple[float, float] | None = None
+    categories: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):
     """Where the images came from, as it is printed and recorded in the run."""
 
     kind: str
-    """``local``, ``cache``, ``download`` or ``embedded``."""
+    """``local``, ``cache``, ``download`` or ``embedded``; ``given`` where Python handed it over."""
     location: str
     """A folder or file; for generated images, what generated them."""
     sha256: str
@@ -42,11 +48,15 @@ class Source(NamedTuple):
         return f"{self.kind}: {self.location} (sha256 {self.sha256[:12]})"
 
 
+Images = Tensor | MappedImages
+"""``(images, channels, height, width)`` uint8, in memory or read from the disk where it is indexed."""
+
+
 class Examples(NamedTuple):
     """Images seen once each, with all that is known of them: what probes and metrics are computed on."""
 
-    images: Tensor
-    """``(images, channels, height, width)``, uint8."""
+    images: Images
+    """``(images, channels, height, width)``, uint8; to be read in parts, by slices or `split`, as it may be large."""
     factors: dict[str, Tensor]
     """factor's name -> ``(images,)`` float32; angles in radians."""
     labels: dict[str, Tensor]
@@ -54,7 +64,7 @@ class Examples(NamedTuple):
 
 
 class Split:
-    """One split of a data set: all its images as one uint8 tensor, made into batches on the device it lies on.
+    """One split of a data set: all its images as one uint8 array, made into batches on the device it lies on.
 
     A subclass says how a pair is made (`batch`) and how each image is seen once (`examples`).
 
@@ -65,7 +75,7 @@ class Split:
     """
 
     def __init__(
-        self, images: Tensor, labels: dict[str, Tensor] | None = None, factors: dict[str, Tensor] | None = None
+        self, images: Images, labels: dict[str, Tensor] | None = None, factors: dict[str, Tensor] | None = None
     ) -> None:
         self.images, self.labels, self.factors = images, labels or {}, factors or {}
 
@@ -81,7 +91,7 @@ class Split:
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device, in place."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | MappedImages):
                 setattr(self, name, value.to(device))
             elif isinstance(value, dict):
                 setattr(self, name, {key: tensor.to(device) for key, tensor in value.items()})
@@ -111,6 +121,8 @@ class DataSet:
     source: Source
     options: dict[str, Any]
     """What `load` was told beyond the source, enough to load the same again."""
+    unit_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """latent's name -> the factor that each of its units stands for, where the data set says so."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

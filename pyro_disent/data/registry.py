@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 GROUP = "pyro_disent.datasets"
 BUILT_IN: dict[str, str] = {
     "chairs": "pyro_disent.data.chairs",
+    "colored-mnist": "pyro_disent.data.colored_mnist",
     "rotated-mnist": "pyro_disent.data.rotated_mnist",
 }
-FOLDER = "folder"
-"""The row, once there is one, that serves a folder of the user's images given in place of a name."""
+FOLDER = "pyro_disent.data.folder"
+"""What serves a folder of the user's images, given in place of a name."""
 
 _COMMON = ("request", "seed", "limit", "progress")
 
@@ -47,6 +48,16 @@ def names() -> list[str]:
     return sorted({*BUILT_IN, *(point.name for point in _points())})
 
 
+def is_folder(name: str) -> bool:
+    """Whether a name stands for a folder of the user's images: it is one, and no data set has its name."""
+    return name not in names() and Path(name).is_dir()
+
+
+def named(name: str) -> str:
+    """A data set's name as it is, a folder's as its absolute path, so that a run finds it from anywhere."""
+    return str(Path(name).absolute()) if is_folder(name) else name
+
+
 def load(
     name: str,
     *,
@@ -60,7 +71,7 @@ def load(
     """Load a data set.
 
     Args:
-        name: one of `names`.
+        name: one of `names`, or a folder of images.
         source: ``auto``, ``local``, ``download`` or ``embedded``; see `sources.Places` for their order.
         root: a local folder, which must then hold the set.
         seed: of what is drawn while loading; batches have generators of their own.
@@ -121,11 +132,13 @@ def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
     for point in _points():
         if point.name == name:
             return point.load(), Request.of(source, root)
-    if FOLDER in BUILT_IN and Path(name).is_dir():
-        return importlib.import_module(BUILT_IN[FOLDER]), Request.of(source, root or Path(name))
+    if is_folder(name):
+        if root is not None or source in ("download", "embedded"):
+            raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
+        return importlib.import_module(FOLDER), Request("local", Path(name))
     close = difflib.get_close_matches(name, names(), n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise InputError(f"there is no data set {name}{hint}: there are {', '.join(names())}")
+    raise InputError(f"there is no data set and no folder {name}{hint}: there are {', '.join(names())}")
 
 
 def _check_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:

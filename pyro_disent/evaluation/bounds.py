@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from pyro_disent.batch import as_float
+from pyro_disent.data.dataset import Images
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
@@ -24,7 +24,7 @@ class Bound(NamedTuple):
     """latent's name -> KL(q(latent | x) || p(latent)), summed over its units."""
 
 
-def elbo(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> Bound:
+def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
     """The evidence lower bound of every image under its own posterior, averaged over images.
 
     Every weight is 1 and nothing is exchanged, whatever the objective the model was trained with: bounds of different

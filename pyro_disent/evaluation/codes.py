@@ -14,8 +14,10 @@ from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.leakage import FIT_IMAGES
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.objectives.elbo import Objective
 
 _CHUNK = 512  # pairs at once
+_PART = 8_192  # images in memory at once, where they lie on the disk
 
 
 def blocks(latents: Iterable[str], factors: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -70,10 +72,11 @@ class Codes:
         vae: the model.
         data: its data set, or another one with images of the same shape.
         seed: of how each image is seen, of how pairs are made, and of every metric.
+        objective: what the model was trained with, where its opponents are of interest.
     """
 
-    def __init__(self, vae: FactoredVAE, data: DataSet, seed: int) -> None:
-        self.vae, self.data, self.seed = vae, data, seed
+    def __init__(self, vae: FactoredVAE, data: DataSet, seed: int, objective: Objective | None = None) -> None:
+        self.vae, self.data, self.seed, self.objective = vae, data, seed, objective
         names = [latent.name for latent in vae.latents]
         self.blocks = blocks(names, [factor.name for factor in data.factors])
         self.whole = "all" if "all" in self.blocks else names[0]
@@ -120,7 +123,8 @@ class Codes:
         images, factors, labels = split.examples(self.seed)
         # Regressors and galleries work on the CPU, wherever the split lies.
         examples = Examples(images, _on_cpu(factors), _on_cpu(labels))
-        return Encoded(examples, self._in_blocks(self.vae.codes(examples.images)))
+        parts = [self.vae.codes(part) for part in images.split(_PART)]
+        return Encoded(examples, self._in_blocks({name: torch.cat([p[name] for p in parts]) for name in parts[0]}))
 
     def _pairs(self, split: Split, count: int) -> Pairs:
         """The first images of a seeded order, each with another view of what it shows."""

@@ -15,6 +15,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
+from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
 
@@ -69,7 +70,7 @@ def evaluate(
     """
     data = run.data() if data is None else data
     check_fits(run, data)
-    codes = Codes(run.vae, data, seed)
+    codes = Codes(run.vae, data, seed, run.objective)
     if progress:
         progress(0, 1, "encoding images")
     steps = [step for metric in METRICS for step in metric(codes)]
@@ -133,8 +134,8 @@ def probes(codes: Codes) -> Iterator[Step]:
         if asked is None or len(known.unique()) < 2 or not torch.isin(asked, known).all():
             continue
         inputs = {name: (code, test.codes[name]) for name, code in train.codes.items()}
-        pixels = train.examples.images.flatten(1).to(codes.vae.device)
-        inputs[PIXELS] = pixels, test.examples.images.flatten(1)
+        pixels = train.examples.images[:].flatten(1).to(codes.vae.device)
+        inputs[PIXELS] = pixels, test.examples.images[:].flatten(1)
         for block, (x, x_test) in inputs.items():
             held_out = partial(linear_probe, x, known, x_test, asked, seed=seed)
             yield _step(f"linear_probe/{label}/{block}", f"linear probe of {label}", block, "accuracy", held_out)
@@ -170,6 +171,37 @@ def pairs(codes: Codes) -> Iterator[Step]:
             yield _step(f"pair/{name}/{block}", f"difference of {name} in pairs", block, "R2", compute)
 
 
+def opponents(codes: Codes) -> Iterator[Step]:
+    """The accuracy of the opponent of Eq. 3, of a fresh classifier on every block, and of the most frequent bin."""
+    term = None if codes.objective is None else prediction(codes.objective)
+    if codes.objective is None or term is None:
+        return
+    train, test = codes.train, codes.test
+    if not all(train.varies(name) and test.varies(name) for name in term.factors):
+        return  # another data set, of which other factors are known
+    known = partial(skill, codes.objective, term, test.examples, seed=codes.seed)
+
+    def own() -> dict[str, Number]:
+        found = known()
+        return {
+            f"{key}/{name}": Number(f"{measure} of {name}", block, found[f"{key}.{name}"], "accuracy")
+            for name in term.factors
+            for key, measure, block in (
+                ("accuracy", "opponent's guess", term.latent),
+                ("chance", "most frequent bin", ""),
+            )
+        }
+
+    yield Step("opponent", own)
+    bins, test_bins = (term.labels(split.examples.factors) for split in (train, test))
+    for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
+        for block in codes.blocks:
+            compute = partial(
+                classifier_accuracy, train.codes[block], known_bins, test.codes[block], asked, seed=codes.seed
+            )
+            yield _step(f"classifier/{name}/{block}", f"fresh classifier of {name}", block, "accuracy", compute)
+
+
 def identities(codes: Codes) -> Iterator[Step]:
     """Recall@1 of test identities in another view, and what each block tells of the view.
 
@@ -185,7 +217,7 @@ def identities(codes: Codes) -> Iterator[Step]:
     seen = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
     if len(seen) == len(identity.unique()):
         return  # nobody is seen twice
-    for block, code in {**codes.test.codes, PIXELS: examples.images.flatten(1)}.items():
+    for block, code in {**codes.test.codes, PIXELS: examples.images[:].flatten(1)}.items():
         compute = partial(recall_at_1, code, identity, view, seed=seed)
         yield _step(f"recall_at_1/{block}", "recall@1 of identity in another view", block, "accuracy", compute)
     if azimuth is not None:
@@ -214,7 +246,7 @@ def _view(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Numb
     return numbers
 
 
-METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, probes, leaks, pairs, identities)
+METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, probes, leaks, opponents, pairs, identities)
 """A metric yields the steps that fit the data set, and none where it does not apply."""
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from pyro_disent.data.arrays import as_data_set
+from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.registry import named
 from pyro_disent.experiments.presets import configure
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
@@ -16,7 +21,7 @@ from pyro_disent.training.setup import GIVEN
 
 def fit(
     method: str,
-    data: str,
+    data: str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any],
     *,
     out: Path | str | None = None,
     overwrite: bool = False,
@@ -30,7 +35,9 @@ def fit(
 
     Args:
         method: one method, or several joined by ``+``.
-        data: a data set's name.
+        data: a data set's name, a folder of images, or the images themselves: a `DataSet`, or what
+            `pyro_disent.data.arrays.from_arrays` and `from_dataset` make one of (call them yourself to name identities
+            and factors).
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
         encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again.
@@ -41,7 +48,12 @@ def fit(
         Diverged, StorageError: see `pyro_disent.training.fit.fit`.
     """
     given = None if encoder is None or decoder is None else (encoder, decoder)
-    config = configure(method, data, preset, settings | ({"network": GIVEN} if given else {}))
-    folder = RunFolder.named(None if out is None else Path(out), data, method)
-    train(config, folder, overwrite=overwrite, networks=given, reporter=reporter)
+    name = GIVEN
+    if isinstance(data, str | Path):
+        name, handed_over = named(str(data)), None
+    else:
+        handed_over = as_data_set(data)
+    config = configure(method, name, preset, settings | ({"network": GIVEN} if given else {}))
+    folder = RunFolder.named(None if out is None else Path(out), name, method)
+    train(config, folder, overwrite=overwrite, data=handed_over, networks=given, reporter=reporter)
     return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)

@@ -8,10 +8,15 @@ from importlib import resources
 from typing import Any
 
 from pyro_disent.errors import InputError
+from pyro_disent.objectives import methods
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.setup import resolve_device
 
 PRESETS = ("paper", "quick")
+WITH = "with"
+"""A preset's table of what it adds for a method, by the method's name."""
+ANY = "any"
+"""The table of what has none of its own: a folder of images, and data from Python or other packages."""
 
 
 def presets() -> dict[str, dict[str, dict[str, Any]]]:
@@ -20,7 +25,7 @@ def presets() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any]) -> FitConfig:
-    """The configuration of a run: the data set's preset, overridden by what the user said.
+    """The configuration of a run: the data set's preset and what it adds for the method, under what the user said.
 
     Args:
         preset: ``paper`` or ``quick``; None: ``paper`` on CUDA and ``quick`` on a CPU.
@@ -34,7 +39,10 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
     table = presets()
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}")
-    settings = {"method": method, "data": data, "preset": preset, **table.get(data, table["chairs"])[preset]}
+    settings = {"method": method, "data": data, "preset": preset, **table.get(data, table[ANY])[preset]}
+    with_method = settings.pop(WITH, {})
+    for part in methods.parse(method):
+        settings = overridden(settings, with_method.get(part.name, {}))
     return FitConfig(**overridden(settings, said))
 
 

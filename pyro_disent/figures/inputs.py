@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, Images
+from pyro_disent.data.image_files import read_image
 from pyro_disent.errors import InputError
 
 
@@ -27,10 +27,10 @@ def images_named(
     Raises:
         InputError: for an index out of range, and a file that is missing or no image.
     """
-    test = load_data().test.examples(seed).images.cpu() if any(_is_index(name) for name in names) else None
+    test = load_data().test.examples(seed).images if any(_is_index(name) for name in names) else None
     return torch.stack(
         [
-            read_image(Path(name), shape) if test is None or not _is_index(name) else _at(test, int(name))
+            _from_file(Path(name), shape) if test is None or not _is_index(name) else _at(test, int(name))
             for name in names
         ]
     )
@@ -42,39 +42,22 @@ def image_at(data: DataSet, index: int, *, seed: int = 0) -> Tensor:
     Raises:
         InputError: for an index out of range.
     """
-    return _at(data.test.examples(seed).images.cpu(), index)
+    return _at(data.test.examples(seed).images, index)
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """An image file as a model takes it, ``(channels, height, width)``, uint8.
-
-    Grey is luma. The central part of the model's proportions is kept and resized bilinearly.
-
-    Raises:
-        InputError: where the file is missing or no image, or the model's images are neither grey nor RGB.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
+def _from_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """An image file as a model takes it, ``(channels, height, width)``, uint8."""
     channels, height, width = shape
     if channels not in (1, 3):
         raise InputError(f"{path} cannot be shown to a model of images with {channels} channels: it needs 1 or 3")
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-    except FileNotFoundError:
-        raise InputError(f"there is no image file {path}; images are files or test indices") from None
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from error
-    fitted = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(fitted, dtype=np.uint8))
-    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
+    return torch.from_numpy(read_image(path, str(path), size=(height, width), channels=channels).copy())
 
 
 def _is_index(name: str) -> bool:
     return name.lstrip("-").isdecimal()
 
 
-def _at(images: Tensor, index: int) -> Tensor:
+def _at(images: Images, index: int) -> Tensor:
     if not 0 <= index < len(images):
         raise InputError(f"there is no test image {index}: indices run from 0 to {len(images) - 1}")
-    return images[index]
+    return images[index].cpu()

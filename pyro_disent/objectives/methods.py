@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyro_disent.errors import InputError
@@ -25,6 +24,10 @@ class Setting(NamedTuple):
     latents: tuple[Latent, ...]
     edges: Mapping[str, Tensor]
     """factor's name -> inner edges of its bins, for factors that have labels."""
+    side: Literal["entropy", "cross-entropy"] = "entropy"
+    """The encoder's, against a predictor; see `terms.Prediction`."""
+    on: Literal["sample", "mean"] = "sample"
+    """What a predictor sees of the posterior."""
 
     def width(self, name: str) -> int:
         return sum(latent.width for latent in self.latents if latent.name == name)
@@ -50,7 +53,9 @@ class Method:
 
 def _predictor(setting: Setting) -> Term:
     bins = {factor: len(edges) + 1 for factor, edges in setting.edges.items()}
-    return terms.Prediction(FactorPredictor(setting.width("z"), bins), setting.edges)
+    if not setting.width("z"):
+        raise InputError("the method predictor hides factors from the latent z, and there is none")
+    return terms.Prediction(FactorPredictor(setting.width("z"), bins), setting.edges, side=setting.side, on=setting.on)
 
 
 def _total_correlation(setting: Setting) -> Term:
@@ -172,13 +177,3 @@ def build(
 def needs_pairs(expression: str) -> bool:
     """Whether any method of the expression needs two views."""
     return any(method.pair for method in parse(expression))
-
-
-def edges_by_range(low: float, high: float, bins: int) -> Tensor:
-    """Inner edges of equally wide bins, ``(bins - 1,)``."""
-    return torch.linspace(low, high, bins + 1)[1:-1]
-
-
-def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
-    """Inner edges of equally filled bins of these values, ``(bins - 1,)``."""
-    return values.float().quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])

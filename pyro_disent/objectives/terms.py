@@ -84,41 +84,70 @@ class Prediction(AdversarialTerm):
             self.register_buffer(f"edges_{index}", edges[factor])
 
     def forward(self, step: Step) -> Tensor:
-        log_p = self._log_probabilities(frozen(self.predictor, self._code(step)))
+        log_p = self._log_probabilities(frozen(self.predictor, self.code(step)))
         if self.side == "cross-entropy":
             return -self._cross_entropy(log_p, step)
         return torch.stack([(p.exp() * p).sum(-1).mean() for p in log_p]).sum()
 
     def opponent_loss(self, step: Step) -> Tensor:
-        return self._cross_entropy(self._log_probabilities(self.predictor(self._code(step).detach())), step)
+        return self._cross_entropy(self._log_probabilities(self.predictor(self.code(step).detach())), step)
 
     def skill(self, step: Step) -> dict[str, Tensor]:
         """The opponent's accuracy for each factor, beside that of the most frequent bin."""
-        log_p = self._log_probabilities(self.predictor(self._code(step)))
+        return self.skill_on(self.code(step), step.batch.factors)
+
+    def skill_on(self, code: Tensor, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`skill` on what the opponent sees, ``(views, images, width)``, and the factors behind it."""
+        log_p = self._log_probabilities(self.predictor(code))
         result = {}
-        for factor, p, labels in zip(self.factors, log_p, self.labels(step.batch), strict=True):
-            result[f"accuracy.{factor}"] = (p.argmax(-1) == labels).float().mean()
-            share = F.one_hot(labels.flatten(), p.shape[-1]).float().mean(0)
-            result[f"chance.{factor}"] = share.max()
+        for factor, p, labels in zip(self.factors, log_p, self.labels(factors), strict=True):
+            known = (labels != UNKNOWN).sum().clamp(min=1)
+            result[f"accuracy.{factor}"] = (p.argmax(-1) == labels).sum() / known
+            filled = torch.stack([(labels == bin).sum() for bin in range(p.shape[-1])])
+            result[f"chance.{factor}"] = filled.max() / known
         return result
 
-    def labels(self, batch: Batch) -> list[Tensor]:
-        """Every factor's bin in every view, ``(views, images)`` int64."""
+    def labels(self, factors: Mapping[str, Tensor]) -> list[Tensor]:
+        """Every factor's bin in every view, ``(views, images)`` int64; `UNKNOWN` where its value is not known (NaN)."""
         return [
-            torch.bucketize(batch.factors[factor].contiguous(), getattr(self, f"edges_{index}"), right=True)
-            for index, factor in enumerate(self.factors)
+            quantized(factors[factor], getattr(self, f"edges_{index}")) for index, factor in enumerate(self.factors)
         ]
 
-    def _code(self, step: Step) -> Tensor:
+    def code(self, step: Step) -> Tensor:
+        """What the opponent sees, ``(views, images, width)``."""
         return step.draw(self.latent) if self.on == "sample" else step.posterior(self.latent).mean
 
     def _log_probabilities(self, logits: Tensor) -> list[Tensor]:
         return [part.log_softmax(-1) for part in logits.split(list(self.predictor.bins.values()), -1)]
 
     def _cross_entropy(self, log_p: list[Tensor], step: Step) -> Tensor:
-        labels = self.labels(step.batch)
-        losses = [F.nll_loss(p.flatten(0, -2), bins.flatten()) for p, bins in zip(log_p, labels, strict=True)]
+        labels = self.labels(step.batch.factors)
+        losses = [
+            F.nll_loss(p.flatten(0, -2), bins.flatten(), ignore_index=UNKNOWN, reduction="sum")
+            / (bins != UNKNOWN).sum().clamp(min=1)
+            for p, bins in zip(log_p, labels, strict=True)
+        ]
         return torch.stack(losses).sum()
+
+
+UNKNOWN = -100
+"""In place of a bin, where a factor's value is not known."""
+
+
+def edges_by_range(low: float, high: float, bins: int) -> Tensor:
+    """Inner edges of equally wide bins, ``(bins - 1,)``."""
+    return torch.linspace(low, high, bins + 1)[1:-1]
+
+
+def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
+    """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is no value."""
+    known = values[~values.isnan()].float()
+    return known.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
+
+
+def quantized(values: Tensor, edges: Tensor) -> Tensor:
+    """Each value's bin, int64: how many of the edges it is not below; `UNKNOWN` where it is NaN."""
+    return torch.bucketize(values.contiguous(), edges, right=True).masked_fill(values.isnan(), UNKNOWN)
 
 
 class TotalCorrelation(AdversarialTerm):

@@ -6,11 +6,14 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
 
 SCHEDULES = ("constant", "cosine")
+BINS_BY = ("range", "quantile")
+Side = Literal["entropy", "cross-entropy"]
+Seen = Literal["sample", "mean"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class FitConfig:
     """Weight on every latent's KL, or latent's name -> weight; None: the method's own."""
     weights: dict[str, float] = field(default_factory=dict)
     """term's name -> weight, where it is not the term's own default."""
+    predictor_side: Side = "entropy"
+    """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
+    predictor_on: Seen = "sample"
+    """What that opponent sees of z."""
+    bins: int | dict[str, int] | None = None
+    """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
+    bins_by: str = "range"
+    """Equally wide bins (``range``) or equally filled ones (``quantile``)."""
+    opponent_lr: float | None = None
+    """Learning rate of the opponents; None: each term's own."""
     warmup_steps: int = 0
     """Steps over which the weights of the terms rise from 0."""
     schedule: str = "constant"
@@ -65,14 +78,25 @@ class FitConfig:
             "--limit": self.limit,
             "--devices": self.devices,
             "--clip-norm": self.clip_norm,
+            "--opponent-lr": self.opponent_lr,
         }
         for option, value in positive.items():
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"--schedule {self.schedule} is not one of {', '.join(SCHEDULES)}")
+        choices = {
+            "--schedule": (self.schedule, SCHEDULES),
+            "--predictor-side": (self.predictor_side, get_args(Side)),
+            "--predictor-on": (self.predictor_on, get_args(Seen)),
+            "--bins-by": (self.bins_by, BINS_BY),
+        }
+        for option, (chosen, accepted) in choices.items():
+            if chosen not in accepted:
+                raise InputError(f"{option} {chosen} is not one of {', '.join(accepted)}")
+        for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
+            if bins is not None and bins < 2:
+                raise InputError(f"--bins {bins} leaves nothing to tell apart: it must be 2 or more")
         if (self.epochs is None) == (self.max_steps is None):
             raise InputError("say how long to train by --epochs or by --max-steps, one of the two")
         if self.batch_size % self.devices:

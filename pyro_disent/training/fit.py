@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from pyro_disent.data.dataset import Split
+from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
 from pyro_disent.objectives import methods
@@ -33,6 +33,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     init: RunFolder | None = None,
+    data: DataSet | None = None,
     networks: Networks | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -42,6 +43,7 @@ def fit(
         resume: go on from the folder's last checkpoint.
         overwrite: a run that is there may be replaced.
         init: start from this run's best weights.
+        data: the data set, where the configuration names none.
         networks: encoder and decoder, where the configuration names none.
         reporter: who is told how it goes.
 
@@ -63,9 +65,13 @@ def fit(
     device, is_first = fabric.device, fabric.is_global_zero
     reporter = reporter if is_first else Silent()
 
-    data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
+    if data is None:
+        data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
+    elif recorded is not None:
+        setup.check_unchanged(data, recorded["source"])
     torch.manual_seed(config.seed)
-    vae, objective = setup.build(config, data.image_shape, setup.factor_edges(data), networks)
+    edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
+    vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
@@ -80,7 +86,7 @@ def fit(
 
     feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
-    optimizer = setup.make_optimizer(objective, config.lr)
+    optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(pyro.settings.context(module_local_params=True))
@@ -92,7 +98,7 @@ def fit(
             start, best = state.restore(folder, objective, optimizer, feed, device)
             folder.forget_metrics_after(start)
         elif is_first:
-            folder.create(setup.described(config, data, device, how, init))
+            folder.create(setup.described(config, data, edges, device, how, init))
         for line in setup.announced(config, data, device, how, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None

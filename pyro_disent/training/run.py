@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyro_disent.objectives.elbo import Objective
 
 Which = Literal["last", "best"]
+RECORDED = frozenset({"source", "image_shape", "factors", "edges", "unit_names", "device", "precision", "step"})
+"""What ``config.json`` holds beside the `FitConfig`, and every reader of it needs."""
 
 
 class RunFolder:
@@ -111,7 +113,7 @@ class RunFolder:
             raise InputError(f"there is no run at {self.path}")
         FitConfig.read(self.config_file)
         config = json.loads(self.config_file.read_text())
-        if missing := {"source", "image_shape", "factors", "edges", "device", "precision", "step"} - config.keys():
+        if missing := RECORDED - config.keys():
             raise InputError(f"{self.config_file} is not a run's configuration: it lacks {', '.join(sorted(missing))}")
         return config
 
@@ -278,7 +280,8 @@ def load(
     folder = RunFolder(Path(path))
     config = folder.read_config()
     given = None if encoder is None or decoder is None else (encoder, decoder)
-    vae, objective = build(FitConfig.from_json(config["fit"]), tuple(config["image_shape"]), config["edges"], given)
+    settings = FitConfig.from_json(config["fit"])
+    vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], given, config["unit_names"])
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     return Run(folder.path, config, vae, objective)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from pyro_disent.models.networks import Networks, networks
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder, Which
 
 GIVEN = "given"
-"""Network's name of a run whose encoder and decoder were handed over from Python."""
+"""In place of a name, what was handed over from Python: a run's networks, or its data."""
 WORTH_COMPILING = 1000  # steps below which compiling takes longer than it saves
 
 
@@ -46,6 +47,10 @@ def load_data(
     Raises:
         InputError: where it cannot be had, or is not what it was.
     """
+    if config.data == GIVEN or (recorded is not None and recorded["kind"] == GIVEN):
+        raise InputError(
+            "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...)"
+        )
     source, root = config.source, config.data_root
     if recorded is not None:
         source = "auto"
@@ -60,12 +65,18 @@ def load_data(
         progress=progress,
         **config.options,
     )
-    if recorded is not None and data.source.sha256 != recorded["sha256"]:
+    if recorded is not None:
+        check_unchanged(data, recorded)
+    return data
+
+
+def check_unchanged(data: DataSet, recorded: Mapping[str, str]) -> None:
+    """Raises InputError for data that is not what a run recorded."""
+    if data.source.sha256 != recorded["sha256"]:
         raise InputError(
             f"this run was trained on data of sha256 {recorded['sha256'][:12]}, but {data.source.location} has "
             f"{data.source.sha256[:12]}"
         )
-    return data
 
 
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
@@ -85,17 +96,22 @@ def build(
     image_shape: tuple[int, int, int],
     edges: dict[str, list[float]],
     given: Networks | None = None,
+    unit_names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
         given: encoder and decoder of a configuration whose network is `GIVEN`.
+        unit_names: latent's name -> the factor that each of its units stands for.
 
     Raises:
         InputError: for names that do not exist, and networks that are missing or do not fit the images.
     """
-    latents = tuple(Latent(name, units) for name, units in config.latents.items())
+    stands_for = unit_names or {}
+    latents = tuple(
+        Latent(name, units, unit_names=tuple(stands_for.get(name, ()))) for name, units in config.latents.items()
+    )
     if config.likelihood not in LIKELIHOODS:
         raise InputError(f"there is no likelihood {config.likelihood!r}; choose from {', '.join(LIKELIHOODS)}")
     if given is None and config.network == GIVEN:
@@ -107,7 +123,12 @@ def build(
         raise InputError(f"the decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}")
     elbo = methods.build(
         config.method,
-        methods.Setting(latents, {factor: torch.tensor(values) for factor, values in edges.items()}),
+        methods.Setting(
+            latents,
+            {factor: torch.tensor(values) for factor, values in edges.items()},
+            config.predictor_side,
+            config.predictor_on,
+        ),
         weights=config.weights,
         beta=config.beta,
         warmup_steps=config.warmup_steps,
@@ -115,10 +136,11 @@ def build(
     return vae, elbo(vae.model, vae.guide)
 
 
-def make_optimizer(objective: Objective, lr: float) -> torch.optim.Optimizer:
-    """Adam; each opponent is a parameter group of its own, with its term's learning rate and betas."""
+def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> torch.optim.Optimizer:
+    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given."""
+    given = {} if opponent_lr is None else {"lr": opponent_lr}
     groups: list[dict[str, Any]] = [{"params": objective.vae_parameters()}]
-    groups += [{"params": list(term.parameters()), **term.optimizer} for term in objective.opponents()]
+    groups += [{"params": list(term.parameters()), **term.optimizer, **given} for term in objective.opponents()]
     return torch.optim.Adam(groups, lr=lr, fused=True)
 
 
@@ -220,7 +242,12 @@ def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
 
 
 def described(
-    config: FitConfig, data: DataSet, device: torch.device, how: str, init: RunFolder | None
+    config: FitConfig,
+    data: DataSet,
+    edges: dict[str, list[float]],
+    device: torch.device,
+    how: str,
+    init: RunFolder | None,
 ) -> dict[str, Any]:
     """What ``config.json`` holds: everything needed to build the model again, and what a result depends on."""
     return {
@@ -228,7 +255,8 @@ def described(
         "source": data.source._asdict(),
         "image_shape": list(data.image_shape),
         "factors": [factor.name for factor in data.factors],
-        "edges": factor_edges(data),
+        "edges": edges,
+        "unit_names": {latent: list(names) for latent, names in data.unit_names.items()},
         "init": None if init is None else str(init.path),
         "device": device.type,
         "precision": precision(config),
@@ -249,9 +277,40 @@ def announced(config: FitConfig, data: DataSet, device: torch.device, how: str, 
     ]
 
 
-def factor_edges(data: DataSet) -> dict[str, list[float]]:
-    """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them."""
-    return {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
+def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
+    """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them.
+
+    Where a number of bins was asked for, they divide the factor's range (that of its training values, where none is
+    known), or fill evenly with the training values. Factors that are no quantities keep a bin for each category.
+
+    Raises:
+        InputError: for bins of a factor that is not there or has categories, and of one that cannot fill them.
+    """
+    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
+    if config.bins is None:
+        return edges
+    quantities = [factor for factor in data.factors if not factor.categories]
+    asked = config.bins if isinstance(config.bins, dict) else {factor.name: config.bins for factor in quantities}
+    if unknown := asked.keys() - {factor.name for factor in quantities}:
+        raise InputError(
+            f"--bins names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
+            f"{', '.join(factor.name for factor in quantities) or 'none'}"
+        )
+    observed = data.train.examples(config.seed).factors
+    for factor in quantities:
+        if (bins := asked.get(factor.name)) is None:
+            continue
+        values = observed[factor.name]
+        if config.bins_by == "range":
+            known = values[values.isfinite()]
+            low, high = factor.range or (float(known.min()), float(known.max()))
+            found = edges_by_range(low, high, bins)
+        else:
+            found = edges_by_quantile(values, bins)
+        edges[factor.name] = found.tolist()
+        if not (found.diff() > 0).all() or not found.isfinite().all():
+            raise InputError(f"the values of {factor.name} cannot fill {bins} bins: give --bins {factor.name}=N fewer")
+    return edges
 
 
 def versions() -> dict[str, str]:

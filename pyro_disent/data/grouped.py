@@ -1,0 +1,82 @@
+"""Fixed images of which some belong together: two of one group are a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyro_disent.batch import Batch, as_float
+from pyro_disent.data.dataset import Examples, Images, Split
+from pyro_disent.errors import InputError
+
+
+class GroupedSplit(Split):
+    """Images whose factors are fixed in them, paired within groups.
+
+    Args:
+        images: ``(images, channels, height, width)``, uint8.
+        labels: label's name -> ``(images,)`` int64.
+        factors: factor's name -> ``(images,)`` float32.
+        groups: ways to pair, each ``(images,)`` int64: two images may be a pair where they are in one group. With
+            several ways, each pair is made in one of those that its image has a partner in, drawn at random. None:
+            nothing says what belongs together, and there are no pairs.
+
+    Raises:
+        InputError: where an image has no partner in any way; see `alone` to find them before.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: dict[str, Tensor],
+        factors: dict[str, Tensor],
+        groups: Sequence[Tensor] = (),
+    ) -> None:
+        super().__init__(images, labels, factors)
+        self._ways = len(groups)
+        if not groups:
+            return
+        if len(lonely := alone(groups)):
+            raise InputError(f"image {int(lonely[0])} of {len(images)} has no other that it could be paired with")
+        # Images of one group lie beside each other in `_sorted`; each knows its place there, and where its group is.
+        ways = [torch.unique(group, return_inverse=True, return_counts=True)[1:] for group in groups]
+        self._sorted = torch.stack([torch.argsort(group, stable=True) for group, _ in ways])
+        self._place = torch.argsort(self._sorted)
+        self._start = torch.stack([(count.cumsum(0) - count)[group] for group, count in ways])
+        self._count = torch.stack([count[group] for group, count in ways])
+
+    def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
+        """The images at ``index``, each with any other one of its group, all equally likely.
+
+        Raises:
+            InputError: for two views where there are no pairs.
+        """
+        chosen = index[None] if views == 1 else torch.stack([index, self._partner(index, generator)])
+        return Batch(
+            as_float(self.images[chosen]), factors={name: values[chosen] for name, values in self.factors.items()}
+        )
+
+    def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        if not self._ways:
+            raise InputError("these images have no pairs: nothing says which of them belong together")
+        chance = torch.rand(self._ways, len(index), generator=generator, device=index.device)
+        way = chance.masked_fill(self._count[:, index] < 2, -1).argmax(0)
+        start, count = self._start[way, index], self._count[way, index]
+        # Integers far above the size of a group: what their remainders lack in evenness is below 1e-10.
+        step = torch.randint(1 << 40, index.shape, generator=generator, device=index.device) % (count - 1) + 1
+        return self._sorted[way, start + (self._place[way, index] - start + step) % count]
+
+    def examples(self, seed: int) -> Examples:
+        """Every image once; nothing is drawn, so ``seed`` changes nothing."""
+        return Examples(self.images, self.factors, self.labels)
+
+
+def alone(groups: Sequence[Tensor]) -> Tensor:
+    """Which images have no partner in any of these ways to pair, ``(images,)`` int64 of their places."""
+    paired = torch.zeros(len(groups[0]), dtype=torch.bool)
+    for group in groups:
+        _, place, count = torch.unique(group, return_inverse=True, return_counts=True)
+        paired |= count[place] > 1
+    return (~paired).nonzero().flatten()
