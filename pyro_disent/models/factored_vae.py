@@ -11,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pyro_disent.batch import Batch, as_float
 from pyro_disent.errors import InputError
@@ -78,8 +79,8 @@ class GenerativeModel(Program):
 class Guide(Program):
     """q(z, y | x) = q(z | x) q(y | x): one encoder, and a linear head for each latent::
 
-    z ~ q(z | x)         posterior_dist(z, features)
-    y ~ q(y | x)         posterior_dist(y, features)
+    z ~ q(z | x)         posterior_dist(z, parameters)
+    y ~ q(y | x)         posterior_dist(y, parameters)
     """
 
     def __init__(self, latents: Sequence[Latent], encoder: nn.Module, features: int) -> None:
@@ -90,9 +91,20 @@ class Guide(Program):
             {latent.name: _head(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
         )
 
-    def posterior_dist(self, latent: Latent, features: Tensor) -> dist.TorchDistribution:
-        """q(latent | x) from features ``(..., features)``, event shape ``(width,)``."""
-        return latent.prior.posterior(at_least_float32(self.heads[latent.name](features)))
+    def posterior_dist(self, latent: Latent, parameters: Tensor) -> dist.TorchDistribution:
+        """q(latent | x) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
+        return latent.prior.posterior(at_least_float32(parameters))
+
+    def posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
+        """Every latent's posterior for images ``(..., channels, height, width)``."""
+        heads = [cast(nn.Linear, self.heads[latent.name]) for latent in self.latents]
+        # One product for all heads: on a CPU, one of few columns takes as long as one of many.
+        weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+        parameters = functional.linear(self.features(images), weight, bias)
+        parts = parameters.split([head.out_features for head in heads], -1)
+        return {
+            latent.name: self.posterior_dist(latent, part) for latent, part in zip(self.latents, parts, strict=True)
+        }
 
     def features(self, images: Tensor) -> Tensor:
         """The encoder's features of images ``(..., channels, height, width)``: ``(..., features)``."""
@@ -104,10 +116,7 @@ class Guide(Program):
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
         images = Batch.of(batch).images
         with _plates(images.shape[0], images.shape[1], self):
-            features = self.features(images)
-            return {
-                latent.name: pyro.sample(latent.name, self.posterior_dist(latent, features)) for latent in self.latents
-            }
+            return {name: pyro.sample(name, posterior) for name, posterior in self.posteriors(images).items()}
 
 
 def _head(features: int, outputs: int) -> nn.Linear:
@@ -210,8 +219,7 @@ class FactoredVAE(nn.Module):
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 
     def _posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
-        features = self.guide.features(as_float(images))
-        return {latent.name: self.guide.posterior_dist(latent, features) for latent in self.latents}
+        return self.guide.posteriors(as_float(images))
 
     def _query(self, function: Callable[[Tensor], Any], inputs: Tensor) -> list[Any]:
         with self._querying():

@@ -27,6 +27,7 @@ from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_com
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder, Which
 
 GIVEN = "given"
@@ -53,10 +54,11 @@ def load_data(
         )
     source, root = config.source, config.data_root
     if recorded is not None:
-        source = "auto"
-        if recorded["kind"] in ("embedded", "local"):
-            source = recorded["kind"]
-        root = recorded["location"] if recorded["kind"] == "local" else None
+        source, root = "auto", None
+        if config.data in registry.names():  # a folder of images is its own source
+            if recorded["kind"] in ("embedded", "local"):
+                source = recorded["kind"]
+            root = recorded["location"] if recorded["kind"] == "local" else None
     data = registry.load(
         config.data,
         source=source,
@@ -141,7 +143,7 @@ def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = 
     given = {} if opponent_lr is None else {"lr": opponent_lr}
     groups: list[dict[str, Any]] = [{"params": objective.vae_parameters()}]
     groups += [{"params": list(term.parameters()), **term.optimizer, **given} for term in objective.opponents()]
-    return torch.optim.Adam(groups, lr=lr, fused=True)
+    return Adam(groups, lr=lr)
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
