@@ -7,6 +7,7 @@ import contextlib
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
@@ -61,6 +62,11 @@ def test_inductor_gradients_equal_eager_ones(method: str) -> None:
         compiled = CompiledStep(objective)
         assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64))
         assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64, z=False, y=True))
+        # What was compiled is kept on the disk: another process, here a compiler that forgot, compiles no kernel again.
+        torch._dynamo.reset()
+        found = counters["inductor"]["fxgraph_cache_hit"]
+        CompiledStep(objective).compile(pair_batch(dtype=torch.float64))
+        assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
 
 
 def test_a_conditional_prior_compiles() -> None:

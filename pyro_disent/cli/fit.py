@@ -110,6 +110,9 @@ def fit(
         bool | None,
         typer.Option("--compile/--no-compile", help="If not given: compiled where it pays.", show_default=False),
     ] = None,
+    compile_mode: Annotated[
+        str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
     ] = None,
@@ -162,6 +165,7 @@ def fit(
         "devices": devices,
         "precision": precision,
         "compile": compiled,
+        "compile_mode": compile_mode,
     }
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}

@@ -54,7 +54,8 @@ class CompiledStep(EagerStep):
 
     Args:
         backend: of ``torch.compile``.
-        mode: of ``torch.compile``; ``reduce-overhead`` uses CUDA graphs.
+        mode: of ``torch.compile``. ``reduce-overhead`` uses CUDA graphs: a step then overwrites the record and the
+            gradients of the step before.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class CompiledStep(EagerStep):
         if self._signature != self._sign(batch):
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
+        if self.mode == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()  # the last step's gradients are used up; see the class
         inputs = _tensors(batch)
         parameters, buffers = list(self.objective.parameters()), list(self.objective.buffers())
         with torch.no_grad():

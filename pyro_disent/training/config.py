@@ -12,6 +12,7 @@ from pyro_disent.errors import InputError
 
 SCHEDULES = ("constant", "cosine")
 BINS_BY = ("range", "quantile")
+COMPILE_MODES = ("default", "reduce-overhead")
 Side = Literal["entropy", "cross-entropy"]
 Seen = Literal["sample", "mean"]
 
@@ -68,6 +69,8 @@ class FitConfig:
     precision: str = "auto"
     compile: bool | None = None
     """None: where it pays, see `training.setup.make_step`."""
+    compile_mode: str = "default"
+    """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
 
     def __post_init__(self) -> None:
         positive = {
@@ -90,6 +93,7 @@ class FitConfig:
             "--predictor-side": (self.predictor_side, get_args(Side)),
             "--predictor-on": (self.predictor_on, get_args(Seen)),
             "--bins-by": (self.bins_by, BINS_BY),
+            "--compile-mode": (self.compile_mode, COMPILE_MODES),
         }
         for option, (chosen, accepted) in choices.items():
             if chosen not in accepted:

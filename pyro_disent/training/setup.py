@@ -6,6 +6,7 @@ import dataclasses
 import math
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from pyro_disent.training.run import RunFolder, Which
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
+COMPILED = "compiled"
 WORTH_COMPILING = 1000  # steps below which compiling takes longer than it saves
 
 
@@ -181,13 +183,15 @@ def make_step(
         return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
     if missing := why_not_compiled():
         return eager, f"eager ({missing})"
-    compiled = CompiledStep(objective, fabric.autocast)
+    mode = None if config.compile_mode == "default" else config.compile_mode
+    compiled = CompiledStep(objective, fabric.autocast, mode=mode)
+    start = time.perf_counter()
     try:
         compiled.compile(example)
     except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
         reason = str(error).strip().splitlines() or [type(error).__name__]
         return eager, f"eager (compiling failed: {reason[0]})"
-    return compiled, "compiled"
+    return compiled, f"{COMPILED} in {time.perf_counter() - start:.0f} s"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -239,7 +243,7 @@ def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
         config,
         device=recorded["device"],
         precision=recorded["precision"].removesuffix("-true"),
-        compile=recorded["step"] == "compiled",
+        compile=recorded["step"].startswith(COMPILED),
     )
 
 
