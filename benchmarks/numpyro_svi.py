@@ -2,9 +2,10 @@
 
     pip install -e '.[bench]' && python benchmarks/numpyro_svi.py
 
-The paper's MLP (784-512-512, tanh, z 10 and y 1, Bernoulli) on random images that lie in memory, one view, Adam. Ours is
-the compiled graph of `fit`, batches taken by a shuffled index, and the optimizer, without the clipping and the log of
-`fit`, which NumPyro's has not either; bf16-mixed beside float32 where the processor has bf16 arithmetic. One pinned core, CPU time, 9 interleaved rounds of an epoch each, medians, NumPyro = 1.
+The paper's MLP (784-512-512, tanh, z 10 and y 1, Bernoulli) on random images that lie in memory, one view, Adam. Ours
+is the compiled graph of `fit`, batches taken by a shuffled index, and the optimizer, without the clipping and the log
+of `fit`, which NumPyro's has not either; bf16-mixed beside float32 where the processor has bf16 arithmetic. One pinned
+core, CPU time, 9 interleaved rounds of an epoch each, medians, NumPyro = 1.
 Writes ``experiments/results/numpyro_svi.json``.
 """
 

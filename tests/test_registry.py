@@ -10,7 +10,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -76,7 +75,7 @@ def test_an_unknown_name_is_answered_with_what_there_is(name: str) -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.text(max_size=20).filter(lambda name: name not in registry.names()))
+@given(st.text(max_size=20).filter(lambda name: not (name in registry.names() or registry.is_folder(name))))
 def test_no_name_raises_anything_else(name: str) -> None:
     with pytest.raises(InputError):
         registry.describe(name)
@@ -92,8 +91,11 @@ def test_bad_requests(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_answered_with_the_accepted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="rotated-mnist has no option color: it has no options of its own"):
+    with pytest.raises(InputError, match="rotated-mnist has no option color: its options are factors"):
         registry.load("rotated-mnist", color=True)
+    plugin(monkeypatch, "plain", module(load=lambda request, seed, limit, progress: None))
+    with pytest.raises(InputError, match="plain has no option color: it has no options of its own"):
+        registry.load("plain", color=True)
     plugin(monkeypatch, "toys", module(load=told))
     with pytest.raises(InputError, match="toys has no option color: its options are size"):
         registry.load("toys", color=True)
@@ -115,12 +117,21 @@ def test_a_name_of_ours_stays_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.load("rotated-mnist", source="embedded", limit=1).name == "rotated-mnist"
 
 
-def test_a_folder_is_served_once_there_is_a_row_for_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no data set"):
-        registry.load(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "folders", module(load=told))
-    monkeypatch.setitem(registry.BUILT_IN, registry.FOLDER, "folders")
-    assert registry.load(str(tmp_path)).request.root == tmp_path
+def test_a_folder_stands_in_place_of_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, registry.FOLDER, module(load=told))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my images").mkdir()
+    (tmp_path / "chairs").mkdir()
+    assert registry.load("my images").request == Request("local", Path("my images"))
+    assert registry.named("my images") == str(tmp_path / "my images")
+    assert registry.named("chairs") == "chairs"  # a data set's name before a folder's
+    assert registry.named("./chairs") == str(tmp_path / "chairs")
+    for name in ("", "no such folder", "null\0character"):
+        with pytest.raises(InputError, match="no data set and no folder"):
+            registry.load(name)
+    for said in ({"source": "embedded"}, {"root": tmp_path}):
+        with pytest.raises(InputError, match="is its own source"):
+            registry.load("my images", **said)
 
 
 def run(*arguments: str) -> Any:
@@ -172,30 +183,3 @@ def test_prepare_prints_where_it_lies_and_how_far_it_is(monkeypatch: pytest.Monk
     done = run("prepare", "toys")
     assert done.stdout == "here\n"
     assert done.stderr.splitlines()[0] == "preparing toys: 10 of 100" and len(done.stderr.splitlines()) == 10
-
-
-@pytest.mark.parametrize(
-    ("factor", "value", "named", "text"),
-    [
-        (Factor("rotation", "radians"), -0.5236, False, "\N{MINUS SIGN}30°"),
-        (Factor("rotation", "radians"), 0.5236, True, "rotation +30°"),
-        (Factor("rotation", "radians"), -0.001, False, "0°"),
-        (Factor("azimuth", "radians", circular=True), -0.5236, True, "azimuth 330°"),
-        (Factor("azimuth", "radians", circular=True), 6.2831, False, "0°"),
-        (Factor("zoom"), 0.75, True, "zoom 0.75"),
-        (Factor("zoom"), 1.0, False, "1"),
-        (Factor("count"), 10.0, False, "10"),
-    ],
-)
-def test_factors_are_written_as_people_do(factor: Factor, value: float, named: bool, text: str) -> None:
-    assert command.factor_text(factor, value, named=named) == text
-
-
-def test_a_sheet_has_room_for_every_shape() -> None:
-    from pyro_disent.batch import Batch
-
-    factors = (Factor("azimuth", "radians", True), Factor("zoom"))
-    for size, channels in ((1, 3), (7, 1)):
-        values = {factor.name: torch.rand(2, size) for factor in factors}
-        sheet = command.contact_sheet(Batch(torch.rand(2, size, channels, 64, 48), factors=values), factors, "title")
-        assert len(sheet.axes) == 2 * size

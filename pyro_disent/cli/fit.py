@@ -110,9 +110,7 @@ def fit(
         bool | None,
         typer.Option("--compile/--no-compile", help="If not given: compiled where it pays.", show_default=False),
     ] = None,
-    compile_mode: Annotated[
-        str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")
-    ] = None,
+    compile_mode: Annotated[str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
     ] = None,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GROUP = "pyro_disent.datasets"
 BUILT_IN: dict[str, str] = {
+    "celeba": "pyro_disent.data.celeba",
     "chairs": "pyro_disent.data.chairs",
     "colored-mnist": "pyro_disent.data.colored_mnist",
     "rotated-mnist": "pyro_disent.data.rotated_mnist",
@@ -50,7 +51,10 @@ def names() -> list[str]:
 
 def is_folder(name: str) -> bool:
     """Whether a name stands for a folder of the user's images: it is one, and no data set has its name."""
-    return name not in names() and Path(name).is_dir()
+    try:
+        return name not in ("", *names()) and Path(name).is_dir()
+    except ValueError:  # no path has a null character
+        return False
 
 
 def named(name: str) -> str:
