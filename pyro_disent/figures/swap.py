@@ -34,7 +34,8 @@ def swap_matrix(
         row_labels: left of the rows; empty, or one for each.
         column_labels: above the columns; empty, or one for each.
     """
-    names = all_but_y(vae) if shared is None else tuple(vae.latent(name).name for name in shared)
+    chosen = [latent.name for latent in vae.latents if latent.name != "y"] if shared is None else shared
+    names = [vae.latent(name).name for name in chosen]
     rest = [latent.name for latent in vae.latents if latent.name not in names]
     cells = swapped(vae, rows, columns, names)
     header: list[Tensor | None] = [None, *as_float(columns)]
@@ -59,11 +60,6 @@ def swapped(vae: FactoredVAE, rows: Tensor, columns: Tensor, shared: Sequence[st
         for name, code in of_columns.items()
     }
     return vae.decode(codes).unflatten(0, (len(rows), len(columns)))
-
-
-def all_but_y(vae: FactoredVAE) -> tuple[str, ...]:
-    """Names of all latents but ``y``: what a pair shares where no latent is named after a factor."""
-    return tuple(latent.name for latent in vae.latents if latent.name != "y")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
 import pyro
+import torch
 from torch import nn
 
 _serial = itertools.count()
+
+
+def forked_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """The random state of the CPU, and of this device where it has its own, put back afterwards."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 class Program(nn.Module):

@@ -23,6 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
+from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives.elbo import LossRecord, Objective, total
 
 
@@ -117,8 +118,7 @@ class CompiledStep(EagerStep):
             parameters = [parameter.detach() for parameter in self.objective.parameters()]
             return parameters, [buffer.clone() for buffer in self.objective.buffers()], _tensors(batch)
 
-        devices = [batch.images.device] if batch.images.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), pyro.validation_enabled(False):
+        with forked_random_state(batch.images.device), pyro.validation_enabled(False):
             graph = torch.compile(make_fx(step)(*arguments()), fullgraph=True, backend=self.backend, mode=self.mode)
             with torch.no_grad():
                 graph(*arguments())

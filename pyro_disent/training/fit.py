@@ -15,6 +15,7 @@ from torch import nn
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
+from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import setup, state
@@ -152,7 +153,7 @@ def validate(
     try:
         with (
             torch.no_grad(),
-            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            forked_random_state(device),
             pyro.validation_enabled(False),
             pyro.settings.context(module_local_params=True),
             objective.weights.warm(),
