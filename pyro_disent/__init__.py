@@ -26,6 +26,8 @@ _WHERE = {
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
     "fit": "experiments.job",
+    "from_arrays": "data.arrays",
+    "from_dataset": "data.arrays",
     "load": "training.run",
 }
 

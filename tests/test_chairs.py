@@ -1,320 +1,51 @@
-"""Chairs from where they lie to pairs: sources and their order, the files of the real set, the cache, pairing."""
+"""Chairs from a request to pairs: the cache, how two views become a pair, and what they may differ in."""
 
-import io
-import math
+from __future__ import annotations
+
 import os
-import struct
-import tarfile
-import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from scipy.stats import chisquare
+from torch import Tensor
 
-from pyro_disent.data import array_cache, chairs, rendered_chairs
+from pyro_disent.batch import Batch
+from pyro_disent.data import array_cache, chairs
 from pyro_disent.data.chairs import ChairSplit, describe, load, prepare
+from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.sources import Request
+from pyro_disent.data.synthetic.chairs import VIEWS
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 
 TINY = (2, 1, 1)
 EMBEDDED = Request("embedded")
-# Out of order on purpose, with file numbers that skip 031 as the real ones do.
-VIEWS = ["image_032_p030_t000_r096", "image_000_p020_t000_r096", "image_015_p020_t174_r096", "image_001_p020_t011_r096"]
-IDS = ["b10", "a2", "c1", "a10"]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
+def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
-    return tmp_path / "cache"
-
-
-def picture(seed, size=600):
-    """Something smooth enough to compress and different everywhere."""
-    small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((size, size), Image.Resampling.BILINEAR)
-
-
-def png(image):
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="session")
-def contents():
-    return {
-        f"rendered_chairs/{chair}/renders/{view}.png": png(picture((i, j)))
-        for i, chair in enumerate(IDS)
-        for j, view in enumerate(VIEWS)
-    }
-
-
-def write_folder(root, contents):
-    for name, content in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return root
-
-
-def write_tar(path, contents, mode="w", extra=()):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode) as tar:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        for member in extra:
-            tar.addfile(member)
-    return path
 
 
 @pytest.fixture
-def folder(tmp_path, contents):
-    return write_folder(tmp_path / "data", contents)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """For tests that look into the cache; the others share what was rendered."""
+    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-def expected(contents, chair, view, color=False):
-    with Image.open(io.BytesIO(contents[f"rendered_chairs/{chair}/renders/{view}.png"])) as image:
-        small = image.crop((60, 60, 540, 540)).resize((64, 64), Image.Resampling.BILINEAR)
-    return np.moveaxis(np.asarray(small), -1, 0) if color else np.asarray(small.convert("L"))[None]
-
-
-def all_of(data):
+def all_of(data: DataSet) -> list[Split]:
     return [data.train, data.validation, data.test]
-
-
-# The real set
-
-
-@pytest.mark.parametrize("color", [False, True])
-@pytest.mark.parametrize("form", ["folder", "the folder itself", "tar", "tar.gz", "the tar itself"])
-def test_the_real_set_becomes_what_pillow_makes_of_it(tmp_path, contents, form, color):
-    root = tmp_path / "real"
-    if "folder" in form:
-        write_folder(root, contents)
-        root = root / "rendered_chairs" if "itself" in form else root
-    else:
-        mode = "w:gz" if form == "tar.gz" else "w"
-        shuffled = dict(sorted(contents.items(), key=lambda item: zlib.crc32(item[0].encode())))
-        tar = write_tar(root / f"rendered_chairs.{'tar.gz' if mode == 'w:gz' else 'tar'}", shuffled, mode)
-        root = tar if "itself" in form else root
-    seen = []
-    data = load(Request("auto", root), color=color, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(i + 1, 16) for i in range(16)]
-    assert data.source.kind == "local" and "rendered_chairs" in data.source.location
-    assert data.image_shape == (3 if color else 1, 64, 64)
-    ids = sorted(IDS)
-    by_angle = sorted(VIEWS, key=lambda view: view[10:])  # elevation, then azimuth
-    checked = 0
-    for split in all_of(data):
-        for position in range(len(split)):
-            chair = ids[int(split.labels["identity"][position])]
-            view = by_angle[position % 4]
-            np.testing.assert_array_equal(split.images[position], expected(contents, chair, view, color))
-            code = view[16:19]
-            azimuth = {"000": 0, "011": 1, "174": 15}[code] * 2 * math.pi / 31
-            assert split.factors["azimuth"][position].item() == pytest.approx(azimuth)
-            assert split.factors["elevation"][position].item() == pytest.approx(math.radians(int(view[11:14])))
-            checked += 1
-    assert checked == 16
-    assert [factor.name for factor in data.factors] == ["azimuth", "elevation"]
-
-
-def test_converted_once_and_then_used_without_the_files(folder, tmp_path):
-    path = prepare(Request("auto", folder))
-    before = path.stat().st_mtime_ns
-    first = load(Request("auto", folder))
-    assert prepare(Request("auto", folder)) == path and path.stat().st_mtime_ns == before
-    assert "local" in describe(Request("auto", folder))
-    found = load(Request())
-    assert found.source.kind == "cache" and found.source.location == str(path)
-    assert found.source.sha256 == first.source.sha256
-    assert torch.equal(found.test.images, first.test.images)
-    assert describe(Request()).startswith("cache")
-    assert load(EMBEDDED, counts=TINY).source.kind == "embedded"
-
-
-def test_the_environment_names_a_folder_that_may_hold_other_things(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYRO_DISENT_DATA", str(folder))
-    assert load(Request()).source.kind == "local"
-    assert load(Request("local")).source.kind == "local"
-    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "another cache"))
-    (tmp_path / "other").mkdir()
-    monkeypatch.setenv("PYRO_DISENT_DATA", str(tmp_path / "other"))
-    assert load(Request(), counts=TINY).source.kind == "embedded"
-    with pytest.raises(InputError, match="looked for rendered_chairs"):
-        load(Request("local"))
-
-
-def test_changed_files_are_converted_again(folder, contents):
-    load(Request("auto", folder))
-    name = next(iter(contents))
-    (folder / name).write_bytes(png(picture(99)))
-    data = load(Request("auto", folder))
-    flat = np.concatenate([split.images.numpy() for split in all_of(data)])
-    target = expected({name: png(picture(99))}, IDS[0], VIEWS[0])
-    assert any((image == target).all() for image in flat)
-
-
-def test_an_interrupted_conversion_leaves_nothing_behind(folder, own_cache):
-    def interrupt(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(Request("auto", folder), progress=interrupt)
-    assert not own_cache.exists() or not list(own_cache.iterdir())
-    assert prepare(Request("auto", folder)).exists()
-
-
-def broken(contents, name, content):
-    return contents | {name: content}
-
-
-def header(width, height):
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-
-
-@pytest.mark.parametrize("form", ["folder", "tar"])
-@pytest.mark.parametrize(
-    ("spoil", "says"),
-    [
-        (lambda content: content[: len(content) // 2], "damaged or truncated"),
-        (lambda content: content[:-12], "damaged or truncated"),  # all pixels are there, the end is not
-        (lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:], "damaged or truncated"),
-        (lambda content: b"", "not a PNG"),
-        (lambda content: b"GIF89a" + content, "not a PNG"),
-        (lambda content: header(100_000, 100_000), "100000x100000 = 10000000000 pixels"),
-        (lambda content: png(picture(0, 100)), "100x100 pixels"),
-    ],
-)
-def test_a_bad_file_is_named(tmp_path, contents, form, spoil, says):
-    name = list(contents)[6]
-    spoiled = contents | {name: spoil(contents[name])}
-    root = tmp_path / "bad"
-    if form == "folder":
-        write_folder(root, spoiled)
-    else:
-        write_tar(root / "rendered_chairs.tar", spoiled)
-    with pytest.raises(InputError, match=says) as error:
-        load(Request("auto", root))
-    assert name in str(error.value) and "\n" not in str(error.value)
-    assert not list((tmp_path / "cache").glob("*.npz"))
-
-
-def test_a_missing_view_is_named(folder, contents):
-    name = list(contents)[5]
-    (folder / name).unlink()
-    with pytest.raises(InputError, match=r"lacks 1 views .*a2/renders/image_\*_p020_t000"):
-        load(Request("auto", folder))
-
-
-def test_a_chair_without_images_is_named(folder):
-    renders = folder / "rendered_chairs" / "empty" / "renders"
-    renders.mkdir(parents=True)
-    with pytest.raises(InputError, match=str(renders)):
-        load(Request("auto", folder))
-
-
-@pytest.mark.parametrize("view", ["image_000_p020_t012_r096.png", "image_0.png"])
-def test_a_name_that_says_no_view_is_refused(folder, contents, view):
-    (folder / "rendered_chairs" / "a2" / "renders" / view).write_bytes(next(iter(contents.values())))
-    with pytest.raises(InputError, match="is not named as"):
-        load(Request("auto", folder))
-
-
-def link(kind):
-    member = tarfile.TarInfo("rendered_chairs/link")
-    member.type, member.linkname = kind, "/etc/hostname"
-    return member
-
-
-@pytest.mark.parametrize(
-    ("member", "says"),
-    [
-        (tarfile.TarInfo("../escaped.png"), "leaves the folder"),
-        (tarfile.TarInfo("rendered_chairs/../../escaped.png"), "leaves the folder"),
-        (tarfile.TarInfo("/absolute.png"), "leaves the folder"),
-        (link(tarfile.SYMTYPE), "link"),
-        (link(tarfile.LNKTYPE), "link"),
-    ],
-)
-def test_a_tar_that_leaves_its_folder_is_refused(tmp_path, contents, member, says):
-    tar = write_tar(tmp_path / "rendered_chairs.tar", contents, extra=[member])
-    with pytest.raises(InputError, match=says):
-        load(Request("auto", tar))
-
-
-def test_a_tar_cut_short_is_damaged(tmp_path, contents):
-    tar = write_tar(tmp_path / "rendered_chairs.tar", contents)
-    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2 + 700])
-    with pytest.raises(InputError, match="damaged"):
-        load(Request("auto", tar))
-    packed = write_tar(tmp_path / "rendered_chairs.tar.gz", contents, "w:gz")
-    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
-    with pytest.raises(InputError, match="damaged"):
-        load(Request("auto", packed))
-
-
-def test_places_without_chairs_are_refused(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        load(Request("auto", tmp_path / "nowhere"))
-    (tmp_path / "empty" / "rendered_chairs").mkdir(parents=True)
-    with pytest.raises(InputError, match="looked for rendered_chairs/<id>/renders"):
-        load(Request("auto", tmp_path / "empty"))
-    (tmp_path / "file.tar").write_text("no tar")
-    with pytest.raises(InputError, match="not a tar"):
-        load(Request("auto", tmp_path / "file.tar"))
-    write_tar(tmp_path / "other.tar", {"readme": b"hello"})
-    with pytest.raises(InputError, match="holds no chairs"):
-        load(Request("auto", tmp_path / "other.tar"))
-    with pytest.raises(InputError, match=r"no stable address.*--data-root"):
-        load(Request("download"))
-
-
-def test_the_real_split_is_by_chair_and_fixed_by_the_seed(folder):
-    one, same = load(Request("auto", folder), seed=1), load(Request("auto", folder), seed=1)
-    held = [split.labels["identity"].unique().tolist() for split in all_of(one)]
-    assert sorted(chair for part in held for chair in part) == [0, 1, 2, 3] and [len(part) for part in held] == [
-        2,
-        1,
-        1,
-    ]
-    assert torch.equal(one.test.images, same.test.images)
-    tests = {load(Request("auto", folder), seed=seed).test.labels["identity"][0].item() for seed in range(8)}
-    assert len(tests) > 1
-    arrays = {"labels/identity": np.arange(1393)}
-    assert [len(part) for part in chairs._split_real(arrays, 0)] == [1243, 50, 100]
-
-
-def test_three_splits_need_three_chairs(tmp_path, contents):
-    two = {name: content for name, content in contents.items() if "/a" in name}
-    with pytest.raises(InputError, match="at least 3"):
-        load(Request("auto", write_folder(tmp_path / "two", two)))
-
-
-def test_real_asymmetry_compares_the_nearest_to_opposite_views():
-    images = np.zeros((4, 1, 2, 2), np.uint8)
-    images[1] = 51  # a fifth of white
-    azimuth, elevation = np.array([0, 15, 3, 4]), np.array([20, 20, 20, 20])
-    result = rendered_chairs.asymmetry(images, np.array([0, 0, 1, 1]), azimuth, elevation)
-    np.testing.assert_allclose(result, [0.2, 0.2, 1, 1], rtol=1e-6)
-    wrapped = rendered_chairs.asymmetry(images[:2], np.zeros(2, int), np.array([20, 4]), np.array([30, 30]))
-    np.testing.assert_allclose(wrapped, 0.2, rtol=1e-6)
 
 
 # The cache
 
 
-def test_embedded_chairs_are_rendered_once(own_cache):
+def test_embedded_chairs_are_rendered_once(own_cache: Path) -> None:
     assert "to be rendered" in describe(EMBEDDED)
     rendered = []
     first = load(EMBEDDED, counts=TINY, progress=lambda *done: rendered.append(done))
@@ -326,7 +57,8 @@ def test_embedded_chairs_are_rendered_once(own_cache):
     assert load(EMBEDDED, counts=TINY, color=True).image_shape == (3, 64, 64)
 
 
-def damage(path, how):
+def damage(path: Path, how: str) -> None:
+    """Spoil a file of the cache in one of four ways."""
     content = bytearray(path.read_bytes())
     if how == "changed":
         content[len(content) // 2] ^= 1
@@ -344,34 +76,27 @@ def damage(path, how):
     path.write_bytes(content)
 
 
+@pytest.mark.usefixtures("own_cache")
 @pytest.mark.parametrize("how", ["changed", "truncated", "empty", "other"])
-def test_a_damaged_cache_is_rendered_again_and_never_trusted(folder, how):
+def test_a_damaged_cache_is_rendered_again_and_never_trusted(how: str) -> None:
     whole = load(EMBEDDED, counts=TINY)
     damage(prepare(EMBEDDED, counts=TINY), how)
     assert torch.equal(load(EMBEDDED, counts=TINY).train.images, whole.train.images)
     load(EMBEDDED, counts=TINY, progress=lambda *done: pytest.fail("rendered again"))
 
-    path = prepare(Request("auto", folder))
-    damage(path, how)
-    for request in (Request("auto", folder), Request()):
-        with pytest.raises(InputError, match=rf"{path.name}.*(damaged|changed).*prepare"):
-            load(request)
-    assert prepare(Request("auto", folder)) == path
-    assert load(Request()).source.kind == "cache"
 
-
-def test_a_cache_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(InputError, match="PYRO_DISENT_CACHE"):
         load(EMBEDDED, counts=(1, 1, 1))
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "arrays.npz"
     sha256 = array_cache.save(path, {"a": np.arange(3)})
 
-    def full(*args, **kwargs):
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -383,11 +108,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_threads_keep_the_order_and_stop_at_the_first_error():
+def test_threads_keep_the_order_and_stop_at_the_first_error() -> None:
     assert list(in_threads(lambda x: x * x, iter(range(50)), 50, workers=3)) == [x * x for x in range(50)]
     started = []
 
-    def fail(x):
+    def fail(x: int) -> int:
         started.append(x)
         if x == 3:
             raise ValueError("three")
@@ -401,7 +126,7 @@ def test_threads_keep_the_order_and_stop_at_the_first_error():
 # Splits and pairs
 
 
-def make_split(counts, vary=None):
+def make_split(counts: list[int], vary: tuple[str, ...] | None = None) -> ChairSplit:
     """Image ``i`` is a single pixel of brightness ``i``, so that a batch shows which images it took."""
     total = sum(counts)
     identity = torch.repeat_interleave(torch.arange(len(counts)) * 3, torch.tensor(counts))
@@ -413,13 +138,13 @@ def make_split(counts, vary=None):
     return ChairSplit(images, {"identity": identity}, factors, torch.zeros(total), vary)
 
 
-def taken(batch):
+def taken(batch: Batch) -> Tensor:
     return (batch.images * 255).round().long().flatten(1)
 
 
 @settings(max_examples=30, deadline=None)
 @given(counts=st.lists(st.integers(2, 9), min_size=1, max_size=6), seed=st.integers(0, 2**31))
-def test_a_pair_is_one_chair_in_two_different_images(counts, seed):
+def test_a_pair_is_one_chair_in_two_different_images(counts: list[int], seed: int) -> None:
     split = make_split(counts)
     index = torch.randint(len(split), (40,), generator=torch.Generator().manual_seed(seed))
     batch = split.batch(index, torch.Generator().manual_seed(seed))
@@ -433,7 +158,7 @@ def test_a_pair_is_one_chair_in_two_different_images(counts, seed):
     assert single.images.shape == (1, 40, 1, 1, 1) and torch.equal(taken(single)[0], index)
 
 
-def test_every_other_view_is_equally_likely():
+def test_every_other_view_is_equally_likely() -> None:
     split = make_split([3, 7, 2])
     draws = 7000
     index = torch.full((draws,), 5)  # the third image of the chair of seven
@@ -445,7 +170,7 @@ def test_every_other_view_is_equally_likely():
     assert statistic < 20.5  # chi-square, five degrees of freedom: passed by 999 of 1000
 
 
-def test_vary_holds_the_other_factors_equal():
+def test_vary_holds_the_other_factors_equal() -> None:
     split = make_split([8, 6], vary=("azimuth",))
     index = torch.arange(14).repeat(50)
     batch = split.batch(index, torch.Generator().manual_seed(0))
@@ -459,19 +184,16 @@ def test_vary_holds_the_other_factors_equal():
         assert reached == {other for other in range(low, high) if other % 2 == image % 2} - {image}
 
 
-def test_an_image_without_a_partner_is_refused():
-    with pytest.raises(InputError, match="chair 3 has a view without another"):
+def test_an_image_without_a_partner_is_refused() -> None:
+    with pytest.raises(InputError, match="chair 3 has a view without another one: a pair needs two"):
         make_split([2, 1])
-    with pytest.raises(InputError, match="differs in nothing but azimuth"):
-        load(EMBEDDED, counts=TINY, vary=("azimuth",))
-    with pytest.raises(InputError, match="no factor 'colour'"):
-        load(EMBEDDED, counts=TINY, vary=("colour",))
-    held = load(EMBEDDED, counts=TINY, vary=("azimuth", "zoom")).train
-    pair = held.batch(torch.arange(len(held)), torch.Generator())
-    assert torch.equal(*pair.factors["elevation"]) and not torch.equal(*pair.factors["azimuth"])
+    # The first and the second of three images differ in elevation alone, the first and the third in azimuth alone.
+    assert len(make_split([3], vary=("azimuth", "elevation"))) == 3
+    with pytest.raises(InputError, match=r"chair 0 .* differs from it in nothing but elevation: a pair needs two"):
+        make_split([3], vary=("elevation",))
 
 
-def test_batches_are_reproducible_and_stay_on_their_device():
+def test_batches_are_reproducible_and_stay_on_their_device() -> None:
     split = make_split([4, 4])
     one, two = (split.batch(torch.arange(8), torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one.images, two.images)
@@ -479,7 +201,7 @@ def test_batches_are_reproducible_and_stay_on_their_device():
     assert all(values.is_meta for values in split.factors.values())
 
 
-def test_embedded_splits_hold_different_chairs_and_all_that_is_known():
+def test_embedded_splits_hold_different_chairs_and_all_that_is_known() -> None:
     data = load(EMBEDDED, counts=TINY)
     assert [len(split) for split in all_of(data)] == [124, 62, 62]
     held = [set(split.labels["identity"].tolist()) for split in all_of(data)]
@@ -501,7 +223,7 @@ def test_embedded_splits_hold_different_chairs_and_all_that_is_known():
 
 
 @pytest.mark.parametrize("limit", [2, 40, 62, 63, 64, 123, 124, 1000])
-def test_limit_counts_training_images(limit):
+def test_limit_counts_training_images(limit: int) -> None:
     data = load(EMBEDDED, counts=TINY, limit=limit)
     assert len(data.train) == min(limit, 124)
     assert len(data.test) == 62
@@ -509,12 +231,104 @@ def test_limit_counts_training_images(limit):
 
 
 @pytest.mark.parametrize("limit", [1, 0, -3])
-def test_a_limit_without_a_pair_is_refused(limit):
+def test_a_limit_without_a_pair_is_refused(limit: int) -> None:
     with pytest.raises(InputError, match="--limit"):
         load(EMBEDDED, counts=TINY, limit=limit)
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (0, 1, 1)])
-def test_every_split_needs_a_chair(counts):
+def test_every_split_needs_a_chair(counts: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="train, validation and test"):
         load(EMBEDDED, counts=counts)
+
+
+# One factor at a time
+
+
+LATENTS: dict[str, tuple[str, ...]] = {"z": (), "azimuth": (), "elevation": (), "zoom": ()}
+
+
+@pytest.mark.parametrize(
+    "factors", [["azimuth"], ["elevation"], ["zoom"], ["zoom", "azimuth"], ["azimuth", "elevation", "zoom"]]
+)
+def test_each_pair_changes_one_of_the_named_factors(factors: list[str]) -> None:
+    data = load(EMBEDDED, counts=TINY, factors=factors)
+    assert [factor.name for factor in data.factors] == ["azimuth", "elevation", "zoom"]
+    assert data.options["factors"] == sorted(factors)  # which is the order of `FACTORS`
+    for split in all_of(data):
+        index = torch.randperm(len(split))[:150].repeat(4)
+        batch = split.batch(index, torch.Generator().manual_seed(0))
+        changed = {name: values[0] != values[1] for name, values in batch.factors.items()}
+        assert (sum(mask.int() for mask in changed.values()) == 1).all()
+        counted = {name: int(mask.sum()) for name, mask in changed.items()}
+        assert {name for name, count in counted.items() if count} == set(factors)
+        if len(factors) > 1:
+            assert chisquare([counted[name] for name in factors]).pvalue > 0.001
+        shared = batch.sharing(LATENTS).shared
+        assert shared["z"].all() and all(torch.equal(~shared[name][:, 0], changed[name]) for name in changed)
+
+
+def test_the_second_view_is_the_chair_as_its_factors_say() -> None:
+    split = load(EMBEDDED, counts=TINY, factors=["azimuth", "elevation", "zoom"]).train
+
+    def seen(image: int) -> tuple[float, ...]:
+        return int(split.labels["identity"][image]), *(values[image].item() for values in split.factors.values())
+
+    places = {seen(image): image for image in range(len(split))}
+    assert len(places) == len(split) == 2 * VIEWS * chairs.ZOOMS
+    index = torch.arange(0, len(split), 5)
+    batch = split.batch(index, torch.Generator().manual_seed(0))
+    for image, first, second, *values in zip(
+        index.tolist(), *batch.images, *(values[1].tolist() for values in batch.factors.values()), strict=True
+    ):
+        partner = places[(int(split.labels["identity"][image]), *values)]
+        assert torch.equal(first, split.images[image] / 255) and torch.equal(second, split.images[partner] / 255)
+
+
+def test_zooms_are_rendered_once_into_a_file_of_their_own(own_cache: Path) -> None:
+    plain = prepare(EMBEDDED, counts=TINY)
+    before = plain.read_bytes()
+    at_three = prepare(EMBEDDED, counts=TINY, factors=["zoom"])
+    assert prepare(EMBEDDED, counts=TINY, factors=["azimuth", "elevation"]) == at_three  # the same images
+    data = load(EMBEDDED, counts=TINY, factors=["zoom"], progress=lambda *done: pytest.fail("rendered again"))
+    assert data.source.location == "4 generated chairs at 3 zooms, version 1, seed 0"
+    assert data.train.factors["zoom"].unique().tolist() == [0.75, 0.875, 1.0]
+    five = load(EMBEDDED, counts=TINY, factors=["zoom"], zooms=5).train
+    assert five.factors["zoom"].unique().tolist() == [0.75, 0.8125, 0.875, 0.9375, 1.0]
+    assert len(list(own_cache.iterdir())) == 3 and plain.read_bytes() == before
+    # Without factors there is a zoom for each image, however many levels there would be.
+    drawn = load(EMBEDDED, counts=TINY, zooms=5, progress=lambda *done: pytest.fail("rendered again")).train
+    assert len(drawn.factors["zoom"].unique()) == len(drawn)
+
+
+def test_what_was_loaded_is_loaded_again_by_its_options() -> None:
+    data = load(EMBEDDED, counts=TINY, factors=("elevation", "azimuth"), zooms=2, limit=30)
+    again = load(EMBEDDED, **data.options)
+    assert again.options == data.options and again.source == data.source
+    one, two = (each.train.batch(torch.arange(30), torch.Generator().manual_seed(1)) for each in (data, again))
+    assert torch.equal(one.images, two.images)
+
+
+@pytest.mark.parametrize("factors", [["colour"], [], ["zoom", "zoom"], "azimuth", {"azimuth"}, [["azimuth"]], [None]])
+def test_other_factors_are_refused_before_anything_is_rendered(own_cache: Path, factors: object) -> None:
+    for function in (load, prepare):
+        with pytest.raises(InputError, match="one or more of azimuth, elevation, zoom, each named once, not "):
+            function(EMBEDDED, counts=TINY, factors=factors)
+    assert not own_cache.exists()
+
+
+@pytest.mark.parametrize("zooms", [1, 0, -2, 2.5, "3", True])
+def test_zooms_are_two_or_more(zooms: object) -> None:
+    with pytest.raises(InputError, match="zooms of embedded chairs are a number of levels, 2 or more, not "):
+        load(EMBEDDED, counts=TINY, factors=["zoom"], zooms=zooms)
+
+
+@pytest.mark.parametrize("factors", [["elevation"], ["zoom"], ["azimuth", "elevation"], ["azimuth", "zoom"]])
+def test_a_limit_keeps_partners_together(factors: list[str]) -> None:
+    whole = load(EMBEDDED, counts=TINY, factors=factors).train
+    for limit in (2, 3, 5, 32, 187, 371, 372, 1000):
+        split = load(EMBEDDED, counts=TINY, factors=factors, limit=limit).train
+        assert min(limit, len(whole)) - 1 <= len(split) <= min(limit, len(whole))
+        assert len(split) == min(limit, len(whole)) or limit % 2  # pairs of elevations are two
+        assert split.labels["identity"].max() == (len(split) > len(whole) / 2)  # of two chairs
+        split.batch(torch.arange(len(split)), torch.Generator())

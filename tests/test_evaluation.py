@@ -26,6 +26,7 @@ from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
+from pyro_disent.objectives.elbo import ForwardCycle
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -298,8 +299,9 @@ def reading_vae(**latents: list[int]) -> FactoredVAE:
 
 
 def a_run(vae: FactoredVAE, data: DataSet, path: Path = Path("dials-cycle-1")) -> SimpleNamespace:
-    config = {"fit": {"method": "cycle", "data": data.name}}
-    return SimpleNamespace(vae=vae, data=lambda: data, path=path, config=config)
+    config = {"fit": {"method": "cycle", "data": data.name}, "source": data.source._asdict()}
+    objective = ForwardCycle()(vae.model, vae.guide)
+    return SimpleNamespace(vae=vae, objective=objective, data=lambda: data, path=path, config=config)
 
 
 class TestBlocks:
@@ -514,3 +516,5 @@ class TestReport:
     def test_another_data_set_gets_a_file_of_its_own(self, evaluation: dict, tmp_path: Path) -> None:
         run = a_run(reading_vae(z=[0]), dials((2, 2, 2)), tmp_path)
         assert report.write(evaluation | {"data": "others"}, run).name == "evaluation-others.json"
+        source = evaluation["source"] | {"sha256": "1" * 64}  # another folder of the same name
+        assert report.write(evaluation | {"source": source}, run).name == "evaluation-dials.json"

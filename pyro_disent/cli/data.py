@@ -97,7 +97,11 @@ def show(
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
-    sheet = contact_sheet(loaded.train.batch(index, generator), loaded.factors, f"{loaded.name}: training pairs")
+    try:
+        batch, what = loaded.train.batch(index, generator), "training pairs"
+    except InputError:  # images that nothing pairs can be looked at all the same
+        batch, what = loaded.train.batch(index, generator, views=1), "training images, which have no pairs"
+    sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}")
     try:
         save(sheet, path)
     except OSError as error:

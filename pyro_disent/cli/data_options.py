@@ -9,7 +9,7 @@ import typer
 FactorsOption = Annotated[
     str | None,
     typer.Option(
-        "--factors", metavar="A,B", help="What varies in rotated-mnist or chairs: a pair changes one of them."
+        "--factors", metavar="A,B", help="What varies; in rotated-mnist and chairs a pair changes one of them."
     ),
 ]
 ColorOption = Annotated[bool | None, typer.Option("--color/--grey", help="Chairs in color.", show_default=False)]

@@ -61,8 +61,11 @@ def evaluate(
 
 
 def _options(data: str, run: Run) -> dict[str, Any]:
-    """Of a folder of images: resized as those of the run, if it was trained on a folder as well."""
+    """Of a folder of images: of the size that the run's model takes, and paired as its own if that was a folder too."""
     from pyro_disent.data import registry
 
-    trained_on = run.config["fit"]["data"]
-    return run.config["fit"]["options"] if registry.is_folder(data) and registry.is_folder(trained_on) else {}
+    if not registry.is_folder(data):
+        return {}
+    channels, size, _ = run.vae.image_shape
+    own = run.config["fit"]["options"] if registry.is_folder(run.config["fit"]["data"]) else {}
+    return {**own, "image_size": size, "channels": channels}

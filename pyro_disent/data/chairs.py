@@ -1,14 +1,14 @@
 """3D chairs: two views of one chair are a pair, so ``z`` is the chair and ``y`` how it is looked at (section 5.2).
 
 The real set is read from its authors' files (`rendered_chairs`); where it is not at hand, a procedural family with
-ground truth stands in for it (`synthetic.chairs`).
+ground truth stands in for it (`synthetic.chairs`). The two views may be any, or differ in one named factor only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch, as_float
 from pyro_disent.data import array_cache, rendered_chairs
 from pyro_disent.data.array_cache import Arrays, CorruptCache
-from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
+from pyro_disent.data.dataset import DataSet, Factor, Source
+from pyro_disent.data.grouped import GroupedSplit, alone
 from pyro_disent.data.rendered_chairs import SIZE
 from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
 from pyro_disent.data.synthetic import chairs as synthetic
@@ -34,7 +34,8 @@ FACTORS: tuple[Factor, ...] = (
     Factor("zoom", edges=(0.875,)),
 )
 """Zoom is known of embedded chairs only."""
-
+ZOOMS = 3
+"""Levels of zoom that embedded chairs are rendered at where pairs change one factor."""
 
 HOW_TO_GET = (
     "the 3D chairs have no stable address to download from: get rendered_chairs.tar of Aubry et al. (Seeing 3D chairs, "
@@ -42,15 +43,16 @@ HOW_TO_GET = (
 )
 
 
-class ChairSplit(Split):
-    """Some chairs, each from all its views, one chair after the other.
+class ChairSplit(GroupedSplit):
+    """Some chairs, each from all its views; two views of one chair are a pair.
 
     Args:
-        images: ``(images, channels, height, width)``, uint8, images of one chair beside each other.
+        images: ``(images, channels, height, width)``, uint8.
         labels: must hold ``identity``: which chair.
         factors: ``azimuth`` and ``elevation`` in radians, ``zoom`` where it is known, ``(images,)`` float32.
         asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] of the chair from half a turn away.
-        vary: factors that may differ within a pair; the others are equal in both views. None: all of them.
+        vary: factors of which each pair changes one, drawn anew for each pair, while every other one is equal in both
+            views. None: any other view of the chair makes a pair, and all factors may differ.
 
     Raises:
         InputError: where an image has no other that it could be paired with.
@@ -64,37 +66,33 @@ class ChairSplit(Split):
         asymmetry: Tensor,
         vary: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(images, labels, factors)
+        groups = ways_to_pair(labels["identity"], factors, vary)
+        if len(lonely := alone(groups)):
+            kept = "" if vary is None else f" that differs from it in nothing but {' or '.join(vary)}"
+            chair = int(labels["identity"][lonely[0]])
+            raise InputError(f"chair {chair} has a view without another one{kept}: a pair needs two")
+        super().__init__(images, labels, factors, groups)
         self.asymmetry = asymmetry
-        held = [] if vary is None else [values for name, values in factors.items() if name not in vary]
-        columns = torch.stack([labels["identity"].double(), *(values.double() for values in held)], -1)
-        group, count = torch.unique(columns, dim=0, return_inverse=True, return_counts=True)[1:]
-        if (count < 2).any():
-            alone = int(labels["identity"][(count[group] < 2).nonzero()[0, 0]])
-            kept = "" if vary is None else f" that differs in nothing but {', '.join(vary)}"
-            raise InputError(f"chair {alone} has a view without another one{kept}: a pair needs two")
-        # Images that may be paired lie beside each other in `_grouped`; each knows its place, and where its group is.
-        self._grouped = torch.argsort(group, stable=True)
-        self._place = torch.argsort(self._grouped)
-        self._start = (count.cumsum(0) - count)[group]
-        self._count = count[group]
 
-    def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
-        """The images at ``index``, each with any other view of the same chair, all equally likely."""
-        chosen = index[None]
-        if views == 2:
-            start, count = self._start[index], self._count[index]
-            # Integers far above the number of views: what their remainders lack in evenness is below 1e-10.
-            step = torch.randint(1 << 40, index.shape, generator=generator, device=index.device) % (count - 1) + 1
-            partner = self._grouped[start + (self._place[index] - start + step) % count]
-            chosen = torch.stack([index, partner])
-        return Batch(
-            as_float(self.images[chosen]), factors={name: values[chosen] for name, values in self.factors.items()}
-        )
 
-    def examples(self, seed: int) -> Examples:
-        """Every image once; nothing is drawn, so ``seed`` changes nothing."""
-        return Examples(self.images, self.factors, self.labels)
+def ways_to_pair(identity: Tensor, factors: dict[str, Tensor], vary: Sequence[str] | None = None) -> list[Tensor]:
+    """Views of one chair; for each factor that varies, those of them that are equal in every other one.
+
+    Args:
+        identity: ``(images,)`` int64, which chair.
+        factors: factor's name -> ``(images,)`` float32.
+        vary: names of factors; None: views of one chair are enough.
+
+    Returns:
+        Groups for `GroupedSplit`, ``(images,)`` int64 each.
+    """
+    if vary is None:
+        return [identity]
+    equal = [[identity, *(values for other, values in factors.items() if other != name)] for name in vary]
+    return [
+        torch.unique(torch.stack([column.double() for column in columns], -1), dim=0, return_inverse=True)[1]
+        for columns in equal
+    ]
 
 
 def _places(color: bool) -> Places:
@@ -122,9 +120,21 @@ class _Chairs(NamedTuple):
     seed: int
     color: bool
     counts: Counts
+    vary: tuple[str, ...] | None
+    """See `ChairSplit`."""
+    zooms: int | None
+    """Of embedded chairs: at how many zooms every view is drawn; None: each image has one of its own."""
 
     @classmethod
-    def of(cls, request: Request, seed: int, color: bool, counts: Sequence[int]) -> _Chairs:
+    def of(
+        cls,
+        request: Request,
+        seed: int = 0,
+        color: bool = False,
+        counts: Sequence[int] = Counts(),
+        factors: Sequence[str] | None = None,
+        zooms: int = ZOOMS,
+    ) -> _Chairs:
         if request.kind == "download":
             raise InputError(HOW_TO_GET)
         # A configuration that was read from a file has its counts as a list.
@@ -132,12 +142,19 @@ class _Chairs(NamedTuple):
             raise InputError(
                 f"counts of embedded chairs are for train, validation and test, 1 or more each, not {counts}"
             )
-        return cls(_places(color).find(request), seed, color, Counts(*counts))
+        if not isinstance(zooms, int) or zooms < 2:
+            raise InputError(f"zooms of embedded chairs are a number of levels, 2 or more, not {zooms!r}")
+        found = _places(color).find(request)
+        vary = None if factors is None else _checked(factors, embedded=found.path is None)
+        drawn = None if vary is None or found.path is not None else zooms
+        return cls(found, seed, color, Counts(*counts), vary, drawn)
 
     @property
     def cache_file(self) -> Path:
         if self.found.path is None:
             wanted = f"version {synthetic.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
+            if self.zooms is not None:
+                wanted += f" zooms {self.zooms}"
             key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
             return cache_dir() / f"chairs-embedded-{key}-{_mode(self.color)}.npz"
         if self.found.kind == "cache":
@@ -148,14 +165,15 @@ class _Chairs(NamedTuple):
     def location(self) -> str:
         if self.found.path is not None:
             return str(self.found.path)
-        return f"{sum(self.counts)} generated chairs, version {synthetic.VERSION}, seed {self.seed}"
+        levels = "" if self.zooms is None else f" at {self.zooms} zooms"
+        return f"{sum(self.counts)} generated chairs{levels}, version {synthetic.VERSION}, seed {self.seed}"
 
     def make(self, progress: Progress | None) -> tuple[Arrays, str]:
         """Convert or render the arrays into the cache; with their hash."""
         if self.found.path is not None:
             arrays = rendered_chairs.convert(self.found.path, self.color, progress)
         else:
-            arrays = synthetic.render_family(self.seed, self.counts, self.color, SIZE, progress)
+            arrays = synthetic.render_family(self.seed, self.counts, self.color, SIZE, progress, zooms=self.zooms)
         return arrays, array_cache.save(self.cache_file, arrays)
 
     def read(self, progress: Progress | None) -> tuple[Arrays, str]:
@@ -176,7 +194,7 @@ def describe(request: Request) -> str:
     Raises:
         InputError: where the request cannot be met.
     """
-    chairs = _Chairs.of(request, seed=0, color=False, counts=Counts())
+    chairs = _Chairs.of(request)
     to_do = ", to be rendered once" if chairs.found.kind == "embedded" else ", to be converted once"
     return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}"
 
@@ -187,6 +205,8 @@ def prepare(
     seed: int = 0,
     color: bool = False,
     counts: Sequence[int] = Counts(),
+    factors: Sequence[str] | None = None,
+    zooms: int = ZOOMS,
     progress: Progress | None = None,
 ) -> Path:
     """Convert or render what `load` would use into the cache, again if the cache is damaged; returns its file.
@@ -194,7 +214,7 @@ def prepare(
     Raises:
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
-    chairs = _Chairs.of(request, seed, color, counts)
+    chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
     try:
         array_cache.load(chairs.cache_file)
     except (FileNotFoundError, CorruptCache):
@@ -210,8 +230,9 @@ def load(
     seed: int = 0,
     color: bool = False,
     limit: int | None = None,
-    vary: Sequence[str] | None = None,
     counts: Sequence[int] = Counts(),
+    factors: Sequence[str] | None = None,
+    zooms: int = ZOOMS,
     progress: Progress | None = None,
 ) -> DataSet:
     """The chairs a request comes to: its folder or tar, a set converted before, or the embedded family.
@@ -224,25 +245,31 @@ def load(
         request: where to look.
         seed: of the embedded family, or of the split of the real chairs.
         color: RGB instead of grey.
-        limit: use this many training images only: the first ones of the first chairs, at least two of each.
-        vary: factors that may differ within a pair, the others being equal; None: all. Zoom is drawn for each
-            embedded image, so it must be among them there.
+        limit: use this many training images only: the first ones of the first chairs, at least two of each. With
+            ``factors``, the first ones when those that differ in the first of these lie beside each other, less one
+            that would be without a partner.
         counts: embedded chairs in each split.
+        factors: what varies within pairs: each pair changes one of these factors, all equally likely, and every other
+            one is equal in both views. None: any two views of a chair are a pair, and all factors may differ.
+        zooms: with ``factors``, embedded chairs are rendered from every view at this many zooms, evenly spaced from
+            0.75 to 1; without, each image has a zoom of its own, which no other has.
         progress: called with (done, total) while something is converted or rendered.
 
     Raises:
-        InputError: where the request cannot be met, or what was found is damaged.
+        InputError: where the request cannot be met, what was found is damaged, or there is no such factor.
     """
     if limit is not None and limit < 2:
         raise InputError(f"--limit {limit} is too few for chairs: a pair needs two training images")
-    chairs = _Chairs.of(request, seed, color, counts)
+    chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
     arrays, sha256 = chairs.read(progress)
-    _check_vary(vary, arrays)
+    for name in chairs.vary or ():
+        if len(np.unique(arrays[f"factors/{name}"])) < 2:
+            raise InputError(f"{chairs.location} holds a single {name}: no pair can change it")
     parts = _split_real(arrays, seed) if chairs.found.path is not None else _split_embedded(chairs.counts)
     selected = [_images_of(arrays, part) for part in parts]
     if limit is not None:
-        selected[0] = _limited(selected[0], arrays["labels/identity"], limit)
-    train, validation, test = (_subset(arrays, index, vary) for index in selected)
+        selected[0] = _limited(arrays, selected[0], limit, chairs.vary)
+    train, validation, test = (_subset(arrays, index, chairs.vary) for index in selected)
     return DataSet(
         name="chairs",
         train=train,
@@ -254,17 +281,24 @@ def load(
             "seed": seed,
             "color": color,
             "limit": limit,
-            "vary": vary and list(vary),
             "counts": list(chairs.counts),
+            "factors": chairs.vary and list(chairs.vary),
+            "zooms": zooms,
         },
     )
 
 
-def _check_vary(vary: Sequence[str] | None, arrays: Mapping[str, object]) -> None:
-    known = [factor.name for factor in FACTORS if f"factors/{factor.name}" in arrays]
-    for name in vary or ():
-        if name not in known:
-            raise InputError(f"chairs have no factor {name!r} that could vary; known are {', '.join(known)}")
+def _checked(factors: Sequence[str], embedded: bool) -> tuple[str, ...]:
+    """Names of factors, in the order of `FACTORS`, whatever the order they were named in."""
+    known = [factor.name for factor in FACTORS if embedded or factor.name != "zoom"]
+    given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else []
+    if not given or any(name not in known or given.count(name) > 1 for name in given):
+        hint = "" if embedded else "; zoom is known of embedded chairs only"
+        raise InputError(
+            f"factors of {'embedded' if embedded else 'the real'} chairs are a list of one or more of "
+            f"{', '.join(known)}, each named once, not {factors!r}{hint}"
+        )
+    return tuple(name for name in known if name in given)
 
 
 def _split_embedded(counts: Counts) -> list[np.ndarray]:
@@ -285,25 +319,33 @@ def _images_of(arrays: Arrays, chairs: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.isin(arrays["labels/identity"], chairs))
 
 
-def _limited(index: np.ndarray, identity: np.ndarray, limit: int) -> np.ndarray:
-    """The first ``limit`` images; where the last is alone of its chair, its next replaces the one before."""
-    kept = index[:limit]
-    of_last = int((identity[kept] == identity[kept[-1]]).sum())
-    if of_last > 1 or limit >= len(index):
-        return kept
-    return np.concatenate([kept[:-2], index[limit - 1 : limit + 1]])
+def _limited(arrays: Arrays, index: np.ndarray, limit: int, vary: Sequence[str] | None) -> np.ndarray:
+    """The first ``limit`` images when partners lie beside each other, sorted by their places in the arrays.
+
+    Where that leaves the last one alone, its next takes the place of the one before, or it is left out as well.
+    """
+    if limit >= len(index):
+        return index
+    groups = ways_to_pair(torch.from_numpy(arrays["labels/identity"][index]), _tensors(arrays, "factors/", index), vary)
+    order = torch.argsort(groups[0], stable=True)
+    first, replaced = order[:limit], torch.cat([order[: limit - 2], order[limit - 1 : limit + 1]])
+    for chosen in (first, replaced, order[: limit - 1]):
+        if not len(alone([group[chosen] for group in groups])):
+            break
+    return np.sort(index[chosen.numpy()])
 
 
 def _subset(arrays: Arrays, index: np.ndarray, vary: Sequence[str] | None) -> ChairSplit:
     whole = index[-1] - index[0] + 1 == len(index)  # then no copy is made of the images
     rows: slice | np.ndarray = slice(index[0], index[-1] + 1) if whole else index
-
-    def group(prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): torch.from_numpy(array[rows])
-            for name, array in arrays.items()
-            if name.startswith(prefix)
-        }
-
     images, asymmetry = torch.from_numpy(arrays["images"][rows]), torch.from_numpy(arrays["asymmetry"][rows])
-    return ChairSplit(images, group("labels/"), group("factors/"), asymmetry, vary)
+    return ChairSplit(images, _tensors(arrays, "labels/", rows), _tensors(arrays, "factors/", rows), asymmetry, vary)
+
+
+def _tensors(arrays: Arrays, prefix: str, rows: slice | np.ndarray) -> dict[str, Tensor]:
+    """Rows of the arrays whose names begin with ``prefix``, by what follows it."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array[rows])
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

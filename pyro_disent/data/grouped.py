@@ -20,7 +20,7 @@ class GroupedSplit(Split):
         labels: label's name -> ``(images,)`` int64.
         factors: factor's name -> ``(images,)`` float32.
         groups: ways to pair, each ``(images,)`` int64: two images may be a pair where they are in one group. With
-            several ways, each pair is made in one of those that its image has a partner in, drawn at random. None:
+            several ways, each pair is made in one of those that its image has a partner in, drawn at random. Empty:
             nothing says what belongs together, and there are no pairs.
 
     Raises:
@@ -60,9 +60,15 @@ class GroupedSplit(Split):
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if not self._ways:
-            raise InputError("these images have no pairs: nothing says which of them belong together")
-        chance = torch.rand(self._ways, len(index), generator=generator, device=index.device)
-        way = chance.masked_fill(self._count[:, index] < 2, -1).argmax(0)
+            raise InputError(
+                "these images have no pairs: nothing says which of them belong together; put those of one identity "
+                "into a sub-folder of their own, name a column of metadata.csv by --pair-by, or give arrays an identity"
+            )
+        if self._ways == 1:
+            way = torch.zeros_like(index)  # nothing to choose, and nothing drawn for it
+        else:
+            chance = torch.rand(self._ways, len(index), generator=generator, device=index.device)
+            way = chance.masked_fill(self._count[:, index] < 2, -1).argmax(0)
         start, count = self._start[way, index], self._count[way, index]
         # Integers far above the size of a group: what their remainders lack in evenness is below 1e-10.
         step = torch.randint(1 << 40, index.shape, generator=generator, device=index.device) % (count - 1) + 1
@@ -75,7 +81,7 @@ class GroupedSplit(Split):
 
 def alone(groups: Sequence[Tensor]) -> Tensor:
     """Which images have no partner in any of these ways to pair, ``(images,)`` int64 of their places."""
-    paired = torch.zeros(len(groups[0]), dtype=torch.bool)
+    paired = torch.zeros_like(groups[0], dtype=torch.bool)
     for group in groups:
         _, place, count = torch.unique(group, return_inverse=True, return_counts=True)
         paired |= count[place] > 1

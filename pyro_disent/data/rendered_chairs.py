@@ -8,24 +8,21 @@ read from ``p`` and ``t`` alone, and an azimuth is its code's place among the 31
 from __future__ import annotations
 
 import hashlib
-import io
 import lzma
 import math
 import re
-import struct
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pyro_disent.data.array_cache import Arrays
+from pyro_disent.data.image_files import MAX_BYTES, read_image
 from pyro_disent.data.sources import Progress
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
@@ -39,7 +36,6 @@ CONVERTER_VERSION = 1
 CROP = (60, 60, 540, 540)
 SIZE = 64
 MAX_PIXELS = 4096 * 4096
-MAX_BYTES = 1 << 26
 AZIMUTH_CODES = (
     *("000", "011", "023", "034", "046", "058", "069", "081", "092", "104", "116", "127", "139", "150", "162", "174"),
     *("185", "197", "209", "220", "232", "243", "255", "267", "278", "290", "301", "313", "325", "336", "348"),
@@ -106,10 +102,11 @@ def convert(source: Path, color: bool = False, progress: Progress | None = None,
     files = _files_in_tar(source) if source.is_file() else _files_in_folder(source)
     _check_complete(files, source)
     views = sorted(files)
-    images = np.empty((len(views), 3 if color else 1, SIZE, SIZE), np.uint8)
+    channels = 3 if color else 1
+    images = np.empty((len(views), channels, SIZE, SIZE), np.uint8)
     # The files come in the order they lie in, which is not the sorted one: a tar is read once, from front to back.
     read = _read_tar(source, files) if source.is_file() else _read_folder(source, files)
-    converted = in_threads(partial(_convert_one, color=color), read, len(views), progress, workers)
+    converted = in_threads(lambda raw: _small(raw, channels), read, len(views), progress, workers)
     position = {view: place for place, view in enumerate(views)}
     for view, image in zip(files, converted, strict=True):
         images[position[view]] = image
@@ -229,44 +226,14 @@ def _read_tar(source: Path, files: Files) -> Iterator[Raw]:
         for member in tar:
             if member.name in wanted and (content := tar.extractfile(member)) is not None:
                 label = f"{member.name} in {source}"
-                _check_size(label, member.size)
+                if member.size > MAX_BYTES:  # before it is read: of a packed tar it may be any size
+                    raise InputError(f"{label} has {member.size:,} bytes: at most {MAX_BYTES:,} are read")
                 yield label, content.read()
 
 
-def _check_size(label: str, size: int) -> None:
-    if size > MAX_BYTES:
-        raise InputError(f"{label} has {size} bytes; at most {MAX_BYTES} are read")
-
-
-def _convert_one(raw: Raw, color: bool) -> NDArray[np.uint8]:
+def _small(raw: Raw, channels: int) -> NDArray[np.uint8]:
     """One file as ``(channels, 64, 64)``."""
     label, content = raw
-    try:
-        if isinstance(content, Path):
-            _check_size(label, content.stat().st_size)
-            content = content.read_bytes()
-        _check_header(label, content)
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            image.verify()  # checksums, which decoding alone does not look at; the file must be opened anew after it
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            small = image.crop(CROP).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{label} is missing") from error
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise InputError(f"{label} is damaged or truncated ({error})") from error
-    if color:
-        return np.moveaxis(np.asarray(small), -1, 0)
-    return np.asarray(small.convert("L"))[None]
-
-
-def _check_header(label: str, content: bytes) -> None:
-    """The size a PNG says it has, before anything of it is decoded."""
-    if len(content) < 24 or not content.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise InputError(f"{label} is damaged or not a PNG file")
-    width, height = struct.unpack(">II", content[16:24])
-    if width * height > MAX_PIXELS:
-        raise InputError(f"{label} has {width}x{height} = {width * height} pixels; at most {MAX_PIXELS} are decoded")
-    if width < CROP[2] or height < CROP[3]:
-        raise InputError(f"{label} has {width}x{height} pixels; the 3D chairs have 600x600, cropped to {CROP}")
+    return read_image(
+        content, label, size=(SIZE, SIZE), channels=channels, crop=CROP, formats=("PNG",), max_pixels=MAX_PIXELS
+    )

@@ -26,7 +26,8 @@ def write(evaluation: Evaluation, run: Run) -> Path:
 
     A reader sees the old file or the new one, never half of one.
     """
-    own = evaluation["data"] == Path(run.config["fit"]["data"]).name
+    same_name = evaluation["data"] == Path(run.config["fit"]["data"]).name
+    own = same_name and evaluation["source"]["sha256"] == run.config["source"]["sha256"]
     name = "evaluation.json" if own else f"evaluation-{evaluation['data']}.json"
     path = run.path / name
     write_atomically(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())

@@ -1,8 +1,9 @@
 """A procedural family of chairs with ground truth: what stands in for the 3D chairs where those are not at hand.
 
-The views are those of the real set: 31 azimuths at elevations of 20 and 30 degrees. Each image has a zoom of its own.
-Every chair and every image draws from its own child of one seed, so that neither the number of threads nor the number
-of other chairs changes it.
+The views are those of the real set: 31 azimuths at elevations of 20 and 30 degrees. Each image has a zoom of its own,
+or every view is drawn at each of a few zooms, so that there are images which differ in nothing but one factor. Every
+chair and every image draws from its own child of one seed, so that neither the number of threads nor the number of
+other chairs changes it.
 """
 
 from __future__ import annotations
@@ -181,40 +182,61 @@ def luma(images: Image) -> Image:
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
 
+def zoom_levels(count: int) -> Array:
+    """Zooms ``(count,)``, evenly spaced in `ZOOM_RANGE` with both its ends; ``count`` is 2 or more."""
+    return np.linspace(*ZOOM_RANGE, count)
+
+
 class ChairImages(NamedTuple):
-    """One chair of the family with all its views."""
+    """One chair of the family, from every view, at each of the zooms where there are several."""
 
     chair: Chair
     images: Image
-    """``(views, channels, size, size)``: all azimuths at the first elevation, then at the second."""
+    """``(images, channels, size, size)``: azimuths at the first elevation, then at the second; likewise each zoom."""
     zoom: Array
-    """``(views,)``"""
+    """``(images,)``"""
     asymmetry: float
     """Mean absolute pixel difference, in [0, 1], between opposite azimuths at zoom 1."""
 
 
-def render_chair(seed: int, split: str, index: int, color: bool = False, size: int = 64) -> ChairImages:
-    """Chair ``index`` of a split, from every view."""
+def render_chair(
+    seed: int, split: str, index: int, color: bool = False, size: int = 64, zooms: int | None = None
+) -> ChairImages:
+    """Chair ``index`` of a split from every view, at a zoom drawn for each or, if ``zooms`` is given, at so many."""
     key = (SPLITS.index(split), index)
     chair = sample_chair(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
-    zoom = np.array(
+    zoom = _own_zooms(seed, key) if zooms is None else np.repeat(zoom_levels(zooms), VIEWS)
+    # Zoom differs between images, so opposite views are drawn once more without it.
+    extra = len(_SYMMETRY_AZIMUTHS)
+    azimuth, elevation = _views(len(zoom) // VIEWS)
+    drawn = draw(
+        chair,
+        np.concatenate([azimuth, _SYMMETRY_AZIMUTHS]),
+        np.concatenate([elevation, np.full(extra, ELEVATIONS[0])]),
+        np.concatenate([zoom, np.ones(extra)]),
+        size,
+    )
+    images = np.ascontiguousarray(np.moveaxis(drawn, -1, 1)) if color else luma(drawn)[:, None]
+    front, rear = np.split(images[len(zoom) :] / 255, 2)
+    return ChairImages(chair, images[: len(zoom)], zoom, float(np.abs(front - rear).mean()))
+
+
+def _own_zooms(seed: int, key: tuple[int, int]) -> Array:
+    """A zoom for each view of a chair, ``(views,)``."""
+    return np.array(
         [
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*key, view))).uniform(*ZOOM_RANGE)
             for view in range(VIEWS)
         ]
     )
-    # Zoom differs between images, so opposite views are drawn once more without it.
-    extra = len(_SYMMETRY_AZIMUTHS)
-    drawn = draw(
-        chair,
-        np.concatenate([np.tile(AZIMUTHS, len(ELEVATIONS)), _SYMMETRY_AZIMUTHS]),
-        np.concatenate([np.repeat(ELEVATIONS, len(AZIMUTHS)), np.full(extra, ELEVATIONS[0])]),
-        np.concatenate([zoom, np.ones(extra)]),
-        size,
+
+
+def _views(times: int) -> tuple[Array, Array]:
+    """Azimuth and elevation of all views, ``times`` over, ``(times * views,)`` each."""
+    return (
+        np.tile(AZIMUTHS, times * len(ELEVATIONS)),
+        np.tile(np.repeat(ELEVATIONS, len(AZIMUTHS)), times),
     )
-    images = np.ascontiguousarray(np.moveaxis(drawn, -1, 1)) if color else luma(drawn)[:, None]
-    front, rear = np.split(images[VIEWS:] / 255, 2)
-    return ChairImages(chair, images[:VIEWS], zoom, float(np.abs(front - rear).mean()))
 
 
 def render_family(
@@ -224,6 +246,7 @@ def render_family(
     size: int = 64,
     progress: Progress | None = None,
     workers: int | None = None,
+    zooms: int | None = None,
 ) -> Arrays:
     """All chairs of all splits, train first, each with all its views.
 
@@ -234,6 +257,7 @@ def render_family(
         size: height and width.
         progress: called with (chairs done, chairs in all).
         workers: threads; None for one a core. Does not change the result.
+        zooms: draw every view at so many `zoom_levels`; None: once, at a zoom of its own.
 
     Returns:
         ``images`` ``(images, channels, size, size)`` uint8; ``factors/azimuth``, ``factors/elevation`` (radians) and
@@ -242,23 +266,25 @@ def render_family(
     """
     total = sum(counts)
     keys = [(split, index) for split, count in zip(SPLITS, counts, strict=True) for index in range(count)]
-    images = np.empty((total, VIEWS, 3 if color else 1, size, size), np.uint8)
-    zoom, asymmetry = np.empty((total, VIEWS)), np.empty(total)
+    times = 1 if zooms is None else zooms
+    images = np.empty((total, times * VIEWS, 3 if color else 1, size, size), np.uint8)
+    zoom, asymmetry = np.empty((total, times * VIEWS)), np.empty(total)
     styles: dict[str, NDArray[np.int64]] = {part: np.empty(total, np.int64) for part in PARTS}
 
-    rendered = in_threads(lambda key: render_chair(seed, *key, color, size), keys, total, progress, workers)
+    rendered = in_threads(lambda key: render_chair(seed, *key, color, size, zooms), keys, total, progress, workers)
     for identity, drawn in enumerate(rendered):
         images[identity], zoom[identity], asymmetry[identity] = drawn.images, drawn.zoom, drawn.asymmetry
         for part, names in STYLE_NAMES.items():
             styles[part][identity] = names.index(getattr(drawn.chair, part))
 
     def of_chair(values: NDArray[Any]) -> NDArray[Any]:
-        return np.repeat(values, VIEWS)
+        return np.repeat(values, times * VIEWS)
 
+    azimuth, elevation = _views(total * times)
     arrays: Arrays = {
         "images": images.reshape(-1, *images.shape[2:]),
-        "factors/azimuth": np.tile(AZIMUTHS, total * len(ELEVATIONS)).astype(np.float32),
-        "factors/elevation": np.tile(np.repeat(ELEVATIONS, len(AZIMUTHS)), total).astype(np.float32),
+        "factors/azimuth": azimuth.astype(np.float32),
+        "factors/elevation": elevation.astype(np.float32),
         "factors/zoom": zoom.ravel().astype(np.float32),
         "labels/identity": of_chair(np.arange(total)),
         "asymmetry": of_chair(asymmetry).astype(np.float32),
