@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
-from pyro_disent.models.likelihoods import Bernoulli, Normal
+from pyro_disent.models.likelihoods import LIKELIHOODS, Normal
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle, Step
 from pyro_disent.objectives.exchange import Exchange, Replace
 from tests.models import PIXELS, SHAPE, conditional_latents, linear_vae, pair_batch
@@ -60,24 +60,43 @@ def draws_of(vae: FactoredVAE, batch: Batch) -> dict[str, Tensor]:
 
 def minus_log_likelihood(likelihood: str, outputs: Tensor, x: Tensor) -> Tensor:
     """Summed over pixels."""
-    if likelihood == "bernoulli":
-        return (x * torch.log1p((-outputs).exp()) + (1 - x) * torch.log1p(outputs.exp())).sum(-1)
-    squared = ((2 * x - 1) - torch.tanh(outputs)).square()  # the paper's, on [-1, 1]
-    return (squared + 0.5 * math.log(2 * math.pi) + math.log(SCALE)).sum(-1)
+    if likelihood == "normal":
+        squared = ((2 * x - 1) - torch.tanh(outputs)).square()  # the paper's, on [-1, 1]
+        return (squared + 0.5 * math.log(2 * math.pi) + math.log(SCALE)).sum(-1)
+    cross_entropy = x * torch.log1p((-outputs).exp()) + (1 - x) * torch.log1p(outputs.exp())
+    if likelihood == "continuous-bernoulli":  # Loaiza-Ganem & Cunningham 2019, eq. 6: with l the mean, 1 - 2 l = -tanh
+        cross_entropy = cross_entropy - torch.log(outputs / torch.tanh(outputs / 2))
+    return cross_entropy.sum(-1)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
-def test_eq_2_equals_a_computation_by_hand_and_so_does_its_gradient(likelihood: str) -> None:
-    vae = linear_vae(likelihood={"bernoulli": Bernoulli, "normal": Normal}[likelihood]()).double()
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(
+    ("latents", "masks"),
+    [
+        ({"z": 3, "y": 2}, {"z": [[True]], "y": [[False]]}),
+        (
+            {"z": 3, "rotation": 1, "scale": 2},
+            {"z": [[True]], "rotation": [[True], [False]], "scale": [[False], [True]]},
+        ),
+        ({"z": 3}, {"z": [[True, False, True], [False, False, True]]}),
+    ],
+    ids=["z and y", "three latents", "unit by unit"],
+)
+def test_eq_2_equals_a_computation_by_hand_and_so_does_its_gradient(
+    latents: dict[str, int], masks: dict[str, list[list[bool]]], likelihood: str
+) -> None:
+    given = [Latent(name, units) for name, units in latents.items()]
+    vae = linear_vae(given, likelihood=LIKELIHOODS[likelihood]()).double()
     if likelihood == "normal":  # the stored logarithm was rounded to float32
         vae.model.likelihood.log_scale.fill_(math.log(SCALE))
-    batch = pair_batch(dtype=torch.float64)
+    shared = {name: torch.tensor(rows * (6 // len(rows))) for name, rows in masks.items()}
+    batch = pair_batch(dtype=torch.float64, **shared)
     noise = draws_of(vae, batch)
 
     q = posteriors_by_hand(vae, batch.images)
     drawn = {name: mean + (0.5 * log_variance).exp() * noise[name] for name, (mean, log_variance) in q.items()}
-    z_of_the_other, y = drawn["z"][[1, 0]], drawn["y"]
-    outputs = decode_by_hand(vae, torch.cat([z_of_the_other, y], -1))
+    seen = [torch.where(shared[name], draw[[1, 0]], draw) for name, draw in drawn.items()]
+    outputs = decode_by_hand(vae, torch.cat(seen, -1))
     expected = minus_log_likelihood(likelihood, outputs, batch.images.flatten(-3))
     for mean, log_variance in q.values():
         expected = expected + kl_by_hand(mean, log_variance)
