@@ -63,6 +63,8 @@ def minus_log_likelihood(likelihood: str, outputs: Tensor, x: Tensor) -> Tensor:
     if likelihood == "normal":
         squared = ((2 * x - 1) - torch.tanh(outputs)).square()  # the paper's, on [-1, 1]
         return (squared + 0.5 * math.log(2 * math.pi) + math.log(SCALE)).sum(-1)
+    if likelihood == "continuous-bernoulli":  # whose logits are bounded
+        outputs = 30 * torch.tanh(outputs / 30)
     cross_entropy = x * torch.log1p((-outputs).exp()) + (1 - x) * torch.log1p(outputs.exp())
     if likelihood == "continuous-bernoulli":  # Loaiza-Ganem & Cunningham 2019, eq. 6: with l the mean, 1 - 2 l = -tanh
         cross_entropy = cross_entropy - torch.log(outputs / torch.tanh(outputs / 2))

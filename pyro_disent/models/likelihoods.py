@@ -45,7 +45,9 @@ class StableContinuousBernoulli(dist.ContinuousBernoulli):
     def _cont_bern_log_norm(self) -> Tensor:
         small = self.logits.abs() < 1e-2
         safe = torch.where(small, torch.ones_like(self.logits), self.logits)
-        return torch.where(small, math.log(2.0) + self.logits**2 / 12, (safe / (safe / 2).tanh()).log())
+        square = self.logits**2
+        series = math.log(2.0) + square / 12 - 7 * square**2 / 1440
+        return torch.where(small, series, (safe / (safe / 2).tanh()).log())
 
 
 class ContinuousBernoulli(Likelihood):
