@@ -17,42 +17,27 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_disent.batch import Batch
-from pyro_disent.data import registry
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import NETWORKS
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
-from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
-from pyro_disent.objectives.methods import METHODS, Setting, build
+from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.training import setup
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Silent
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import make_optimizer
-from tests.test_fit import tiny
-
-LATENTS = (Latent("z", 3), Latent("y", 2))
-ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
+from tests.table import DATA, ROWS, batch_of, case, objective_of, tiny
 
 
-def objective_on(method: str, network: str) -> Objective:
-    vae = FactoredVAE(LATENTS, *NETWORKS[network]((1, 28, 28), 5))
-    return build(method, Setting(LATENTS, {"angle": torch.tensor([0.5])}))(vae.model, vae.guide)
-
-
-def batch_on(device: str) -> Batch:
-    batch = Batch(torch.rand(2, 4, 1, 28, 28, device=device), factors={"angle": torch.rand(2, 4, device=device)})
-    return batch.sharing({"z": (), "y": ()})
-
-
-@pytest.mark.parametrize(
-    ("method", "network"), [*((method, "mlp") for method in ROWS), ("cycle", "conv3x3"), ("cycle", "conv4x4")]
-)
-def test_forward_and_optimizer_under_simulated_cuda(method: str, network: str) -> None:
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", ROWS)
+def test_forward_and_optimizer_under_simulated_cuda(method: str, data: str) -> None:
+    case(data)  # loaded before nothing may be real
     with FakeTensorMode(allow_non_fake_inputs=False), pyro.validation_enabled(False):
         with torch.device("cuda"):
-            objective = objective_on(method, network)
-        loss = objective(batch_on("cuda"))
+            objective = objective_of(method, data)
+        loss = objective(batch_of(data, "cuda"))
         assert loss.device.type == "cuda"
         for parameter in objective.parameters():
             parameter.grad = torch.empty_like(parameter)
@@ -63,11 +48,12 @@ def test_forward_and_optimizer_under_simulated_cuda(method: str, network: str) -
         objective.weights.set_step(3)
 
 
+@pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", ROWS)
-def test_backward_on_the_meta_device(method: str) -> None:
+def test_backward_on_the_meta_device(method: str, data: str) -> None:
     with pyro.validation_enabled(False):
-        objective = objective_on(method, "mlp").to("meta")
-        objective(batch_on("meta")).backward()
+        objective = objective_of(method, data).to("meta")
+        objective(batch_of(data, "meta")).backward()
         assert [name for name, p in objective.named_parameters() if p.grad is None] == []
 
 
@@ -87,14 +73,15 @@ class NoReadBack(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("data", registry.BUILT_IN)
+@pytest.mark.parametrize("data", DATA)
 @pytest.mark.parametrize("method", ["vae", "factor-vae", "cycle+similarity+predictor+info-nce"])
 def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_path: Path) -> None:
     """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
     config = tiny(method, data, warmup_steps=5)
     loaded = setup.load_data(config)
-    vae, objective = setup.build(config, loaded.image_shape, setup.factor_edges(loaded, config))
-    feed = Feed(loaded.train, config.batch_size, 0, 2, {latent.name: () for latent in vae.latents})
+    edges = setup.factor_edges(loaded, config)
+    vae, objective = setup.build(config, loaded.image_shape, edges, unit_names=loaded.unit_names)
+    feed = Feed(loaded.train, config.batch_size, 0, 2, {latent.name: latent.unit_names for latent in vae.latents})
     optimizer, step = setup.make_optimizer(objective, config.lr), EagerStep(objective)
     folder = RunFolder(tmp_path / "run")
     folder.create({})
@@ -119,7 +106,7 @@ def mix(batch: Batch) -> None:
 @pytest.mark.parametrize("fault", [sync, mix])
 def test_the_check_finds_what_it_is_for(fault: Callable[[Batch], None]) -> None:
     with FakeTensorMode():
-        batch = batch_on("cuda")
+        batch = batch_of("rotated-mnist", "cuda")
         with pytest.raises(Exception, match=r"(?i)device|data.dependent|item|_local_scalar_dense"):
             fault(batch)
 
@@ -132,8 +119,8 @@ def test_no_read_back_finds_one() -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("method", ROWS)
 def test_a_step_on_a_real_gpu(method: str) -> None:
-    objective = objective_on(method, "conv4x4").to("cuda")
-    batch = batch_on("cuda")
+    objective = objective_of(method, "chairs").to("cuda")
+    batch = batch_of("chairs", "cuda")
     EagerStep(objective)(batch)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -147,9 +134,9 @@ def test_a_step_on_a_real_gpu(method: str) -> None:
 
 @pytest.mark.cuda
 def test_a_compiled_step_on_a_real_gpu() -> None:
-    objective = objective_on("cycle", "conv4x4").to("cuda")
+    objective = objective_of("cycle", "chairs").to("cuda")
     step = CompiledStep(objective, mode="reduce-overhead")
-    losses = [step(batch_on("cuda")).loss.item() for _ in range(4)]
+    losses = [step(batch_of("chairs", "cuda")).loss.item() for _ in range(4)]
     assert all(loss > 0 for loss in losses)
 
 

@@ -18,26 +18,13 @@ from pyro_disent.data import registry
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.experiments.presets import configure, presets
 from pyro_disent.objectives.compiled import why_not_compiled
-from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training import fit as loop
 from pyro_disent.training import log, setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit, validate
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder, load
-
-TINY: dict[str, dict[str, Any]] = {
-    "celeba": {"counts": (64, 8, 8)},
-    "chairs": {"counts": (4, 3, 3)},
-    "colored-mnist": {},
-    "rotated-mnist": {},
-}
-
-
-def tiny(method: str = "cycle", data: str = "rotated-mnist", **said: Any) -> FitConfig:
-    """A few steps on a few images, for any data set."""
-    settings = {"max_steps": 6, "batch_size": 16, "limit": 64, "source": "embedded", "options": TINY.get(data, {})}
-    return configure(method, data, "quick", settings | said)
+from tests.table import DATA, ROWS, tiny
 
 
 class Interrupting(Silent):
@@ -55,8 +42,8 @@ def rows(folder: RunFolder, split: str) -> list[dict[str, str]]:
     return [row for row in folder.metrics() if row["split"] == split]
 
 
-@pytest.mark.parametrize("data", registry.BUILT_IN)
-@pytest.mark.parametrize("method", [*METHODS, "cycle+similarity", "cycle+similarity+predictor"])
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("method", ROWS)
 def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     config = tiny(method, data)
@@ -65,7 +52,7 @@ def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path:
     assert len(pyro.get_param_store()) == 0
     run = load(folder.path, "last")
     torch.manual_seed(config.seed)
-    _, fresh = setup.build(config, run.vae.image_shape, run.config["edges"])
+    _, fresh = setup.build(config, run.vae.image_shape, run.config["edges"], unit_names=run.config["unit_names"])
     trained = dict(run.objective.named_parameters())
     assert [name for name, start in fresh.named_parameters() if torch.equal(start, trained[name])] == []
     assert all(parameter.isfinite().all() for parameter in trained.values())

@@ -115,8 +115,9 @@ class CompiledStep(EagerStep):
         # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
         # values back, which a trace cannot.
         def arguments() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-            parameters = [parameter.detach() for parameter in self.objective.parameters()]
-            return parameters, [buffer.clone() for buffer in self.objective.buffers()], _tensors(batch)
+            # The very kinds of tensors that a step passes: another kind, and the first step would compile once more.
+            buffers = [buffer.clone() for buffer in self.objective.buffers()]
+            return list(self.objective.parameters()), buffers, _tensors(batch)
 
         with forked_random_state(batch.images.device), pyro.validation_enabled(False):
             graph = torch.compile(make_fx(step)(*arguments()), fullgraph=True, backend=self.backend, mode=self.mode)

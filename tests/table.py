@@ -1,0 +1,64 @@
+"""The table that drives the tests of a step: every method and two sums, on every data set.
+
+A new method is found in `METHODS`, a new data set in the registry; it needs a row of `TINY` where it is slow to load.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+
+from pyro_disent.batch import Batch
+from pyro_disent.data import registry
+from pyro_disent.experiments.presets import configure
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.methods import METHODS
+from pyro_disent.training import setup
+from pyro_disent.training.config import FitConfig
+
+ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
+DATA = [*registry.BUILT_IN]
+TINY: dict[str, dict[str, Any]] = {"celeba": {"counts": (64, 8, 8)}, "chairs": {"counts": (4, 3, 3)}}
+"""data set's name -> options that make it small."""
+
+
+def tiny(method: str = "cycle", data: str = "rotated-mnist", **said: Any) -> FitConfig:
+    """A few steps on a few images, for any data set."""
+    settings = {"max_steps": 6, "batch_size": 16, "limit": 64, "source": "embedded", "options": TINY.get(data, {})}
+    return configure(method, data, "quick", settings | said)
+
+
+class Case(NamedTuple):
+    """What a data set makes of a model."""
+
+    image_shape: tuple[int, int, int]
+    edges: dict[str, list[float]]
+    factors: tuple[str, ...]
+    unit_names: dict[str, tuple[str, ...]]
+
+
+@functools.cache
+def case(data: str) -> Case:
+    config = tiny("vae", data)
+    loaded = setup.load_data(config)
+    factors = tuple(factor.name for factor in loaded.factors)
+    return Case(loaded.image_shape, setup.factor_edges(loaded, config), factors, dict(loaded.unit_names))
+
+
+def objective_of(method: str, data: str) -> Objective:
+    """The objective that a run of this method on this data set would train, with the quick preset's networks."""
+    image_shape, edges, _, unit_names = case(data)
+    return setup.build(tiny(method, data), image_shape, edges, unit_names=unit_names)[1]
+
+
+def batch_of(data: str, device: str = "cpu", dtype: torch.dtype = torch.float32, images: int = 4) -> Batch:
+    """Pairs of noise with the data set's shape and factors, of which about half are equal in both views."""
+    image_shape, _, factors, unit_names = case(data)
+    values = {name: torch.rand(2, images, device=device, dtype=dtype) for name in factors}
+    for value in values.values():
+        value[1] = torch.where(torch.rand(images, device=device) < 0.5, value[0], value[1])
+    pixels = torch.rand(2, images, *image_shape, device=device, dtype=dtype)
+    latents = {name: unit_names.get(name, ()) for name in tiny("vae", data).latents}
+    return Batch(pixels, factors=values).sharing(latents)
