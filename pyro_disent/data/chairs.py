@@ -29,9 +29,15 @@ from pyro_disent.errors import InputError
 __all__ = ["FACTORS", "STYLE_NAMES", "ChairSplit", "Counts", "describe", "load", "prepare"]
 
 FACTORS: tuple[Factor, ...] = (
-    Factor("azimuth", "radians", circular=True, edges=(math.pi / 2, math.pi, 3 * math.pi / 2)),
+    Factor(
+        "azimuth",
+        "radians",
+        circular=True,
+        edges=(math.pi / 2, math.pi, 3 * math.pi / 2),
+        range=(0.0, 2 * math.pi),
+    ),
     Factor("elevation", "radians", edges=(math.radians(25),)),
-    Factor("zoom", edges=(0.875,)),
+    Factor("zoom", edges=(0.875,), range=(0.75, 1.0)),
 )
 """Zoom is known of embedded chairs only."""
 ZOOMS = 3
