@@ -1,0 +1,514 @@
+"""The store of converted images: what it reads back, and that no stop, kill, second process or full disk spoils it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pyro_disent.data import image_store
+from pyro_disent.data.array_cache import CorruptCache
+from pyro_disent.data.image_store import MappedImages, opened, store
+from pyro_disent.errors import InputError, StorageError
+
+SHAPE = (3, 4, 5)
+BYTES = 60
+TOTAL = 37
+
+
+def picture(item: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(item).integers(0, 256, SHAPE, dtype=np.uint8)
+
+
+def pictures(total: int = TOTAL) -> NDArray[np.uint8]:
+    return np.stack([picture(item) for item in range(total)])
+
+
+def but_not(*bad: int) -> Callable[[int], NDArray[np.uint8]]:
+    def convert(item: int) -> NDArray[np.uint8]:
+        if item in bad:
+            raise InputError(f"item {item} is bad")
+        return picture(item)
+
+    return convert
+
+
+class Counting:
+    """Converts, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.items: list[int] = []
+
+    def __call__(self, item: int) -> NDArray[np.uint8]:
+        self.items.append(item)
+        return picture(item)
+
+
+class Stop(BaseException):
+    """What ends a conversion early in these tests; nobody catches it by mistake."""
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "images.bin"
+
+
+# Reading.
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[MappedImages, torch.Tensor]:
+    """Some rows of a file, in no order and one of them twice, and the same as a tensor."""
+    path = tmp_path_factory.mktemp("kept") / "images.bin"
+    path.write_bytes(pictures().tobytes())
+    rows = torch.tensor([30, 2, 3, 4, 36, 0, 2, 17])
+    return MappedImages(path, SHAPE, rows), torch.from_numpy(pictures())[rows]
+
+
+INDEX = st.lists(st.integers(-8, 7), max_size=24)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    INDEX.map(torch.tensor).map(torch.Tensor.long)
+    | st.lists(INDEX.filter(lambda row: len(row) > 2).map(lambda row: row[:3]), min_size=1, max_size=4).map(
+        torch.tensor
+    )
+    | st.lists(st.booleans(), min_size=8, max_size=8).map(torch.tensor)
+    | st.slices(8).filter(lambda part: part.step is None or part.step > 0)  # torch has no negative steps
+    | st.integers(-8, 7)
+    | st.integers(-8, 7).map(torch.tensor)
+)
+def test_indexing_is_that_of_a_tensor(kept: tuple[MappedImages, torch.Tensor], index: Any) -> None:
+    mapped, tensor = kept
+    assert torch.equal(mapped[index], tensor[index]) and mapped[index].dtype == torch.uint8
+    assert len(mapped) == len(tensor) and mapped.shape == tensor.shape
+
+
+@given(st.integers(1, 12))
+def test_parts_are_those_of_a_tensor(kept: tuple[MappedImages, torch.Tensor], size: int) -> None:
+    mapped, tensor = kept
+    for part, expected in zip(mapped.split(size), tensor.split(size), strict=True):
+        assert torch.equal(part, expected)
+
+
+def test_rows_are_selected_as_those_of_a_tensor(kept: tuple[MappedImages, torch.Tensor]) -> None:
+    mapped, tensor = kept
+    index = torch.tensor([7, 0, 0, 3])
+    assert torch.equal(mapped.index_select(0, index), tensor.index_select(0, index))
+    with pytest.raises(IndexError, match="dimension 0, not 1"):
+        mapped.index_select(1, index)
+
+
+@pytest.mark.parametrize("index", [8, -9, torch.tensor([0, 8]), torch.tensor([-9])])
+def test_an_index_out_of_range_is_refused(kept: tuple[MappedImages, torch.Tensor], index: Any) -> None:
+    with pytest.raises(IndexError):
+        kept[0][index]
+
+
+def test_images_are_read_to_their_device_and_never_to_a_default_one(kept: tuple[MappedImages, torch.Tensor]) -> None:
+    mapped, tensor = kept
+    there = mapped.to("meta")
+    assert there.device.type == "meta" and there[:2].is_meta and there.shape == mapped.shape
+    assert mapped.device.type == "cpu"
+    with torch.device("meta"):
+        assert torch.equal(mapped[:], tensor)
+
+
+def test_a_file_that_is_gone_or_cut_off_while_it_is_used(path: Path) -> None:
+    images = MappedImages(path, SHAPE, torch.arange(TOTAL))
+    with pytest.raises(StorageError, match=f"{path} cannot be read .No such file"):
+        images[0]
+    path.parent.mkdir()
+    path.write_bytes(pictures().tobytes()[:-1])
+    assert torch.equal(images[TOTAL - 2], torch.from_numpy(picture(TOTAL - 2)))
+    with pytest.raises(StorageError, match="ends too early"):
+        images[TOTAL - 1]
+
+
+# Storing.
+
+
+def test_what_is_stored_is_what_was_converted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    stored = store(path, range(TOTAL), picture, SHAPE, progress=lambda *done: seen.append(done))
+    assert seen == [(done + 1, TOTAL) for done in range(TOTAL)]
+    assert path.read_bytes() == pictures().tobytes()
+    assert stored == (path, SHAPE, TOTAL, image_store._sha256(path), {}) and opened(path) == stored
+    again = Counting()
+    assert store(path, range(TOTAL), again, SHAPE) == stored and again.items == []
+    assert names(path.parent) <= {"images.bin", "images.bin.json", "images.bin.lock"}
+
+    rows = np.array([5, 1, 36])
+    in_memory = stored.images(rows)
+    assert isinstance(in_memory, torch.Tensor) and np.array_equal(in_memory.numpy(), pictures()[rows])
+    monkeypatch.setattr(image_store, "MAPPED_ABOVE", TOTAL * BYTES - 1)
+    mapped = stored.images(rows)
+    assert isinstance(mapped, MappedImages) and torch.equal(mapped[:], in_memory)
+    monkeypatch.setattr(image_store, "MAPPED_ABOVE", TOTAL * BYTES)
+    assert isinstance(stored.images(rows), torch.Tensor)
+
+
+def test_no_images_are_stored_as_none(path: Path) -> None:
+    stored = store(path, [], picture, SHAPE)
+    assert stored.total == 0 and stored.images(np.zeros(0, np.int64)).shape == (0, *SHAPE)
+
+
+def test_an_image_of_another_shape_is_not_written(path: Path) -> None:
+    for image in (np.zeros((3, 5, 4), np.uint8), np.zeros(SHAPE, np.float32)):
+        with pytest.raises(ValueError, match=r"is not uint8 \(3, 4, 5\)"):
+            store(path, [image], lambda image: image, SHAPE)
+    assert not path.exists()
+
+
+def test_a_bad_item_is_raised_and_what_came_before_it_is_kept(path: Path) -> None:
+    with pytest.raises(InputError, match="item 20 is bad"):
+        store(path, range(TOTAL), but_not(20, 30), SHAPE)
+    assert not path.exists()
+    mended = Counting()
+    assert store(path, range(TOTAL), mended, SHAPE).skipped == {}
+    assert sorted(mended.items) == list(range(20, TOTAL)) and path.read_bytes() == pictures().tobytes()
+
+
+def test_bad_items_are_black_rows_that_say_why(path: Path) -> None:
+    stored = store(path, range(TOTAL), but_not(0, 20), SHAPE, skip_bad=True)
+    expected = pictures()
+    expected[[0, 20]] = 0
+    assert path.read_bytes() == expected.tobytes()
+    assert stored.skipped == opened(path).skipped == {0: "item 0 is bad", 20: "item 20 is bad"}
+    with pytest.raises(InputError, match="item 0 is bad"):  # who does not skip is not given black rows
+        store(path, range(TOTAL), but_not(0, 20), SHAPE)
+
+
+# Stopping and going on.
+
+
+def stopping_after(count: int) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done == count:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("count", [1, 20, TOTAL])
+def test_an_interrupted_conversion_goes_on_where_it_stopped(path: Path, count: int) -> None:
+    with pytest.raises(Stop):
+        store(path, range(TOTAL), picture, SHAPE, progress=stopping_after(count))
+    assert not path.exists()
+    with pytest.raises(FileNotFoundError):
+        opened(path)
+    rest, seen = Counting(), []
+    store(path, range(TOTAL), rest, SHAPE, progress=lambda *done: seen.append(done))
+    assert sorted(rest.items) == list(range(count - 1, TOTAL))  # the last was not yet written
+    assert seen == [(done, TOTAL) for done in range(count, TOTAL + 1)]
+    assert path.read_bytes() == pictures().tobytes()
+
+
+def test_what_was_skipped_before_a_stop_is_known_after_it(path: Path) -> None:
+    for stop in (8, 9, 10, 25):
+        with pytest.raises(Stop):
+            store(path, range(TOTAL), but_not(7, 8, 30), SHAPE, skip_bad=True, progress=stopping_after(stop))
+    assert json.loads(beside(path, "journal").read_text())["skipped"].keys() == {"7", "8"}
+    stored = store(path, range(TOTAL), but_not(7, 8, 30), SHAPE, skip_bad=True)
+    assert stored.skipped == {place: f"item {place} is bad" for place in (7, 8, 30)}
+    expected = pictures()
+    expected[[7, 8, 30]] = 0
+    assert path.read_bytes() == expected.tobytes()
+
+
+def test_who_does_not_skip_goes_on_before_what_was_skipped(path: Path) -> None:
+    with pytest.raises(Stop):
+        store(path, range(TOTAL), but_not(7), SHAPE, skip_bad=True, progress=stopping_after(20))
+    with pytest.raises(InputError, match="item 7 is bad"):
+        store(path, range(TOTAL), but_not(7), SHAPE)
+    assert store(path, range(TOTAL), picture, SHAPE).skipped == {}
+    assert path.read_bytes() == pictures().tobytes()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    known=st.integers(0, TOTAL),
+    more=st.integers(0, 3 * BYTES),
+    lost=st.integers(0, 3 * BYTES),
+    journal=st.sampled_from(["whole", "missing", "empty", "cut off", "another"]),
+    leftovers=st.sets(st.sampled_from(["journal.new", "json.new", "json"])),
+)
+@example(known=20, more=0, lost=BYTES + 1, journal="whole", leftovers=set())
+@example(known=20, more=BYTES + 1, lost=0, journal="whole", leftovers={"json"})
+@example(known=TOTAL, more=0, lost=0, journal="cut off", leftovers=set())
+def test_any_state_a_kill_may_leave_ends_in_the_same_file(
+    known: int, more: int, lost: int, journal: str, leftovers: set[str]
+) -> None:
+    """Rows known to be written, bytes written after the journal or lost again, and files that were being replaced."""
+    whole = pictures().tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.bin"
+        written = whole[: max(0, known * BYTES - lost)] if lost else whole[: known * BYTES] + os.urandom(more)
+        beside(path, "partial").write_bytes(written)
+        text = json.dumps({"done": known, "skipped": {}})
+        if journal != "missing":
+            kinds = {"whole": text, "empty": "", "cut off": text[:-3], "another": "[1]"}
+            beside(path, "journal").write_text(kinds[journal])
+        for suffix in leftovers:
+            beside(path, suffix).write_text('{"done": 5')
+        converted = Counting()
+        stored = store(path, range(TOTAL), converted, SHAPE)
+        assert path.read_bytes() == whole and opened(path) == stored
+        if journal == "whole":
+            start = max(0, known * BYTES - lost) // BYTES
+            assert sorted(converted.items) == list(range(start, TOTAL))
+
+
+def test_a_journal_left_over_says_nothing_of_a_new_file(path: Path) -> None:
+    path.parent.mkdir()
+    journal, known = beside(path, "journal"), []
+    journal.write_text(json.dumps({"done": 30, "skipped": {"3": "item 3 was bad"}}))
+    stored = store(
+        path, range(TOTAL), picture, SHAPE, progress=lambda *_: known.append(json.loads(journal.read_text()))
+    )
+    assert known[0] == {"done": 0, "skipped": {}} and stored.skipped == {} and len(known) == TOTAL
+
+
+def test_it_may_die_at_any_call_that_makes_the_disk_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fsync and every replacement in turn is the last thing that a process does."""
+    monkeypatch.setattr(image_store, "SECONDS_BETWEEN_SAVES", 0.0)
+    fsync, replace, left = os.fsync, Path.replace, 0
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Stop
+            return function(*arguments)
+
+        return call
+
+    for calls in range(1000):
+        left = calls
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", dying(fsync))
+            patch.setattr(Path, "replace", dying(replace))
+            try:
+                store(path, range(3), but_not(1), SHAPE, skip_bad=True)
+                break
+            except Stop:
+                pass
+        assert not path.exists()
+        stored = store(path, range(3), but_not(1), SHAPE, skip_bad=True)
+        expected = pictures(3)
+        expected[1] = 0
+        assert path.read_bytes() == expected.tobytes() and stored.skipped == {1: "item 1 is bad"}
+        for leftover in path.parent.iterdir():
+            leftover.unlink()
+    assert calls > 12
+
+
+def test_a_journal_is_replaced_and_never_written_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_store, "SECONDS_BETWEEN_SAVES", 0.0)
+    write, calls = json.dump, 0
+
+    def half(content: Any, file: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 10:
+            return write(content, file)
+        file.write(json.dumps(content)[:9])
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", half)
+        with pytest.raises(Stop):
+            store(path, range(TOTAL), picture, SHAPE)
+    assert json.loads(beside(path, "journal").read_text()) == {"done": 8, "skipped": {}}
+    rest = Counting()
+    store(path, range(TOTAL), rest, SHAPE)
+    assert sorted(rest.items) == list(range(8, TOTAL)) and path.read_bytes() == pictures().tobytes()
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from pyro_disent.data import image_store
+path, total, processes, image_store.SECONDS_BETWEEN_SAVES = Path(sys.argv[1]), *map(int, sys.argv[2:])
+image_store.SECONDS_BETWEEN_LOOKS = 0.01
+made = []
+def picture(item):
+    time.sleep(0.02)
+    made.append(item)
+    return np.random.default_rng(item).integers(0, 256, (3, 4, 5), dtype=np.uint8)
+path.parent.mkdir(exist_ok=True)
+path.with_name(f"ready-{os.getpid()}").touch()
+while len([*path.parent.glob("ready-*")]) < processes:
+    time.sleep(0.005)
+seen = []
+image_store.store(path, range(total), picture, (3, 4, 5), progress=lambda done, total: seen.append(done))
+print(len(made), len(seen))
+"""
+
+
+def started(path: Path, total: int, processes: int, seconds_between_saves: int) -> subprocess.Popen[str]:
+    """A process that stores, once so many of them are ready to."""
+    settings = map(str, (path, total, processes, seconds_between_saves))
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *settings], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_process_that_is_killed(path: Path) -> None:
+    process = started(path, TOTAL, 1, 0)
+    deadline = time.monotonic() + 60
+    journal = beside(path, "journal")
+    while not journal.exists() or json.loads(journal.read_text())["done"] < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = json.loads(journal.read_text())["done"]
+    assert 5 <= done < TOTAL and not path.exists()
+    rest = Counting()
+    store(path, range(TOTAL), rest, SHAPE)
+    assert sorted(rest.items) == list(range(done, TOTAL)) and path.read_bytes() == pictures().tobytes()
+
+
+def test_two_processes_at_once(path: Path) -> None:
+    processes = [started(path, 80, 2, 1) for _ in range(2)]
+    results = [[int(number) for number in process.communicate()[0].split()] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(made for made, _ in results) == [0, 80]  # one worked, and the other showed how far it was
+    assert all(seen > 1 for _, seen in results)
+    assert path.read_bytes() == pictures(80).tobytes() and opened(path).total == 80
+
+
+def test_who_waits_is_told_and_goes_on_with_what_the_other_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_store, "SECONDS_BETWEEN_LOOKS", 0.01)
+    with pytest.raises(Stop):
+        store(path, range(TOTAL), picture, SHAPE, progress=stopping_after(20))
+    other, seen = filelock.FileLock(beside(path, "lock"), thread_local=False), []
+    other.acquire()
+
+    def progress(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == 3:
+            other.release()
+
+    store(path, range(TOTAL), picture, SHAPE, progress=progress)
+    assert seen == [19, 19, 19, *range(20, TOTAL + 1)] and path.read_bytes() == pictures().tobytes()
+
+
+# Disks.
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_full_disk_is_said_and_gone_on_from(path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files may not grow beyond 20 and a half rows: the system itself refuses, in the middle of a row."""
+    monkeypatch.setattr(image_store, "SECONDS_BETWEEN_SAVES", seconds)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * BYTES + BYTES // 2, before[1]))
+    try:
+        with pytest.raises(InputError, match=rf"cannot write the cache file {path} .*PYRO_DISENT_CACHE"):
+            store(path, range(TOTAL), picture, SHAPE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    rest = Counting()
+    store(path, range(TOTAL), rest, SHAPE)
+    assert sorted(rest.items) == list(range(20 if seconds == 0 else 0, TOTAL))
+    assert path.read_bytes() == pictures().tobytes()
+
+
+def test_a_disk_with_too_little_room_is_found_before_the_work(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=TOTAL * BYTES - 1))
+    with pytest.raises(InputError, match=r"cannot write the cache file .* \(it needs 0 MB, and 0 MB are free\): set"):
+        store(path, range(TOTAL), lambda _: pytest.fail("converted"), SHAPE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=TOTAL * BYTES))
+    assert store(path, range(TOTAL), picture, SHAPE).total == TOTAL
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that this process may read and not write, whoever runs it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "cache"
+        store(folder / "images.bin", range(TOTAL), picture, SHAPE)
+        (folder / "images.bin.lock").unlink(missing_ok=True)
+        for path, mode in ((Path(name), 0o755), (folder, 0o555), *((path, 0o444) for path in folder.iterdir())):
+            path.chmod(mode)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65_534)
+        try:
+            yield folder
+        finally:
+            if user == 0:
+                os.seteuid(user)
+            folder.chmod(0o755)
+
+
+def test_a_cache_that_may_only_be_read_serves_what_it_holds(read_only: Path) -> None:
+    with pytest.raises(OSError):
+        (read_only / "probe").touch()
+    stored = store(read_only / "images.bin", range(TOTAL), picture, SHAPE)
+    assert np.array_equal(stored.images(np.arange(TOTAL)).numpy(), pictures())  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"cannot write the cache file .*PYRO_DISENT_CACHE"):
+        store(read_only / "others.bin", range(TOTAL), picture, SHAPE)
+
+
+def test_a_cache_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="PYRO_DISENT_CACHE"):
+        store(tmp_path / "file" / "images.bin", range(TOTAL), picture, SHAPE)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (flip, "has changed"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "has changed"),
+        (lambda path: path.write_bytes(b""), "has changed"),
+        (lambda path: beside(path, "json").unlink(), "cannot be read"),
+        (lambda path: beside(path, "json").write_text(""), "cannot be read"),
+        (lambda path: beside(path, "json").write_text("[]"), "cannot be read"),
+        (lambda path: beside(path, "json").write_text('{"shape": [1, 2]}'), "cannot be read"),
+    ],
+)
+def test_a_file_that_is_not_what_was_written(path: Path, damage: Callable[[Path], object], says: str) -> None:
+    whole = store(path, range(TOTAL), picture, SHAPE)
+    damage(path)
+    for use in (opened, lambda path: store(path, range(TOTAL), picture, SHAPE)):
+        with pytest.raises(CorruptCache, match=rf"{path} .*{says}.*: delete") as caught:
+            use(path)
+        assert "\n" not in str(caught.value)
+    path.unlink()  # enough, whatever lies beside it
+    assert store(path, range(TOTAL), picture, SHAPE) == whole
