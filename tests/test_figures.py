@@ -332,7 +332,7 @@ class TestImageFiles:
         whole = tmp_path / "whole.png"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50), np.uint8)).save(whole)
         (tmp_path / "half.png").write_bytes(whole.read_bytes()[:600])
-        for name, why in (("text.png", "is no image"), ("half.png", "damaged"), (".", "cannot be read")):
+        for name, why in (("text.png", "is no image"), ("half.png", "damaged"), (".", "is a folder")):
             with pytest.raises(InputError, match=why):
                 self._read(tmp_path / name, (1, 8, 8))
         with pytest.raises(InputError, match="missing"):
@@ -378,6 +378,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "image_shape": list(data.image_shape),
             "factors": [factor.name for factor in data.factors],
             "edges": {},
+            "unit_names": {},
             "device": "cpu",
             "precision": "32-true",
             "step": "eager",
@@ -449,7 +450,7 @@ class TestCommands:
         [
             (swap, ["{run}", "0"], "at least two images"),
             (swap, ["{run}", "0", "99999"], "no test image 99999: indices run from 0 to"),
-            (swap, ["{run}", "0", "none.png"], "no image file none.png"),
+            (swap, ["{run}", "0", "none.png"], "none.png is missing"),
             (swap, ["{run}", "0", "1", "--out", "{run}"], "is a folder"),
             (swap, ["{run}", "0", "1", "--out", "a.nonsense"], "must end in .png"),
             (swap, ["{run}", "0", "1", "--checkpoint", "first"], "neither best nor last"),

@@ -16,7 +16,7 @@ import torch
 
 from pyro_disent.data import registry
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
-from pyro_disent.experiments.presets import configure, presets
+from pyro_disent.experiments.presets import ANY, configure, presets
 from pyro_disent.objectives.compiled import why_not_compiled
 from pyro_disent.training import fit as loop
 from pyro_disent.training import log, setup
@@ -426,7 +426,7 @@ def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
 
 def test_presets_are_the_papers_and_cover_every_data_set() -> None:
     table = presets()
-    assert set(registry.BUILT_IN) == set(table)
+    assert {*registry.BUILT_IN, ANY} == set(table)
     for data in table:
         for preset in ("paper", "quick"):
             config = configure("cycle", data, preset, {})
