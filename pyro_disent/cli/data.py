@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pyro_disent.cli.data_options import (
-    ChannelsOption,
-    ColorOption,
-    FactorsOption,
-    ImageSizeOption,
-    PairByOption,
-    SkipBadOption,
-    VarianceOption,
-    data_options,
-)
+from pyro_disent.cli.data_options import with_data_options
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
@@ -56,6 +47,7 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
 
 
 @app.command("show")
+@with_data_options
 def show(
     data: DataArgument,
     source: SourceOption = "auto",
@@ -63,13 +55,8 @@ def show(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.png", help="DATA-pairs.png if not given.")] = None,
     seed: SeedOption = 0,
     pairs: Annotated[int, typer.Option("--pairs", min=1, max=400, help="How many pairs.")] = 20,
-    factors: FactorsOption = None,
-    color: ColorOption = None,
-    variance: VarianceOption = None,
-    image_size: ImageSizeOption = None,
-    channels: ChannelsOption = None,
-    pair_by: PairByOption = None,
-    skip_bad: SkipBadOption = False,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """A contact sheet of training pairs: the two views side by side, and under each the factors that made it."""
     import torch
@@ -83,15 +70,6 @@ def show(
     path = out or Path(f"{Path(data).name}-pairs.png")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"--out {path} is no file that can be written: name a PNG file in a folder that exists")
-    options = data_options(
-        factors=factors,
-        color=color,
-        variance=variance,
-        image_size=image_size,
-        channels=channels,
-        pair_by=pair_by,
-        skip_bad=skip_bad,
-    )
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
@@ -110,31 +88,18 @@ def show(
 
 
 @app.command("prepare")
+@with_data_options
 def prepare(
     data: DataArgument,
     source: SourceOption = "auto",
     root: RootOption = None,
-    factors: FactorsOption = None,
-    color: ColorOption = None,
-    variance: VarianceOption = None,
-    image_size: ImageSizeOption = None,
-    channels: ChannelsOption = None,
-    pair_by: PairByOption = None,
-    skip_bad: SkipBadOption = False,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Download, convert or render a data set into the cache, where every later run finds it at once."""
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
 
-    options = data_options(
-        factors=factors,
-        color=color,
-        variance=variance,
-        image_size=image_size,
-        channels=channels,
-        pair_by=pair_by,
-        skip_bad=skip_bad,
-    )
     with shown_progress(f"preparing {data}") as progress:
         path = registry.prepare(data, source=source, root=root, progress=progress, **options)
     typer.echo(path)

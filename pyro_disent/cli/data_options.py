@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -32,15 +35,14 @@ SkipBadOption = Annotated[
 ]
 
 
-def data_options(
-    *,
-    factors: str | None,
-    color: bool | None,
-    variance: float | None,
-    image_size: int | None,
-    channels: int | None,
-    pair_by: str | None,
-    skip_bad: bool,
+def _said(
+    factors: FactorsOption = None,
+    color: ColorOption = None,
+    variance: VarianceOption = None,
+    image_size: ImageSizeOption = None,
+    channels: ChannelsOption = None,
+    pair_by: PairByOption = None,
+    skip_bad: SkipBadOption = False,
 ) -> dict[str, Any]:
     """What was said, as `pyro_disent.data.registry.load` takes it; the data set refuses what it does not know."""
     said = {
@@ -53,3 +55,21 @@ def data_options(
         "skip_bad": skip_bad or None,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with every option of the data sets, which is handed what was said of them as ``options``."""
+    own = inspect.signature(command, eval_str=True)
+    of_data = inspect.signature(_said, eval_str=True).parameters
+    kept = [parameter for name, parameter in own.parameters.items() if name != "options"]
+    parameters = [*kept, *of_data.values()]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        said = _said(**{name: given.pop(name) for name in of_data})
+        command(**given, options=said)
+
+    # What typer reads a command's options from.
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from pyro_disent.cli.data_options import (
-    ChannelsOption,
-    ColorOption,
-    FactorsOption,
-    ImageSizeOption,
-    PairByOption,
-    SkipBadOption,
-    VarianceOption,
-    data_options,
-)
+from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -30,6 +21,7 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 
+@with_data_options
 def fit(
     method: Annotated[
         str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
@@ -96,13 +88,6 @@ def fit(
     data_root: Annotated[
         Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given.")
     ] = None,
-    factors: FactorsOption = None,
-    color: ColorOption = None,
-    variance: VarianceOption = None,
-    image_size: ImageSizeOption = None,
-    channels: ChannelsOption = None,
-    pair_by: PairByOption = None,
-    skip_bad: SkipBadOption = False,
     device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N")] = None,
     devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Processes, one a device.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
@@ -122,6 +107,8 @@ def fit(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Train a model and leave a run folder: configuration, checkpoints, metrics, figures.
 
@@ -149,16 +136,7 @@ def fit(
         "warmup_steps": warmup_steps,
         "source": source,
         "data_root": None if data_root is None else str(data_root.absolute()),
-        "options": data_options(
-            factors=factors,
-            color=color,
-            variance=variance,
-            image_size=image_size,
-            channels=channels,
-            pair_by=pair_by,
-            skip_bad=skip_bad,
-        )
-        or None,
+        "options": options or None,
         "device": device,
         "devices": devices,
         "precision": precision,
