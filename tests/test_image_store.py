@@ -24,6 +24,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pyro_disent import files
 from pyro_disent.data import image_store
 from pyro_disent.data.array_cache import CorruptCache
 from pyro_disent.data.image_store import MappedImages, opened, store
@@ -333,18 +334,18 @@ def test_it_may_die_at_any_call_that_makes_the_disk_whole(path: Path, monkeypatc
 
 def test_a_journal_is_replaced_and_never_written_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_store, "SECONDS_BETWEEN_SAVES", 0.0)
-    write, calls = json.dump, 0
+    write, calls = files.write, 0
 
-    def half(content: Any, file: Any) -> None:
+    def half(path: Path, content: bytes) -> None:
         nonlocal calls
         calls += 1
         if calls < 10:
-            return write(content, file)
-        file.write(json.dumps(content)[:9])
+            return write(path, content)
+        path.write_bytes(content[:9])
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(json, "dump", half)
+        patch.setattr(files, "write", half)
         with pytest.raises(Stop):
             store(path, range(TOTAL), picture, SHAPE)
     assert json.loads(beside(path, "journal").read_text()) == {"done": 8, "skipped": {}}
@@ -357,6 +358,7 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
+from pyro_disent import files
 from pyro_disent.data import image_store
 path, total, processes, image_store.SECONDS_BETWEEN_SAVES = Path(sys.argv[1]), *map(int, sys.argv[2:])
 image_store.SECONDS_BETWEEN_LOOKS = 0.01

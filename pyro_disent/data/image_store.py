@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyro_disent import files
 from pyro_disent.data.array_cache import CorruptCache
 from pyro_disent.data.sources import CACHE_VARIABLE, Progress
 from pyro_disent.data.threads import in_threads
@@ -281,13 +282,7 @@ def _alone(path: Path, total: int, image_shape: Shape, progress: Progress | None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file by a whole one."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.write_atomically(path, json.dumps(content).encode())
 
 
 def _beside(path: Path, suffix: str) -> Path:

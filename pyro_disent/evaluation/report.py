@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from pyro_disent.evaluation.evaluate import PIXELS
-from pyro_disent.training.run import write_atomically
+from pyro_disent.files import write_atomically
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_disent.training.run import write_atomically
+from pyro_disent.files import write_atomically
 
 DPI = 100
 GAP = 4  # white pixels between images

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from pyro_disent import files
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.training.config import FitConfig
 
@@ -99,7 +99,7 @@ class RunFolder:
                         raise
                     self._next_number()
             self.checkpoints.mkdir()
-            write_atomically(self.config_file, json.dumps(config, indent=2).encode())
+            files.write_atomically(self.config_file, json.dumps(config, indent=2).encode())
         except OSError as error:
             raise InputError(f"{self.path} cannot be made: {error}") from error
 
@@ -134,11 +134,11 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:
-                _write(folder / "weights.safetensors", safetensors.torch.save(contiguous))
-                _write(folder / "state.pt", buffer.getvalue())
-                _sync(folder)
+                files.write(folder / "weights.safetensors", safetensors.torch.save(contiguous))
+                files.write(folder / "state.pt", buffer.getvalue())
+                files.sync(folder)
                 pointer = json.dumps({"folder": folder.name, "step": step})
-                write_atomically(self.checkpoints / f"{which}.json", pointer.encode())
+                files.write_atomically(self.checkpoints / f"{which}.json", pointer.encode())
             except OSError:
                 if self._named(which) != folder.name:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -225,7 +225,7 @@ class RunFolder:
         writer = csv.DictWriter(content, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.metrics_file, content.getvalue().encode())
+        files.write_atomically(self.metrics_file, content.getvalue().encode())
 
 
 @dataclass(frozen=True)
@@ -285,32 +285,3 @@ def load(
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     return Run(folder.path, config, vae, objective)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by a whole new one, on the disk before it is named."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        _write(partial, content)
-        partial.replace(path)
-        _sync(path.parent)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    """The folder's own entries on the disk (a system that cannot open folders has nothing to sync)."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
