@@ -27,7 +27,7 @@ from PIL import Image
 
 from pyro_disent.data.image_files import read_image
 from pyro_disent.data.image_store import Stored, store
-from pyro_disent.data.sources import Progress, cache_dir
+from pyro_disent.data.sources import Progress, cache_dir, leads_out
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 
@@ -258,7 +258,7 @@ def _members(infos: Iterable[zipfile.ZipInfo], source: Path) -> dict[str, zipfil
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in info.filename:
+        if leads_out(info.filename) or ":" in info.filename:
             raise InputError(
                 f"{source} is refused: its member {info.filename!r} leaves the folder it would be unpacked in"
             )

@@ -29,8 +29,8 @@ from pyro_disent.data.dataset import DataSet, Factor, Source
 from pyro_disent.data.grouped import alone
 from pyro_disent.data.image_files import SUFFIXES, read_image
 from pyro_disent.data.image_store import Stored
-from pyro_disent.data.metadata import METADATA, NAME, leads_out, read_metadata
-from pyro_disent.data.sources import Progress, Request, cache_dir
+from pyro_disent.data.metadata import METADATA, NAME, read_metadata
+from pyro_disent.data.sources import Progress, Request, cache_dir, leads_out
 from pyro_disent.data.splits import Column, Known, check_enough, check_names, data_set, numbered
 from pyro_disent.errors import InputError
 

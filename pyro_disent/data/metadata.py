@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from pyro_disent.errors import InputError
 
@@ -45,9 +45,3 @@ def read_metadata(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not rows:
         raise InputError(f"{path} names no image: it has no row below its columns")
     return columns, rows
-
-
-def leads_out(name: str) -> bool:
-    """Whether a path is absolute or leads upwards, as any system reads it."""
-    path = PureWindowsPath(name)
-    return bool(path.drive or path.root or ".." in path.parts)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pyro_disent.data.array_cache import Arrays
 from pyro_disent.data.image_files import MAX_BYTES, read_image
-from pyro_disent.data.sources import Progress
+from pyro_disent.data.sources import Progress, leads_out
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 
@@ -186,8 +186,7 @@ def _by_view(names: Iterable[str], source: Path) -> Files:
 
 def _check_member(member: tarfile.TarInfo, source: Path) -> None:
     """Nothing is unpacked to disk, but a tar that tries to leave its folder is not the one its authors made."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
+    if leads_out(member.name):
         raise InputError(f"{source} is refused: its member {member.name!r} leaves the folder it would be unpacked in")
     if not (member.isfile() or member.isdir()):
         raise InputError(f"{source} is refused: its member {member.name!r} is a link or a device, not a file")

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
 
 from pyro_disent.errors import InputError
@@ -144,6 +144,12 @@ def cache_dir() -> Path:
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pyro-disent"
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path is absolute or leads upwards, as any system reads it."""
+    path = PureWindowsPath(name)
+    return bool(path.drive or path.root or ".." in path.parts)
 
 
 def sha256_of_files(*paths: Path) -> str:
