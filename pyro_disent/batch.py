@@ -121,4 +121,4 @@ def stands_for_factors(latent: str, factors: Iterable[str]) -> bool:
 
 def as_float(images: Tensor) -> Tensor:
     """uint8 images as floats in [0, 1]; floats as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if images.dtype == torch.uint8 else images

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, as_float
 from pyro_disent.data.image_store import MappedImages
 
 
@@ -96,6 +96,11 @@ class Split:
             elif isinstance(value, dict):
                 setattr(self, name, {key: tensor.to(device) for key, tensor in value.items()})
         return self
+
+    def pixels(self, chosen: Tensor) -> Tensor:
+        """The images at ``chosen`` ``(views, images)``, ``(views, images, channels, height, width)`` in [0, 1]."""
+        # Indexing uint8 by a tensor of two dimensions takes fifteen times as long.
+        return as_float(self.images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape))
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The images at ``index`` ``(images,)`` in one or two views, with their factors; nothing touches the host.

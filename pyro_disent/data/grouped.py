@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch, as_float
+from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Examples, Images, Split
 from pyro_disent.errors import InputError
 
@@ -54,9 +54,7 @@ class GroupedSplit(Split):
             InputError: for two views where there are no pairs.
         """
         chosen = index[None] if views == 1 else torch.stack([index, self._partner(index, generator)])
-        return Batch(
-            as_float(self.images[chosen]), factors={name: values[chosen] for name, values in self.factors.items()}
-        )
+        return Batch(self.pixels(chosen), factors={name: values[chosen] for name, values in self.factors.items()})
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if not self._ways:

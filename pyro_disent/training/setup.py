@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import platform
 import sys
@@ -302,21 +303,30 @@ def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
             f"--bins names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
             f"{', '.join(factor.name for factor in quantities) or 'none'}"
         )
-    observed = data.train.examples(config.seed).factors
+
+    @functools.cache
+    def observed() -> dict[str, torch.Tensor]:
+        """The factors of the training images, all of which are made for it: asked for only where they are needed."""
+        return data.train.examples(config.seed).factors
+
     for factor in quantities:
         if (bins := asked.get(factor.name)) is None:
             continue
-        values = observed[factor.name]
         if config.bins_by == "range":
-            known = values[values.isfinite()]
-            low, high = factor.range or (float(known.min()), float(known.max()))
+            low, high = factor.range or _extent(observed()[factor.name])
             found = edges_by_range(low, high, bins)
         else:
-            found = edges_by_quantile(values, bins)
+            found = edges_by_quantile(observed()[factor.name], bins)
         edges[factor.name] = found.tolist()
         if not (found.diff() > 0).all() or not found.isfinite().all():
             raise InputError(f"the values of {factor.name} cannot fill {bins} bins: give --bins {factor.name}=N fewer")
     return edges
+
+
+def _extent(values: torch.Tensor) -> tuple[float, float]:
+    """Lowest and highest of the values that are known."""
+    known = values[values.isfinite()]
+    return float(known.min()), float(known.max())
 
 
 def versions() -> dict[str, str]:
