@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
-import socket
 import sys
 import zipfile
 from collections.abc import Callable
@@ -44,17 +43,7 @@ TINY = (4, 3, 3)
 LATENTS = {"z": ATTRIBUTES, "y": ()}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the cache of whoever runs it, or the network."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
-    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def jpg(image: Image.Image, quality: int = 90) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,17 +22,7 @@ REAL = os.environ.get("PYRO_DISENT_DATA")
 TINY = {"train": 40, "t10k": 10}
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the cache of whoever runs it, or the network."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
-    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def sizes(data: mnist.MNIST) -> list[int]:
