@@ -29,7 +29,7 @@ from experiments.measure import RESULTS, commit, machine
 from pyro_disent.data.celeba import FACTORS, FaceSplit
 from pyro_disent.data.celeba_files import SHAPE
 from pyro_disent.data.dataset import DataSet, Source
-from pyro_disent.data.image_store import MappedImages, Stored, opened, store
+from pyro_disent.data.image_store import ImagesOnDisk, Stored, opened, store
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.experiments.presets import configure
 from pyro_disent.training.feed import Feed
@@ -112,7 +112,7 @@ def train(folder: Path, *, in_memory: bool) -> dict[str, Any]:
     stored = opened(stored_in(folder))
     hashed = time.perf_counter() - start
     data = faces(stored, in_memory=in_memory)
-    assert isinstance(data.train.images, MappedImages) != in_memory
+    assert isinstance(data.train.images, ImagesOnDisk) != in_memory
     said = {"max_steps": STEPS, "batch_size": BATCH_SIZE, "compile": False, "device": "cpu"}
     config = configure("similarity", "celeba", "paper", said)
     start = time.perf_counter()

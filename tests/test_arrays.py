@@ -19,7 +19,7 @@ import pyro_disent
 from pyro_disent import from_arrays, from_dataset
 from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet, Split
-from pyro_disent.data.image_store import MappedImages
+from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 
@@ -390,7 +390,7 @@ def test_images_on_the_disk_make_the_same_batches(mapped: bool, tmp_path: Path) 
         path = tmp_path / "pixels"
         path.write_bytes(split.images[:].numpy().tobytes())
         split = from_arrays(images(), identity=IDS).train
-        split.images = MappedImages(path, data.image_shape, torch.arange(len(split)))
+        split.images = ImagesOnDisk(path, data.image_shape, torch.arange(len(split)))
     batch = split.batch(torch.arange(6), torch.Generator().manual_seed(0))
     assert (batch.images[0, :, 0, 0, 0] * 255).round().tolist() == found(data.train)[:6]
     assert dataclasses.replace(data, train=split).image_shape == (3, 9, 8)

@@ -26,7 +26,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.data import celeba, celeba_files, image_store
 from pyro_disent.data.celeba import FaceSplit, describe, load, prepare
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.data.image_store import MappedImages
+from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.data.sources import Request
 from pyro_disent.data.synthetic import faces
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
@@ -402,12 +402,12 @@ def test_a_damaged_cache_is_never_trusted(folder: Path, suffix: str) -> None:
 
 def test_images_are_read_from_the_disk_where_they_are_many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = load(local(folder))
-    monkeypatch.setattr(image_store, "MAPPED_ABOVE", 0)
+    monkeypatch.setattr(image_store, "LARGE_BYTES", 0)
     large = load(local(folder), limit=3)
     check_is_the_tiny_set(load(local(folder)))
     index = torch.tensor([2, 0, 1, 1])
     for few, many in zip(splits(small), splits(large), strict=True):
-        assert isinstance(few.images, Tensor) and isinstance(many.images, MappedImages)
+        assert isinstance(few.images, Tensor) and isinstance(many.images, ImagesOnDisk)
         batches = [
             FaceSplit(split.images[:2], split.attributes[:2]).batch(index % 2, generator()) for split in (few, many)
         ]

@@ -555,7 +555,7 @@ def test_images_that_fill_the_memory_stay_on_the_disk(tmp_path: Path, monkeypatc
     in_memory = load(root)
     monkeypatch.setattr(image_store, "largest_in_memory", lambda: 0)
     mapped = load(root)
-    assert isinstance(mapped.train.images, image_store.MappedImages) and contents(mapped) == contents(in_memory)
+    assert isinstance(mapped.train.images, image_store.ImagesOnDisk) and contents(mapped) == contents(in_memory)
     index = torch.arange(40)
     one, other = (d.train.batch(index, torch.Generator().manual_seed(0)) for d in (in_memory, mapped))
     assert torch.equal(one.images, other.images)

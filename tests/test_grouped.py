@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_disent.batch import Batch
 from pyro_disent.data.grouped import GroupedSplit, alone
-from pyro_disent.data.image_store import MappedImages
+from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.errors import InputError
 from tests.test_device import NoReadBack
 
@@ -169,7 +169,7 @@ def test_every_image_is_an_example_once() -> None:
 def test_images_may_lie_on_the_disk(tmp_path: Path) -> None:
     in_memory = split_of([0, 0, 0, 1, 1], [0, 1, 2, 0, 1])
     (tmp_path / "pixels").write_bytes(in_memory.images[:].numpy().tobytes())
-    mapped = MappedImages(tmp_path / "pixels", (1, 1, 1), torch.arange(5))
+    mapped = ImagesOnDisk(tmp_path / "pixels", (1, 1, 1), torch.arange(5))
     on_disk = GroupedSplit(mapped, in_memory.labels, in_memory.factors, [torch.tensor([0, 0, 0, 1, 1])])
     in_memory = split_of([0, 0, 0, 1, 1])
     one, two = (split.batch(torch.arange(5), torch.Generator().manual_seed(2)) for split in (in_memory, on_disk))

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pyro_disent import files
 from pyro_disent.data import image_store
 from pyro_disent.data.array_cache import CorruptCache
-from pyro_disent.data.image_store import MappedImages, opened, store
+from pyro_disent.data.image_store import ImagesOnDisk, opened, store
 from pyro_disent.errors import InputError, StorageError
 
 SHAPE = (3, 4, 5)
@@ -84,12 +84,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[MappedImages, torch.Tensor]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImagesOnDisk, torch.Tensor]:
     """Some rows of a file, in no order and one of them twice, and the same as a tensor."""
     path = tmp_path_factory.mktemp("kept") / "images.bin"
     path.write_bytes(pictures().tobytes())
     rows = torch.tensor([30, 2, 3, 4, 36, 0, 2, 17])
-    return MappedImages(path, SHAPE, rows), torch.from_numpy(pictures())[rows]
+    return ImagesOnDisk(path, SHAPE, rows), torch.from_numpy(pictures())[rows]
 
 
 INDEX = st.lists(st.integers(-8, 7), max_size=24)
@@ -106,20 +106,20 @@ INDEX = st.lists(st.integers(-8, 7), max_size=24)
     | st.integers(-8, 7)
     | st.integers(-8, 7).map(torch.tensor)
 )
-def test_indexing_is_that_of_a_tensor(kept: tuple[MappedImages, torch.Tensor], index: Any) -> None:
+def test_indexing_is_that_of_a_tensor(kept: tuple[ImagesOnDisk, torch.Tensor], index: Any) -> None:
     mapped, tensor = kept
     assert torch.equal(mapped[index], tensor[index]) and mapped[index].dtype == torch.uint8
     assert len(mapped) == len(tensor) and mapped.shape == tensor.shape
 
 
 @given(st.integers(1, 12))
-def test_parts_are_those_of_a_tensor(kept: tuple[MappedImages, torch.Tensor], size: int) -> None:
+def test_parts_are_those_of_a_tensor(kept: tuple[ImagesOnDisk, torch.Tensor], size: int) -> None:
     mapped, tensor = kept
     for part, expected in zip(mapped.split(size), tensor.split(size), strict=True):
         assert torch.equal(part, expected)
 
 
-def test_rows_are_selected_as_those_of_a_tensor(kept: tuple[MappedImages, torch.Tensor]) -> None:
+def test_rows_are_selected_as_those_of_a_tensor(kept: tuple[ImagesOnDisk, torch.Tensor]) -> None:
     mapped, tensor = kept
     index = torch.tensor([7, 0, 0, 3])
     assert torch.equal(mapped.index_select(0, index), tensor.index_select(0, index))
@@ -128,12 +128,12 @@ def test_rows_are_selected_as_those_of_a_tensor(kept: tuple[MappedImages, torch.
 
 
 @pytest.mark.parametrize("index", [8, -9, torch.tensor([0, 8]), torch.tensor([-9])])
-def test_an_index_out_of_range_is_refused(kept: tuple[MappedImages, torch.Tensor], index: Any) -> None:
+def test_an_index_out_of_range_is_refused(kept: tuple[ImagesOnDisk, torch.Tensor], index: Any) -> None:
     with pytest.raises(IndexError):
         kept[0][index]
 
 
-def test_images_are_read_to_their_device_and_never_to_a_default_one(kept: tuple[MappedImages, torch.Tensor]) -> None:
+def test_images_are_read_to_their_device_and_never_to_a_default_one(kept: tuple[ImagesOnDisk, torch.Tensor]) -> None:
     mapped, tensor = kept
     there = mapped.to("meta")
     assert there.device.type == "meta" and there[:2].is_meta and there.shape == mapped.shape
@@ -143,7 +143,7 @@ def test_images_are_read_to_their_device_and_never_to_a_default_one(kept: tuple[
 
 
 def test_a_file_that_is_gone_or_cut_off_while_it_is_used(path: Path) -> None:
-    images = MappedImages(path, SHAPE, torch.arange(TOTAL))
+    images = ImagesOnDisk(path, SHAPE, torch.arange(TOTAL))
     with pytest.raises(StorageError, match=f"{path} cannot be read .No such file"):
         images[0]
     path.parent.mkdir()
@@ -169,10 +169,10 @@ def test_what_is_stored_is_what_was_converted(path: Path, monkeypatch: pytest.Mo
     rows = np.array([5, 1, 36])
     in_memory = stored.images(rows)
     assert isinstance(in_memory, torch.Tensor) and np.array_equal(in_memory.numpy(), pictures()[rows])
-    monkeypatch.setattr(image_store, "MAPPED_ABOVE", TOTAL * BYTES - 1)
+    monkeypatch.setattr(image_store, "LARGE_BYTES", TOTAL * BYTES - 1)
     mapped = stored.images(rows)
-    assert isinstance(mapped, MappedImages) and torch.equal(mapped[:], in_memory)
-    monkeypatch.setattr(image_store, "MAPPED_ABOVE", TOTAL * BYTES)
+    assert isinstance(mapped, ImagesOnDisk) and torch.equal(mapped[:], in_memory)
+    monkeypatch.setattr(image_store, "LARGE_BYTES", TOTAL * BYTES)
     assert isinstance(stored.images(rows), torch.Tensor)
 
 

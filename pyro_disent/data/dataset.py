@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_disent.batch import Batch, as_float
-from pyro_disent.data.image_store import MappedImages
+from pyro_disent.data.image_store import ImagesOnDisk
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Source(NamedTuple):
         return f"{self.kind}: {self.location} (sha256 {self.sha256[:12]})"
 
 
-Images = Tensor | MappedImages
+Images = Tensor | ImagesOnDisk
 """``(images, channels, height, width)`` uint8, in memory or read from the disk where it is indexed."""
 
 
@@ -91,7 +91,7 @@ class Split:
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device, in place."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor | MappedImages):
+            if isinstance(value, Tensor | ImagesOnDisk):
                 setattr(self, name, value.to(device))
             elif isinstance(value, dict):
                 setattr(self, name, {key: tensor.to(device) for key, tensor in value.items()})

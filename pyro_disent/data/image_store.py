@@ -28,16 +28,16 @@ from pyro_disent.errors import InputError, StorageError
 Item = TypeVar("Item")
 Shape = tuple[int, int, int]
 
-MAPPED_SHARE = 1 / 32
+LARGE_SHARE = 1 / 32
 """Of the machine's memory: images that need more are read from the disk as needed."""
-MAPPED_ABOVE = 1 << 30
+LARGE_BYTES = 1 << 30
 """Bytes that no images may take in memory, however much of it there is."""
 SECONDS_BETWEEN_SAVES = 5.0
 """Work that a kill costs at most while images are converted."""
 SECONDS_BETWEEN_LOOKS = 0.5  # at how far another process is that converts the same
 
 
-class MappedImages:
+class ImagesOnDisk:
     """Images in a file, as a uint8 tensor that is read where it is indexed.
 
     What was read stays in the system's file cache, from which it comes again in no time, and not in this process's
@@ -61,9 +61,9 @@ class MappedImages:
     def shape(self) -> torch.Size:
         return torch.Size((len(self), *self.image_shape))
 
-    def to(self, device: torch.device | str) -> MappedImages:
+    def to(self, device: torch.device | str) -> ImagesOnDisk:
         """The same images, put on another device when they are read."""
-        return MappedImages(self.path, self.image_shape, self.rows, device)
+        return ImagesOnDisk(self.path, self.image_shape, self.rows, device)
 
     def __getitem__(self, index: Tensor | slice | int) -> Tensor:
         """The images at ``index``, of any shape, or of a slice: ``(*index's shape, channels, height, width)``.
@@ -108,11 +108,11 @@ class Stored(NamedTuple):
     skipped: dict[int, str]
     """item's place -> why it could not be converted; its row is black."""
 
-    def images(self, rows: NDArray[np.int64]) -> Tensor | MappedImages:
-        """Some of the images, in memory if the whole file takes little of it; see `MAPPED_SHARE` and `MAPPED_ABOVE`."""
+    def images(self, rows: NDArray[np.int64]) -> Tensor | ImagesOnDisk:
+        """Some of the images, in memory if the whole file takes little of it; see `LARGE_SHARE` and `LARGE_BYTES`."""
         index = torch.from_numpy(np.ascontiguousarray(rows))
-        mapped = MappedImages(self.path, self.image_shape, index)
-        return mapped if self.path.stat().st_size > largest_in_memory() else mapped[:]
+        on_disk = ImagesOnDisk(self.path, self.image_shape, index)
+        return on_disk if self.path.stat().st_size > largest_in_memory() else on_disk[:]
 
 
 def largest_in_memory() -> int:
@@ -120,8 +120,8 @@ def largest_in_memory() -> int:
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # a system that does not tell
-        return MAPPED_ABOVE
-    return min(MAPPED_ABOVE, int(MAPPED_SHARE * memory))
+        return LARGE_BYTES
+    return min(LARGE_BYTES, int(LARGE_SHARE * memory))
 
 
 def store(
