@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import statistics
@@ -34,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.measure import RESULTS, machine
+from experiments.measure import keep, machine
 from pyro_disent.data import mnist, registry
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.rotated_mnist import MAX_ANGLE
@@ -239,8 +238,6 @@ def main() -> None:
                 flush=True,
             )
     print(f"rotated-mnist beside a DataLoader: {beside}")
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "data.json"
     content = {
         "command": "python benchmarks/data.py",
         "machine": machine(),
@@ -249,8 +246,7 @@ def main() -> None:
         "batches": rows,
         "rotated-mnist beside a DataLoader": beside,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(path)
+    keep("data", content)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import os
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
-import argparse
 import functools
 import json
 import statistics
@@ -30,13 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-import pyro
 import torch
 from numpyro.infer import SVI, TraceMeanField_ELBO
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from experiments.measure import RESULTS, machine
+from benchmarks.pinned import on_one_core
+from experiments.measure import keep, machine
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -153,18 +152,11 @@ def measure(size: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--core", type=int, default=0)
-    given = parser.parse_args()
-    os.sched_setaffinity(0, {given.core})
-    torch.set_num_threads(1)
-    pyro.enable_validation(False)
+    on_one_core(__doc__)
     rows = []
     for size in (96, 256):
         rows.append(measure(size))
         print(json.dumps(rows[-1]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "numpyro_svi.json"
     others = {name: version(name) for name in ("jax", "numpyro")}
     content = {
         "command": "python benchmarks/numpyro_svi.py",
@@ -172,8 +164,7 @@ def main() -> None:
         "versions": versions() | others,
         "rows": rows,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(path)
+    keep("numpyro_svi", content)
 
 
 if __name__ == "__main__":

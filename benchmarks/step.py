@@ -9,9 +9,6 @@ CPU time on one pinned core, 9 interleaved rounds, medians. Prints a table and w
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import sys
 import time
@@ -25,7 +22,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.by_hand import ByHand, Z
-from experiments.measure import RESULTS, machine
+from benchmarks.pinned import on_one_core
+from experiments.measure import keep, machine
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -124,12 +122,7 @@ def measure(network: str, shape: tuple[int, int, int], size: int, method: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--core", type=int, default=0)
-    given = parser.parse_args()
-    os.sched_setaffinity(0, {given.core})
-    torch.set_num_threads(1)
-    pyro.enable_validation(False)
+    on_one_core(__doc__)
     rows = []
     for network, shape, size in CASES:
         for method in METHODS:
@@ -138,11 +131,8 @@ def main() -> None:
             rows.append(measure(network, shape, size, method))
             ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in rows[-1]["ratio"].items())
             print(f"{network} {size} {method}: {ratios}  ({rows[-1]['hand eager ms']} ms)", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "step.json"
     content = {"command": "python benchmarks/step.py", "machine": machine(), "versions": versions(), "rows": rows}
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    print(path)
+    keep("step", content)
 
 
 if __name__ == "__main__":

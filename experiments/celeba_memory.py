@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.measure import RESULTS, commit, machine
+from experiments.measure import commit, keep, machine
 from pyro_disent.data.celeba import FACTORS, FaceSplit
 from pyro_disent.data.celeba_files import SHAPE
 from pyro_disent.data.dataset import DataSet, Source
@@ -60,10 +60,7 @@ def main() -> None:
             command = [sys.executable, "-m", "experiments.celeba_memory", "--measure", name, "--folder", str(folder)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             result[name] = json.loads(done.stdout.splitlines()[-1])
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "celeba_memory.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(path)
+    keep("celeba_memory", result)
 
 
 def make(folder: Path) -> dict[str, Any]:

@@ -41,10 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         runs = given.runs or Path(temporary)
         result = measure(EXPERIMENTS[given.experiment], runs, given.seed)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{given.experiment}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(path)
+    keep(given.experiment, result)
 
 
 def measure(commands: list[str], runs: Path, seed: int) -> dict[str, Any]:
@@ -65,6 +62,14 @@ def measure(commands: list[str], runs: Path, seed: int) -> dict[str, Any]:
         "commands": measured,
         "evaluations": evaluations,
     }
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Write a result where the repository keeps them, and print its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(path)
 
 
 def commit() -> str:
