@@ -74,7 +74,7 @@ class NoReadBack(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("method", ["vae", "factor-vae", "cycle+similarity+predictor+info-nce"])
+@pytest.mark.parametrize("method", ROWS)
 def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_path: Path) -> None:
     """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
     config = tiny(method, data, warmup_steps=5)

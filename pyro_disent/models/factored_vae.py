@@ -17,14 +17,9 @@ from pyro_disent.batch import Batch, as_float
 from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
-from pyro_disent.models.program import Program, forked_random_state
+from pyro_disent.models.program import Program, at_least_float32, forked_random_state
 
 _CHUNK = 512  # images a query encodes or decodes at once
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Networks may run in half precision; densities and samples never do."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def seen(latent: str, value: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_disent.errors import InputError
+from pyro_disent.models.program import at_least_float32
 
 
 class Family(nn.Module):
@@ -72,7 +73,8 @@ class ConditionalNormal(Family):
         missing = [name for name in self.parents if name not in earlier]
         if missing:
             raise InputError(f"a prior is conditioned on {', '.join(missing)}, which must be declared before it")
-        return self.posterior(self.network(torch.cat([earlier[name] for name in self.parents], -1)))
+        parameters = self.network(torch.cat([earlier[name] for name in self.parents], -1))
+        return self.posterior(at_least_float32(parameters))
 
 
 @dataclass(frozen=True)

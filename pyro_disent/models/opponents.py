@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from pyro_disent.models.program import Program
+from pyro_disent.models.program import Program, at_least_float32
 
 
 class Opponent(Program):
@@ -16,7 +16,7 @@ class Opponent(Program):
     network: nn.Module
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.network(code)
+        return at_least_float32(self.network(code))
 
 
 class FactorPredictor(Opponent):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyro
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _serial = itertools.count()
 
@@ -16,6 +16,11 @@ _serial = itertools.count()
 def forked_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """The random state of the CPU, and of this device where it has its own, put back afterwards."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """What a network gives may be in half precision; densities, samples and terms never are."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class Program(nn.Module):

@@ -69,10 +69,11 @@ class Step(NamedTuple):
 
 
 class Term(nn.Module):
-    """Something added to an ELBO, in nats per image."""
+    """Something added to an ELBO: in nats per image, unless its ``unit`` says otherwise."""
 
     name: str
     default_weight: float
+    unit: ClassVar[str] = "nats"
 
     def forward(self, step: Step) -> Tensor:
         """Its value, a 0-d tensor: mean over views and images."""

@@ -39,8 +39,10 @@ class Method:
 
     name: str
     summary: str
-    equation: str
-    """Of the paper, or the source of the term."""
+    source: str
+    """An equation of the paper, or where the term comes from."""
+    equation: str = ""
+    """What is minimized: the ELBO itself, or what is added to it."""
     pair: bool = False
     """Needs pairs that share something."""
     factors: bool = False
@@ -69,30 +71,77 @@ def _plain(term: Callable[[], Term]) -> Callable[[Setting], Term]:
     return lambda _: term()
 
 
+_TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("vae", "the ELBO alone", "section 3.1"),
-        Method("beta-vae", "a weight of 2 on every KL", "Higgins et al. 2017; section 5", beta=2.0),
-        Method("factor-vae", "total correlation, weight gamma", "Kim & Mnih 2018", term=_total_correlation),
+        Method("vae", "the ELBO alone", "section 3.1", "-E log p(x | z, y) + KL(q || p)"),
         Method(
-            "similarity", "posteriors of what the pair shares agree", "Eq. 1", pair=True, term=_plain(terms.Similarity)
+            "beta-vae",
+            "a weight of 2 on every KL",
+            "Higgins et al. 2017; section 5",
+            "-E log p(x | z, y) + 2 KL(q || p)",
+            beta=2.0,
         ),
-        Method("cycle", "each view decoded from what it shares with the other", "Eq. 2", pair=True, exchange=True),
-        Method("predictor", "an opponent cannot guess the factors from z", "Eq. 3", factors=True, term=_predictor),
+        Method(
+            "factor-vae",
+            "total correlation, weight gamma",
+            "Kim & Mnih 2018",
+            _TOTAL_CORRELATION,
+            term=_total_correlation,
+        ),
+        Method(
+            "similarity",
+            "posteriors of what the pair shares agree",
+            "Eq. 1",
+            "KL(q(z | x) || q(z | x'))",
+            pair=True,
+            term=_plain(terms.Similarity),
+        ),
+        Method(
+            "cycle",
+            "each view decoded from what it shares with the other",
+            "Eq. 2",
+            "-E log p(x | z', y) + KL(q || p)",
+            pair=True,
+            exchange=True,
+        ),
+        Method(
+            "predictor",
+            "an opponent g cannot guess the factors from z",
+            "Eq. 3",
+            "-H(g(z)), or E log g(factor | z) by --predictor-side cross-entropy",
+            factors=True,
+            term=_predictor,
+        ),
         Method(
             "reverse-cycle",
             "z survives decoding with another y",
             "Jha et al. 2018",
+            "KL(q(z | decoded from z and y' ~ p(y)) || q(z | x))",
             pair=True,
             term=_plain(terms.ReverseCycle),
         ),
-        Method("total-correlation", "the code's units are independent", "Kim & Mnih 2018", term=_total_correlation),
-        Method("dip", "the code's covariance is the identity", "Kumar et al. 2018", term=_plain(terms.DIP)),
+        Method(
+            "total-correlation",
+            "the code's units are independent",
+            "Kim & Mnih 2018",
+            _TOTAL_CORRELATION,
+            term=_total_correlation,
+        ),
+        Method(
+            "dip",
+            "the code's covariance is the identity",
+            "Kumar et al. 2018",
+            "|Cov[mean] + E[variance] - I|^2",
+            term=_plain(terms.DIP),
+        ),
         Method(
             "info-nce",
             "each view finds its other view among the batch",
             "Chen et al. 2020",
+            "-log softmax(cos(mean z, mean z') / 0.1)",
             pair=True,
             term=_plain(terms.InfoNCE),
         ),

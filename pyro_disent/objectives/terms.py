@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from pyro_disent.batch import Batch
 from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
+from pyro_disent.models.program import at_least_float32
 from pyro_disent.objectives.elbo import AdversarialTerm, Step, Term
 from pyro_disent.objectives.exchange import Replace, per_number
 from pyro_disent.objectives.kl import kl_per_unit
@@ -180,14 +181,15 @@ class TotalCorrelation(AdversarialTerm):
 class DIP(Term):
     """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity."""
 
-    name, default_weight = "dip", 10.0
+    name, default_weight, unit = "dip", 10.0, "squared covariance"
 
     def forward(self, step: Step) -> Tensor:
         posteriors = [step.posterior(latent) for latent in step.latents]
         mean = torch.cat([q.mean for q in posteriors], -1).flatten(0, -2)
         variance = torch.cat([q.variance for q in posteriors], -1).flatten(0, -2)
         centered = mean - mean.mean(0)
-        covariance = centered.T @ centered / len(mean) + variance.mean(0).diag()
+        with full_precision(mean):
+            covariance = centered.T @ centered / len(mean) + variance.mean(0).diag()
         return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
 
 
@@ -209,7 +211,8 @@ class InfoNCE(Term):
             mean = step.posterior(latent).mean
             masked.append(mean * per_number(mask, latent, mean.shape[-1]))
         first, second = F.normalize(torch.cat(masked, -1), dim=-1)
-        logits = first @ second.T / self.temperature
+        with full_precision(first):
+            logits = first @ second.T / self.temperature
         right = torch.arange(len(logits), device=logits.device)
         return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right))
 
@@ -229,7 +232,12 @@ def _agreement(batch: Batch, posteriors: Mapping[str, tuple[Distribution, Distri
 def frozen(opponent: Opponent, code: Tensor) -> Tensor:
     """The opponent's answer with its weights held: the gradient reaches the code alone."""
     weights = {name: parameter.detach() for name, parameter in opponent.network.named_parameters()}
-    return functional_call(opponent.network, weights, code)
+    return at_least_float32(functional_call(opponent.network, weights, code))
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Products of a term's own, which autocast would take for those of a network."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 @singledispatch
