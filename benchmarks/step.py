@@ -2,15 +2,19 @@
 
     python benchmarks/step.py
 
-CPU time on one pinned core, 9 interleaved rounds, medians. Prints a table and writes
-``experiments/results/step.json``. ``hand eager`` and ``hand compiled`` are `by_hand.ByHand`; ``ours eager`` and
-``ours compiled`` are the steps of `pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``.
+CPU time on one pinned core, 9 interleaved rounds; a ratio is the median of the rounds' ratios, so that a machine that
+slows down for a while slows down both sides of it. Prints a table and writes ``experiments/results/step.json``.
+``hand eager`` and ``hand compiled`` are `by_hand.ByHand`; ``ours eager`` and ``ours compiled`` are the steps of
+`pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``. All contenders of a row have one memory format;
+``fit`` trains channels-last. Kernels are compiled anew (``cold``), and once more from what the disk keeps (``warm``).
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,33 +41,33 @@ ROUNDS = 9
 SECONDS_PER_ROUND = 0.5
 LATENTS = (Latent("z", Z), Latent("y", 1))
 SETTING = Setting(LATENTS, {"angle": torch.zeros(1)})
-CASES = [("mlp", (1, 28, 28), 8), ("mlp", (1, 28, 28), 96), ("mlp", (1, 28, 28), 256), ("conv4x4", (1, 64, 64), 32)]
+CASES = [
+    *(("mlp", (1, 28, 28), size, torch.contiguous_format) for size in (8, 96, 256)),
+    *(("conv4x4", (1, 64, 64), 32, memory_format) for memory_format in (torch.contiguous_format, torch.channels_last)),
+]
 METHODS = ("vae", "cycle", "similarity", "predictor")
 
 
-def objective_of(network: str, shape: tuple[int, int, int], method: str) -> Objective:
-    vae = FactoredVAE(LATENTS, *networks(network)(shape, Z + 1))
-    return build(method, SETTING)(vae.model, vae.guide)
+class Steps:
+    """One whole step of each contender, each with weights and an optimizer of its own."""
 
+    def __init__(self, network: str, shape: tuple[int, int, int], memory_format: torch.memory_format, method: str):
+        self.network, self.shape, self.memory_format, self.method = network, shape, memory_format, method
 
-def steps(network: str, shape: tuple[int, int, int], method: str, batch: Batch) -> dict[str, Callable[[], object]]:
-    """Name -> one whole step of one contender, each with weights and an optimizer of its own."""
-    factor = batch.factors["angle"]
-
-    def by_hand(compiled: bool) -> Callable[[], object]:
-        module = ByHand(network, shape, method)
+    def by_hand(self, batch: Batch, *, compiled: bool) -> Callable[[], object]:
+        module = ByHand(self.network, self.shape, self.method).to(memory_format=self.memory_format)
         loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(module) if compiled else module
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
 
         def step() -> None:
             optimizer.zero_grad()
-            loss(batch.images, factor).backward()
+            loss(batch.images, batch.factors["angle"]).backward()
             optimizer.step()
 
         return step
 
-    def ours(kind: type[EagerStep]) -> Callable[[], object]:
-        objective = objective_of(network, shape, method)
+    def ours(self, batch: Batch, kind: type[EagerStep]) -> Callable[[], object]:
+        objective = self.objective()
         optimizer, gradients = make_optimizer(objective, 1e-3), kind(objective)
 
         def step() -> None:
@@ -72,33 +76,38 @@ def steps(network: str, shape: tuple[int, int, int], method: str, batch: Batch) 
 
         return step
 
-    def svi() -> Callable[[], object]:
-        objective = objective_of(network, shape, method)
+    def svi(self, batch: Batch) -> Callable[[], object]:
+        objective = self.objective()
         optim = pyro.optim.Adam({"lr": 1e-3})
         inference = pyro.infer.SVI(objective.model, objective.guide, optim, objective.elbo)
         return lambda: inference.step(batch)
 
-    return {
-        "hand eager": by_hand(compiled=False),
-        "hand compiled": by_hand(compiled=True),
-        "ours eager": ours(EagerStep),
-        "ours compiled": ours(CompiledStep),
-        "SVI": svi(),
-    }
+    def objective(self) -> Objective:
+        vae = FactoredVAE(LATENTS, *networks(self.network)(self.shape, Z + 1)).to(memory_format=self.memory_format)
+        return build(self.method, SETTING)(vae.model, vae.guide)
 
 
-def measure(network: str, shape: tuple[int, int, int], size: int, method: str) -> dict[str, object]:
+def measure(
+    network: str, shape: tuple[int, int, int], size: int, memory_format: torch.memory_format, method: str
+) -> dict[str, object]:
     torch.manual_seed(0)
     views = 1 if method in ("vae", "predictor") else 2
     batch = Batch(torch.rand(views, size, *shape), factors={"angle": torch.randn(views, size)})
     batch = batch.sharing({"z": (), "y": ()})
-    contenders, first = steps(network, shape, method, batch), {}
+    steps, first = Steps(network, shape, memory_format, method), {}
+    contenders = {
+        "hand eager": steps.by_hand(batch, compiled=False),
+        "hand compiled": steps.by_hand(batch, compiled=True),
+        "ours eager": steps.ours(batch, EagerStep),
+        "ours compiled": steps.ours(batch, CompiledStep),
+    }
+    if memory_format == torch.contiguous_format:  # Pyro's parameter store holds no other
+        contenders["SVI"] = steps.svi(batch)
     for name, step in contenders.items():
-        start = time.perf_counter()
-        step()
-        first[name] = time.perf_counter() - start
+        first[f"{name}, cold"] = seconds(step)
         for _ in range(3):
             step()
+    first["ours compiled, warm"] = seconds(steps.ours(batch, CompiledStep))
     start = time.process_time()
     contenders["hand eager"]()
     repeats = max(2, round(SECONDS_PER_ROUND / (time.process_time() - start)))
@@ -109,26 +118,38 @@ def measure(network: str, shape: tuple[int, int, int], size: int, method: str) -
             for _ in range(repeats):
                 step()
             times[name].append((time.process_time() - start) / repeats)
-    median = {name: statistics.median(values) for name, values in times.items()}
+    ratios = {name: [t / hand for t, hand in zip(ts, times["hand eager"], strict=True)] for name, ts in times.items()}
     return {
         "network": network,
+        "memory format": str(memory_format).removeprefix("torch."),
         "images": size,
         "views": views,
         "method": method,
-        "hand eager ms": round(1e3 * median["hand eager"], 3),
-        "ratio": {name: round(value / median["hand eager"], 3) for name, value in median.items()},
-        "first call s": {name: round(value, 1) for name, value in first.items() if "compiled" in name},
+        "hand eager ms": round(1e3 * statistics.median(times["hand eager"]), 3),
+        "ratio": {name: round(statistics.median(values), 3) for name, values in ratios.items()},
+        "ratio of ours compiled, lowest and highest round": [
+            round(extreme(ratios["ours compiled"]), 3) for extreme in (min, max)
+        ],
+        "first step s": {name: round(value, 1) for name, value in first.items() if "compiled" in name},
     }
+
+
+def seconds(step: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
 
 
 def main() -> None:
     on_one_core(__doc__)
     rows = []
-    for network, shape, size in CASES:
+    for network, shape, size, memory_format in CASES:
         for method in METHODS:
             pyro.clear_param_store()
             torch._dynamo.reset()
-            rows.append(measure(network, shape, size, method))
+            with tempfile.TemporaryDirectory() as cache:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+                rows.append(measure(network, shape, size, memory_format, method))
             ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in rows[-1]["ratio"].items())
             print(f"{network} {size} {method}: {ratios}  ({rows[-1]['hand eager ms']} ms)", flush=True)
     content = {"command": "python benchmarks/step.py", "machine": machine(), "versions": versions(), "rows": rows}

@@ -13,9 +13,11 @@ from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3, mlp
+from pyro_disent.objectives import cpu
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
-from pyro_disent.objectives.elbo import ForwardCycle
+from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.terms import InfoNCE
 from tests.models import SHAPE, conditional_latents, linear_vae, pair_batch
 from tests.table import DATA, ROWS, batch_of, objective_of
 from tests.test_terms import SETTING
@@ -88,13 +90,53 @@ def test_a_conditional_prior_compiles() -> None:
     assert_equal_steps(EagerStep(objective), CompiledStep(objective, backend="aot_eager"), batch)
 
 
-def test_another_batch_shape_runs_eager() -> None:
+@needs_compiler
+def test_another_batch_shape_or_layout_runs_eager() -> None:
     vae = linear_vae().double()
     objective = ForwardCycle()(vae.model, vae.guide)
-    compiled = CompiledStep(objective, backend="aot_eager")
+    compiled = CompiledStep(objective)
     compiled(pair_batch(dtype=torch.float64))
-    for batch in (pair_batch(3, dtype=torch.float64), Batch(torch.rand(1, 6, *SHAPE, dtype=torch.float64))):
+    same = torch.rand(1, 6, *SHAPE, dtype=torch.float64).expand(2, -1, -1, -1, -1)
+    for batch in (
+        pair_batch(3, dtype=torch.float64),
+        Batch(torch.rand(1, 6, *SHAPE, dtype=torch.float64)),
+        Batch(same, {"z": True, "y": False}, {"angle": torch.randn(2, 6, dtype=torch.float64)}),
+    ):
         assert_equal_steps(EagerStep(objective), compiled, batch)
+
+
+def test_steps_that_look_alike_keep_their_own_graphs() -> None:
+    """Nothing is checked before a step: what was compiled for one objective must never serve another."""
+    vae, batch = linear_vae().double(), pair_batch(dtype=torch.float64)
+    objectives = [
+        DisentanglingELBO([InfoNCE(temperature)])(vae.model, vae.guide).double() for temperature in (0.1, 0.7)
+    ]
+    compiled = [CompiledStep(objective, backend="aot_eager") for objective in objectives]
+    for _ in range(2):
+        for objective, step in zip(objectives, compiled, strict=True):
+            assert_equal_steps(EagerStep(objective), step, batch)
+
+
+def test_tanh_on_a_cpu_is_exact_to_float32() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 1_000_001), torch.logspace(-37, 1, 10_001), torch.tensor([0.0])])
+    ours, exact = cpu.tanh(x), x.double().tanh()
+    assert ((ours - exact).abs() <= 4e-7 * exact.abs()).all()
+    assert ours.abs().max() < 1  # or a gradient, 1 - tanh squared, would be negative
+    extreme = cpu.tanh(torch.tensor([-torch.inf, torch.inf, torch.nan]))
+    torch.testing.assert_close(extreme, torch.tensor([-1.0, 1.0, torch.nan]), rtol=4e-7, atol=0, equal_nan=True)
+    for other in (x.double(), x.to(torch.bfloat16), x.to("meta")):
+        assert cpu.tanh(other) is NotImplemented
+
+
+def test_tanh_in_float32_has_the_eager_gradient() -> None:
+    objective = objective_of("cycle", "rotated-mnist")  # whose networks are of tanh
+    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="aot_eager")
+    batch = batch_of("rotated-mnist")
+    expected, loss = gradients(eager, batch)
+    ours, our_loss = gradients(compiled, batch)
+    assert our_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    for name, gradient in expected.items():
+        assert (ours[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
 def test_capturing_moves_no_running_statistic_and_no_random_state() -> None:

@@ -18,12 +18,14 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
+from torch._inductor import list_mode_options
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
 from pyro_disent.models.program import forked_random_state
+from pyro_disent.objectives.cpu import DECOMPOSITIONS
 from pyro_disent.objectives.elbo import LossRecord, Objective, total
 
 
@@ -89,8 +91,8 @@ class CompiledStep(EagerStep):
         return pytree.tree_unflatten(record, self._record_spec)
 
     def _sign(self, batch: Batch) -> tuple[Any, ...]:
-        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in _tensors(batch))
-        return self.objective.training, tuple(batch.shared), tuple(batch.factors), shapes
+        kinds = tuple((t.shape, t.stride(), t.dtype, t.device) for t in _tensors(batch))
+        return self.objective.training, tuple(batch.shared), tuple(batch.factors), kinds
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
@@ -119,8 +121,12 @@ class CompiledStep(EagerStep):
             buffers = [buffer.clone() for buffer in self.objective.buffers()]
             return list(self.objective.parameters()), buffers, _tensors(batch)
 
+        # torch would look at every parameter before every step whether it is still what was compiled for, which takes
+        # a hundredth of a small step: that is known here, and of the batch the signature knows it.
+        options = {**list_mode_options(self.mode or "default"), "guard_filter_fn": lambda guards: [False] * len(guards)}
         with forked_random_state(batch.images.device), pyro.validation_enabled(False):
-            graph = torch.compile(make_fx(step)(*arguments()), fullgraph=True, backend=self.backend, mode=self.mode)
+            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*arguments())
+            graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
             with torch.no_grad():
                 graph(*arguments())
         self._graph, self._signature = graph, self._sign(batch)

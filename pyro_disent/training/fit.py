@@ -19,6 +19,7 @@ from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import setup, state
+from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
@@ -65,6 +66,8 @@ def fit(
     fabric.launch()
     device, is_first = fabric.device, fabric.is_global_zero
     reporter = reporter if is_first else Silent()
+    if device.type == "cpu":
+        keep_freed_memory()
 
     if data is None:
         data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
