@@ -14,7 +14,10 @@ from torch import nn
 
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
+from pyro_disent.objectives.methods import build
 from tests.models import SHAPE, conditional_latents, linear_vae, pair_batch
+from tests.table import ROWS
+from tests.test_terms import SETTING
 
 ELBOS = {"cycle": ForwardCycle, "vae": DisentanglingELBO, "Trace_ELBO": Trace_ELBO}
 
@@ -38,6 +41,17 @@ def test_plain_svi_trains_every_parameter(elbo: str, latents: str | None) -> Non
     batch = pair_batch()
     losses = [svi.step(batch) for _ in range(150)]
     assert sum(losses[-10:]) / 10 < first - 1
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_plain_svi_trains_every_parameter_of_every_method_opponents_too(method: str) -> None:
+    vae = linear_vae()
+    elbo = build(method, SETTING)
+    everything = nn.ModuleDict({"vae": vae, "terms": elbo.terms})
+    before = snapshot(everything)
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=elbo)
+    svi.step(pair_batch())
+    assert untrained(everything, before) == []
 
 
 def test_hundreds_of_models_in_one_process_are_all_trained() -> None:

@@ -93,7 +93,11 @@ def fit(
     precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
     compiled: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="If not given: compiled where it pays.", show_default=False),
+        typer.Option(
+            "--compile/--no-compile",
+            help="If not given: from 1000 steps on, where there is a C++ compiler.",
+            show_default=False,
+        ),
     ] = None,
     compile_mode: Annotated[str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")] = None,
     config: Annotated[
