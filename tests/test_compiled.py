@@ -37,6 +37,8 @@ def assert_equal_steps(eager: EagerStep, compiled: EagerStep, batch: Batch) -> N
     assert our_loss.item() == pytest.approx(loss.item(), rel=1e-9)
     for name, gradient in expected.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+    for name, parameter in compiled.objective.named_parameters():  # fused optimizers read both as they lie in memory
+        assert parameter.grad is not None and parameter.grad.stride() == parameter.stride(), name
 
 
 @pytest.mark.parametrize("method", ROWS)

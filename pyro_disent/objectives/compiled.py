@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
 from pyro_disent.models.program import forked_random_state
-from pyro_disent.objectives.cpu import DECOMPOSITIONS
+from pyro_disent.objectives.cpu import DECOMPOSITIONS, channels_last
 from pyro_disent.objectives.elbo import LossRecord, Objective, total
 
 
@@ -103,13 +103,13 @@ class CompiledStep(EagerStep):
         def step(
             parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]
         ) -> tuple[list[Tensor], list[Tensor]]:
-            leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+            leaves = [channels_last(parameter.detach()).requires_grad_() for parameter in parameters]
             images, *rest = inputs
             again = Batch(images, dict(zip(shared, rest)), dict(zip(factors, rest[len(shared) :])))  # noqa: B905
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
-            gradients = _gradients(record, leaves)
+            gradients = [_laid_out(g, p) for g, p in zip(_gradients(record, leaves), parameters, strict=True)]
             flat, self._record_spec = pytree.tree_flatten(_detached(record))
             return flat, gradients
 
@@ -154,6 +154,13 @@ def _detached(record: LossRecord) -> LossRecord:
 def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
     """Zeros for a parameter that has no part in the loss, as a user's network may hold one."""
     return list(torch.autograd.grad(total(record), leaves, allow_unused=True, materialize_grads=True))
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient in its parameter's memory format, which fused optimizers take for granted."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _assign(objective: Objective, gradients: list[Tensor]) -> None:

@@ -47,5 +47,16 @@ def _polynomial(coefficients: list[float], x: Tensor) -> Tensor:
     return value
 
 
+def channels_last(weight: Tensor) -> Tensor:
+    """A convolution's weight with channels innermost, and everything that it makes likewise.
+
+    Convolutions take two thirds of the time so. Inductor would choose that layout in any case, but for every
+    convolution by itself, and copy what lies between two of them forth and back.
+    """
+    if weight.device.type != "cpu" or weight.dim() != 4:
+        return weight
+    return weight.to(memory_format=torch.channels_last)
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Tensor]] = {torch.ops.aten.tanh.default: tanh}
 """For ``make_fx``: operation -> what is traced in its place."""
