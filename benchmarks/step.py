@@ -6,7 +6,8 @@ CPU time on one pinned core, 9 interleaved rounds; a ratio is the median of the 
 slows down for a while slows down both sides of it. Prints a table and writes ``experiments/results/step.json``.
 ``hand eager`` and ``hand compiled`` are `by_hand.ByHand`; ``ours eager`` and ``ours compiled`` are the steps of
 `pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``. All contenders of a row have one memory format;
-``fit`` trains channels-last. Kernels are compiled anew (``cold``), and once more from what the disk keeps (``warm``).
+``fit`` trains channels-last. ``cold`` is a first step whose kernels are compiled (the hand-written one's comes first
+and loads the compiler), ``warm`` that of another step of the kind, whose kernels are found on the disk.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 
 SCALE = 0.5 / math.sqrt(2)  # of the normal likelihood, on [0, 1]
-EDGES = (-0.5, 0.5)  # of the bins of the factor "angle"
+EDGES = {"angle": (-0.5, 0.5), "size": (0.0,)}  # of the factors' bins
 
 
 class Parameters(NamedTuple):
@@ -118,19 +118,28 @@ def reverse_cycle(hand: Hand, _: Any) -> tuple[Tensor, None]:
 
 def predictor(hand: Hand, term: Any) -> tuple[Tensor, Tensor]:
     """Eq. 3, with the encoder's side as the text has it."""
-    angle, z, layers = hand.batch.factors["angle"], hand.draws["z"], term.predictor.network
-    bins = sum((angle >= edge).long() for edge in EDGES)
+    z, layers = hand.draws["z"], term.predictor.network
 
-    def probabilities(code: Tensor, frozen: bool) -> Tensor:
-        return torch.softmax(affine(layers[2], torch.relu(affine(layers[0], code, frozen)), frozen), -1)
+    def logits(code: Tensor, frozen: bool) -> Tensor:
+        return affine(layers[2], torch.relu(affine(layers[0], code, frozen)), frozen)
 
-    p = probabilities(z, frozen=True)
-    right = probabilities(z.detach(), frozen=False).gather(-1, bins[..., None])
-    return (p * p.log()).sum(-1).mean(), -right.log().mean()
+    encoders, opponents, start = torch.zeros(()), torch.zeros(()), 0
+    for factor, edges in EDGES.items():
+        values, columns = hand.batch.factors[factor], slice(start, start + len(edges) + 1)
+        bins, known = (
+            sum((values >= edge).long() for edge in edges),
+            values == values,
+        )  # a value that is not known is NaN
+        p = torch.softmax(logits(z, frozen=True)[..., columns], -1)
+        encoders = encoders + (p * p.log()).sum(-1).mean()
+        guesses = torch.softmax(logits(z.detach(), frozen=False)[..., columns], -1)
+        opponents = opponents - guesses.gather(-1, bins[..., None])[known].log().mean()
+        start = columns.stop
+    return encoders, opponents
 
 
 def total_correlation(hand: Hand, term: Any) -> tuple[Tensor, Tensor]:
-    """Kim & Mnih 2018, algorithm 2."""
+    """Kim & Mnih 2018, algorithm 2, with one batch in place of its two."""
     code = torch.cat([*hand.draws.values()], -1).flatten(0, 1)
     order = torch.rand_like(code).argsort(0)
     permuted = torch.stack([code[order[:, unit], unit] for unit in range(code.shape[1])], 1)
@@ -157,6 +166,7 @@ def dip(hand: Hand, _: Any) -> tuple[Tensor, None]:
 
 
 def info_nce(hand: Hand, _: Any) -> tuple[Tensor, None]:
+    """Van den Oord et al. 2018, eq. 4, in both directions; the scores are exp(cosine / 0.1)."""
     mean = torch.cat([hand.q[name].mean * mask for name, mask in hand.batch.shared.items()], -1)
     unit = mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     total = 0.0

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pyro_disent.cli.main import main
 from pyro_disent.objectives.methods import METHODS
+from pyro_disent.training.setup import WORTH_COMPILING
 
 PROGRAM = Path(sys.executable).with_name("pyro-disent")
 TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]
@@ -253,6 +254,10 @@ def test_methods_and_data_are_listed(call: Any) -> None:
         assert method.equation in methods.stdout
     data = call("data", "list")
     assert data.returncode == 0 and "rotated-mnist" in data.stdout and "azimuth" in data.stdout
+
+
+def test_the_help_says_from_how_many_steps_on_a_step_is_compiled(call: Any) -> None:
+    assert f"from {WORTH_COMPILING} steps on" in " ".join(call("fit", "--help").stdout.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("command", [["--help"], ["fit", "--help"], ["data", "--help"]])

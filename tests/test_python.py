@@ -53,7 +53,7 @@ def test_networks_for_other_images_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-THEIRS = methods.Method("theirs", "a term from elsewhere", "nobody 2026", term=lambda _: DIP())
+THEIRS = methods.Method("theirs", "a term from elsewhere", "nobody 2026", "|Cov - I|^2", term=DIP)
 
 
 def test_other_packages_bring_methods_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,14 +18,14 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor
 from pyro_disent.objectives import terms
-from pyro_disent.objectives.elbo import AdversarialTerm, DisentanglingELBO, Step, Term
+from pyro_disent.objectives.elbo import AdversarialTerm, DisentanglingELBO, Step
 from pyro_disent.objectives.kl import kl_per_unit
 from pyro_disent.objectives.methods import METHODS, Setting, build, parse
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from tests import by_hand
 from tests.models import conditional_latents, linear_vae, pair_batch
 
-EDGES = {"angle": torch.tensor(by_hand.EDGES)}
+EDGES = {"angle": torch.tensor(by_hand.EDGES["angle"])}
 SETTING = Setting((Latent("z", 3), Latent("y", 2)), EDGES)
 
 
@@ -34,10 +34,10 @@ def step_of(vae: nn.Module, batch: Batch) -> Step:
     return Step(vae.model, vae.guide, batch, q, poutine.trace(poutine.replay(vae.model, trace=q)).get_trace(batch))
 
 
-def assert_same_gradient(ours: Tensor, by_hand: Tensor, parameters: list[nn.Parameter]) -> None:
+def assert_same_gradient(ours: Tensor, expected: Tensor, parameters: list[nn.Parameter]) -> None:
     pairs = zip(
         torch.autograd.grad(ours, parameters, allow_unused=True, materialize_grads=True, retain_graph=True),
-        torch.autograd.grad(by_hand, parameters, allow_unused=True, materialize_grads=True, retain_graph=True),
+        torch.autograd.grad(expected, parameters, allow_unused=True, materialize_grads=True, retain_graph=True),
         strict=True,
     )
     for one, other in pairs:
@@ -131,12 +131,17 @@ def test_autocast_reaches_networks_alone(method: str) -> None:
     """Of the same two traces, half precision changes nothing but what the term's own networks give."""
     vae = linear_vae(conditional_latents())
     objective = build(method, SETTING)(vae.model, vae.guide)
-    step = objective.step(pair_batch())
-    exact = objective.evaluate(step)
     with torch.autocast("cpu", torch.bfloat16):
+        step = objective.step(pair_batch())
+        again = step._replace(p=step.p.copy())  # a trace remembers its log densities
         half = objective.evaluate(step)
-        assert objective.step(pair_batch()).prior("z").base_dist.scale.dtype == torch.float32
+    exact = objective.evaluate(again)
     assert {value.dtype for value in tree_leaves(half)} == {torch.float32}
+    for latent in ("z", "y"):
+        distributions = step.prior(latent), step.posterior(latent)
+        assert {part.dtype for q in distributions for part in (q.base_dist.loc, q.base_dist.scale)} == {torch.float32}
+        assert step.draw(latent).dtype == torch.float32
+    assert step.p.nodes["x"]["fn"].base_dist.logits.dtype == torch.float32
     assert half.reconstruction.equal(exact.reconstruction) and half.kl == exact.kl
     for name, value in half.terms.items():
         runs_networks = isinstance(objective.terms[name], AdversarialTerm | terms.ReverseCycle)
@@ -238,8 +243,8 @@ def test_the_table_says_what_each_method_needs() -> None:
     assert [method.name for method in parse("cycle + similarity")] == ["cycle", "similarity"]
     for name, method in METHODS.items():
         assert name == method.name and method.summary and method.source and method.equation
-        if method.term:
-            assert isinstance(method.term(SETTING), Term)
+        added = method.added(SETTING)
+        assert [type(term) for term in added] == ([method.term] if method.term else [])
 
 
 def test_edges() -> None:

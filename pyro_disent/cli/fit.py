@@ -95,7 +95,7 @@ def fit(
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="If not given: from 1000 steps on, where there is a C++ compiler.",
+            help="If not given: from 2000 steps on, where there is a C++ compiler.",
             show_default=False,
         ),
     ] = None,

@@ -2,8 +2,8 @@
 
 ``torch.compile`` on a Pyro program breaks at every effect handler, and tracing the forward alone silently loses what
 lives in autograd: detached latents, frozen opponents, straight-through samples. Here loss *and* gradient are traced
-together, so what is compiled is what would have been computed. Weights, masks and factors are inputs of the graph;
-another batch shape runs eager.
+together, so what is compiled is what would have been computed (on a CPU to float32's rounding, see `cpu`). Weights,
+masks and factors are inputs of the graph; what it was not compiled for runs eager.
 """
 
 from __future__ import annotations
@@ -48,12 +48,16 @@ class EagerStep:
         """Set every parameter's ``grad`` to this batch's gradient and give the record, detached."""
         with self.autocast():
             record = self.objective.record(batch)
-        _assign(self.objective, _gradients(record, list(self.objective.parameters())))
+        parameters = list(self.objective.parameters())
+        _assign(parameters, _laid_out(_gradients(record, parameters), parameters))
         return _detached(record)
 
 
 class CompiledStep(EagerStep):
-    """`EagerStep` as one graph, compiled for the shape of the first batch; other shapes run eager.
+    """`EagerStep` as one graph, compiled for the first batch's shapes, and for the model as it is then.
+
+    A step runs eager, for as long as this lasts, where batch, parameters or buffers have another shape, layout, type or
+    device than the first had, or a part of the model another mode (training or evaluation).
 
     Args:
         backend: of ``torch.compile``.
@@ -78,21 +82,23 @@ class CompiledStep(EagerStep):
     def __call__(self, batch: Batch) -> LossRecord:
         if self._graph is None:
             self.compile(batch)
-        if self._signature != self._sign(batch):
+        parameters, buffers = list(self.objective.parameters()), list(self.objective.buffers())
+        inputs = _tensors(batch)
+        if self._signature != self._sign(batch, [*parameters, *buffers, *inputs]):
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
         if self.mode == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()  # the last step's gradients are used up; see the class
-        inputs = _tensors(batch)
-        parameters, buffers = list(self.objective.parameters()), list(self.objective.buffers())
         with torch.no_grad():
             record, gradients = self._graph(parameters, buffers, inputs)
-        _assign(self.objective, gradients)
+        _assign(parameters, gradients)
         return pytree.tree_unflatten(record, self._record_spec)
 
-    def _sign(self, batch: Batch) -> tuple[Any, ...]:
-        kinds = tuple((t.shape, t.stride(), t.dtype, t.device) for t in _tensors(batch))
-        return self.objective.training, tuple(batch.shared), tuple(batch.factors), kinds
+    def _sign(self, batch: Batch, tensors: list[Tensor]) -> tuple[Any, ...]:
+        """What a graph is good for."""
+        kinds = tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors)
+        modes = tuple(module.training for module in self.objective.modules())
+        return modes, tuple(batch.shared), tuple(batch.factors), kinds
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
@@ -109,7 +115,7 @@ class CompiledStep(EagerStep):
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
-            gradients = [_laid_out(g, p) for g, p in zip(_gradients(record, leaves), parameters, strict=True)]
+            gradients = _laid_out(_gradients(record, leaves), parameters)
             flat, self._record_spec = pytree.tree_flatten(_detached(record))
             return flat, gradients
 
@@ -117,19 +123,19 @@ class CompiledStep(EagerStep):
         # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
         # values back, which a trace cannot.
         def arguments() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-            # The very kinds of tensors that a step passes: another kind, and the first step would compile once more.
+            # Tensors of their own: where a batch names one mask for two latents, another batch may have two.
             buffers = [buffer.clone() for buffer in self.objective.buffers()]
-            return list(self.objective.parameters()), buffers, _tensors(batch)
+            return list(self.objective.parameters()), buffers, [tensor.detach() for tensor in _tensors(batch)]
 
-        # torch would look at every parameter before every step whether it is still what was compiled for, which takes
-        # a hundredth of a small step: that is known here, and of the batch the signature knows it.
+        # torch would ask at every step whether this is still what was compiled for; the signature does.
         options = {**list_mode_options(self.mode or "default"), "guard_filter_fn": lambda guards: [False] * len(guards)}
         with forked_random_state(batch.images.device), pyro.validation_enabled(False):
             traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*arguments())
             graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
             with torch.no_grad():
                 graph(*arguments())
-        self._graph, self._signature = graph, self._sign(batch)
+        state = [*self.objective.parameters(), *self.objective.buffers(), *_tensors(batch)]
+        self._graph, self._signature = graph, self._sign(batch, state)
 
 
 class _Recorder(nn.Module):
@@ -156,15 +162,16 @@ def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
     return list(torch.autograd.grad(total(record), leaves, allow_unused=True, materialize_grads=True))
 
 
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient in its parameter's memory format, which fused optimizers take for granted."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
+def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
+    """Each gradient in its parameter's memory format, which fused optimizers take for granted."""
+    return [
+        gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
+        for gradient, parameter in zip(gradients, parameters, strict=True)
+    ]
 
 
-def _assign(objective: Objective, gradients: list[Tensor]) -> None:
-    for parameter, gradient in zip(objective.parameters(), gradients, strict=True):
+def _assign(parameters: list[Any], gradients: list[Tensor]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
 
 

@@ -28,7 +28,7 @@ P, Q = _lambert(LEVELS)
 
 
 def tanh(x: Tensor) -> Tensor:
-    """tanh to within three units in the last place of float32, three times as fast as the vectorized library's.
+    """tanh in float32 with a relative error below 4e-7, three times as fast as the vectorized library's.
 
     All coefficients are positive, so nothing cancels. Other types and devices keep torch's own.
     """
@@ -48,7 +48,7 @@ def _polynomial(coefficients: list[float], x: Tensor) -> Tensor:
 
 
 def channels_last(weight: Tensor) -> Tensor:
-    """A convolution's weight with channels innermost, and everything that it makes likewise.
+    """A weight of four dimensions, as convolutions have, with channels innermost; what it makes has them likewise.
 
     Convolutions take two thirds of the time so. Inductor would choose that layout in any case, but for every
     convolution by itself, and copy what lies between two of them forth and back.

@@ -41,8 +41,8 @@ class Method:
     summary: str
     source: str
     """An equation of the paper, or where the term comes from."""
-    equation: str = ""
-    """What is minimized: the ELBO itself, or what is added to it."""
+    equation: str
+    """What is minimized: minus the ELBO, or what is added to it."""
     pair: bool = False
     """Needs pairs that share something."""
     factors: bool = False
@@ -50,7 +50,16 @@ class Method:
     exchange: bool = False
     """Decodes under the exchange of what the pair shares."""
     beta: float = 1.0
-    term: Callable[[Setting], Term] | None = None
+    term: type[Term] | None = None
+    """What it adds."""
+    make: Callable[[Setting], Term] | None = None
+    """How its term is made, where it takes arguments."""
+
+    def added(self, setting: Setting) -> list[Term]:
+        """Its term, made for a setting, if it adds one."""
+        if self.make is not None:
+            return [self.make(setting)]
+        return [] if self.term is None else [self.term()]
 
 
 def _predictor(setting: Setting) -> Term:
@@ -64,11 +73,6 @@ def _total_correlation(setting: Setting) -> Term:
     names = tuple(latent.name for latent in setting.latents)
     width = sum(latent.width for latent in setting.latents)
     return terms.TotalCorrelation(PermutationDiscriminator(width), names)
-
-
-def _plain(term: Callable[[], Term]) -> Callable[[Setting], Term]:
-    """A term that is the same in every setting."""
-    return lambda _: term()
 
 
 _TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"
@@ -89,7 +93,8 @@ METHODS: dict[str, Method] = {
             "total correlation, weight gamma",
             "Kim & Mnih 2018",
             _TOTAL_CORRELATION,
-            term=_total_correlation,
+            term=terms.TotalCorrelation,
+            make=_total_correlation,
         ),
         Method(
             "similarity",
@@ -97,7 +102,7 @@ METHODS: dict[str, Method] = {
             "Eq. 1",
             "KL(q(z | x) || q(z | x'))",
             pair=True,
-            term=_plain(terms.Similarity),
+            term=terms.Similarity,
         ),
         Method(
             "cycle",
@@ -113,7 +118,8 @@ METHODS: dict[str, Method] = {
             "Eq. 3",
             "-H(g(z)), or E log g(factor | z) by --predictor-side cross-entropy",
             factors=True,
-            term=_predictor,
+            term=terms.Prediction,
+            make=_predictor,
         ),
         Method(
             "reverse-cycle",
@@ -121,29 +127,30 @@ METHODS: dict[str, Method] = {
             "Jha et al. 2018",
             "KL(q(z | decoded from z and y' ~ p(y)) || q(z | x))",
             pair=True,
-            term=_plain(terms.ReverseCycle),
+            term=terms.ReverseCycle,
         ),
         Method(
             "total-correlation",
             "the code's units are independent",
             "Kim & Mnih 2018",
             _TOTAL_CORRELATION,
-            term=_total_correlation,
+            term=terms.TotalCorrelation,
+            make=_total_correlation,
         ),
         Method(
             "dip",
             "the code's covariance is the identity",
             "Kumar et al. 2018",
             "|Cov[mean] + E[variance] - I|^2",
-            term=_plain(terms.DIP),
+            term=terms.DIP,
         ),
         Method(
             "info-nce",
             "each view finds its other view among the batch",
-            "Chen et al. 2020",
+            "van den Oord et al. 2018",
             "-log softmax(cos(mean z, mean z') / 0.1)",
             pair=True,
-            term=_plain(terms.InfoNCE),
+            term=terms.InfoNCE,
         ),
     )
 }
@@ -199,7 +206,7 @@ def build(
     latents = {latent.name for latent in setting.latents}
     if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
         raise InputError(f"--beta names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
-    made = [method.term(setting) for method in chosen if method.term is not None]
+    made = [term for method in chosen for term in method.added(setting)]
     names = {term.name for term in made}
     if len(names) < len(made):
         raise InputError(f"the method {expression!r} adds one term twice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, ClassVar, Literal, cast
@@ -154,7 +155,8 @@ def quantized(values: Tensor, edges: Tensor) -> Tensor:
 class TotalCorrelation(AdversarialTerm):
     """FactorVAE (Kim & Mnih 2018): KL[q(code) || product of its marginals] by the density ratio trick.
 
-    The discriminator tells codes from codes whose every unit was permuted over the batch.
+    The discriminator tells codes from codes whose every unit was permuted over the batch: over this very batch, views
+    and images alike, where algorithm 2 of the paper takes a second one.
     """
 
     name, default_weight = "total-correlation", 6.4
@@ -188,15 +190,16 @@ class DIP(Term):
         mean = torch.cat([q.mean for q in posteriors], -1).flatten(0, -2)
         variance = torch.cat([q.variance for q in posteriors], -1).flatten(0, -2)
         centered = mean - mean.mean(0)
-        with full_precision(mean):
+        with without_autocast(mean.device):
             covariance = centered.T @ centered / len(mean) + variance.mean(0).diag()
         return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
 
 
 class InfoNCE(Term):
-    """SimCLR's loss on what the pair shares: each view must find its other view among the batch, both directions.
+    """InfoNCE (van den Oord et al. 2018) on what the pair shares: each view must find its other view, both directions.
 
-    Cosine similarity of posterior means at a temperature; the other images of the batch are the negatives.
+    Cosine similarity of posterior means at a temperature; the negatives are the other images' other views, and not, as
+    in SimCLR, the images of one's own view as well.
     """
 
     name, default_weight = "info-nce", 20.0
@@ -211,7 +214,7 @@ class InfoNCE(Term):
             mean = step.posterior(latent).mean
             masked.append(mean * per_number(mask, latent, mean.shape[-1]))
         first, second = F.normalize(torch.cat(masked, -1), dim=-1)
-        with full_precision(first):
+        with without_autocast(first.device):
             logits = first @ second.T / self.temperature
         right = torch.arange(len(logits), device=logits.device)
         return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right))
@@ -235,9 +238,11 @@ def frozen(opponent: Opponent, code: Tensor) -> Tensor:
     return at_least_float32(functional_call(opponent.network, weights, code))
 
 
-def full_precision(x: Tensor) -> torch.autocast:
-    """Products of a term's own, which autocast would take for those of a network."""
-    return torch.autocast(x.device.type, enabled=False)
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """For products of a term's own, which autocast would take for those of a network."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 @singledispatch

@@ -39,7 +39,7 @@ def fit(
     networks: Networks | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Train, and leave a run folder.
+    """Train, and leave a run folder. On a CPU this process keeps memory that it frees, see `keep_freed_memory`.
 
     Args:
         resume: go on from the folder's last checkpoint.

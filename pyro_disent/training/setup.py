@@ -35,7 +35,7 @@ from pyro_disent.training.run import RunFolder, Which
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
 COMPILED = "compiled"
-WORTH_COMPILING = 1000  # steps below which compiling takes longer than it saves
+WORTH_COMPILING = 2000  # steps below which compiling for the first time takes longer than it saves
 
 
 def load_data(
