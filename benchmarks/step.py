@@ -5,9 +5,10 @@
 CPU time on one pinned core, 9 interleaved rounds; a ratio is the median of the rounds' ratios, so that a machine that
 slows down for a while slows down both sides of it. Prints a table and writes ``experiments/results/step.json``.
 ``hand eager`` and ``hand compiled`` are `by_hand.ByHand`; ``ours eager`` and ``ours compiled`` are the steps of
-`pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``. All contenders of a row have one memory format;
-``fit`` trains channels-last. ``cold`` is a first step whose kernels are compiled (the hand-written one's comes first
-and loads the compiler), ``warm`` that of another step of the kind, whose kernels are found on the disk.
+`pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``; the matrix products of the MLP alone are the
+limit. All contenders of a row have one memory format; ``fit`` trains channels-last. ``cold`` is a first step whose
+kernels are compiled (the hand-written one's comes first and loads the compiler), ``warm`` that of another step of the
+kind, whose kernels are found on the disk.
 """
 
 from __future__ import annotations
@@ -83,6 +84,24 @@ class Steps:
         inference = pyro.infer.SVI(objective.model, objective.guide, optim, objective.elbo)
         return lambda: inference.step(batch)
 
+    def products(self, batch: Batch) -> Callable[[], object]:
+        """The matrix products of a step and nothing else: no other step of an MLP can be shorter."""
+        module, rows = ByHand(self.network, self.shape, self.method), batch.views * batch.size
+        made = []
+        for layer in (each for each in module.modules() if isinstance(each, torch.nn.Linear)):
+            weight = layer.weight.detach()
+            made.append((weight, torch.randn(rows, weight.shape[1]), torch.randn(rows, weight.shape[0])))
+        into = [tuple(torch.empty_like(each) for each in (x, gradient, weight)) for weight, x, gradient in made]
+
+        def step() -> None:
+            for (weight, x, gradient), (to_x, to_gradient, to_weight) in zip(made, into, strict=True):
+                torch.mm(x, weight.T, out=to_gradient)
+                torch.mm(gradient.T, x, out=to_weight)
+                if weight is not made[0][0]:  # nobody asks for the images' gradient
+                    torch.mm(gradient, weight, out=to_x)
+
+        return step
+
     def objective(self) -> Objective:
         vae = FactoredVAE(LATENTS, *networks(self.network)(self.shape, Z + 1)).to(memory_format=self.memory_format)
         return build(self.method, SETTING)(vae.model, vae.guide)
@@ -104,6 +123,8 @@ def measure(
     }
     if memory_format == torch.contiguous_format:  # Pyro's parameter store holds no other
         contenders["SVI"] = steps.svi(batch)
+    if network == "mlp":
+        contenders["matrix products alone"] = steps.products(batch)
     for name, step in contenders.items():
         first[f"{name}, cold"] = seconds(step)
         for _ in range(3):
