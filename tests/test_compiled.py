@@ -83,6 +83,15 @@ def test_inductor_gradients_equal_eager_ones(method: str) -> None:
         assert counters["inductor"]["fxgraph_cache_hit"] == found + 1
 
 
+@needs_compiler
+def test_a_mode_of_torch_compile_changes_no_gradient() -> None:
+    vae = linear_vae().double()
+    objective = ForwardCycle()(vae.model, vae.guide)
+    with torch._inductor.config.patch(fallback_random=True):
+        compiled = CompiledStep(objective, mode="reduce-overhead")
+        assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64))
+
+
 def test_a_conditional_prior_compiles() -> None:
     vae = linear_vae(conditional_latents()).double()
     objective = ForwardCycle()(vae.model, vae.guide)
