@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LEVELS = 13  # of the continued fraction: |error| < 4e-8 where |x| < LIMIT
+LEVELS = 13  # of the continued fraction, which is exact to 4e-8 where |x| < LIMIT
 LIMIT = 7.9  # beyond, tanh is 1 to within 3e-7
 
 
@@ -50,8 +50,8 @@ def _polynomial(coefficients: list[float], x: Tensor) -> Tensor:
 def channels_last(weight: Tensor) -> Tensor:
     """A weight of four dimensions, as convolutions have, with channels innermost; what it makes has them likewise.
 
-    Convolutions take two thirds of the time so. Inductor would choose that layout in any case, but for every
-    convolution by itself, and copy what lies between two of them forth and back.
+    Convolutions are faster so. Inductor would choose that layout in any case, but for every convolution by itself, and
+    copy what lies between two of them forth and back.
     """
     if weight.device.type != "cpu" or weight.dim() != 4:
         return weight
