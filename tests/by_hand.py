@@ -117,21 +117,24 @@ def reverse_cycle(hand: Hand, _: Any) -> tuple[Tensor, None]:
 
 
 def predictor(hand: Hand, term: Any) -> tuple[Tensor, Tensor]:
-    """Eq. 3, with the encoder's side as the text has it."""
-    z, layers = hand.draws["z"], term.predictor.network
+    """Eq. 3, with the encoder's side as the text or as the equation has it, on the sample or on the mean."""
+    z = hand.draws["z"] if term.on == "sample" else hand.q["z"].mean
+    layers = term.predictor.network
 
     def logits(code: Tensor, frozen: bool) -> Tensor:
         return affine(layers[2], torch.relu(affine(layers[0], code, frozen)), frozen)
 
     encoders, opponents, start = torch.zeros(()), torch.zeros(()), 0
-    for factor, edges in EDGES.items():
+    for factor in term.factors:
+        edges = EDGES[factor]
         values, columns = hand.batch.factors[factor], slice(start, start + len(edges) + 1)
         bins, known = (
             sum((values >= edge).long() for edge in edges),
             values == values,
         )  # a value that is not known is NaN
         p = torch.softmax(logits(z, frozen=True)[..., columns], -1)
-        encoders = encoders + (p * p.log()).sum(-1).mean()
+        right = p.gather(-1, bins[..., None])[known]
+        encoders = encoders + ((p * p.log()).sum(-1).mean() if term.side == "entropy" else right.log().mean())
         guesses = torch.softmax(logits(z.detach(), frozen=False)[..., columns], -1)
         opponents = opponents - guesses.gather(-1, bins[..., None])[known].log().mean()
         start = columns.stop

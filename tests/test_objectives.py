@@ -75,6 +75,7 @@ def test_value_and_gradient_are_those_of_the_equation(method: str, likelihood: s
     relative = 1e-6 if series else 1e-10
     assert record.loss.item() == pytest.approx(loss.item(), rel=relative)
     assert sum(value.item() for value in record.opponents.values()) == pytest.approx(opponents.item(), rel=1e-10)
+    assert record.kl.keys() == {latent.name for latent in latents}
     named = dict(objective.named_parameters())
     ours, hand = (
         torch.autograd.grad(value, list(named.values()), allow_unused=True, materialize_grads=True)

@@ -63,18 +63,8 @@ def test_prediction_is_eq_3_with_the_gradients_of_two_phases(side: str, on: str)
     term = terms.Prediction(g, EDGES, side=side, on=on).double()
     batch = pair_batch(dtype=torch.float64)
     step = step_of(vae, batch)
-    z = step.draw("z") if on == "sample" else by_hand.posteriors(vae, batch.images)["z"].mean
-    first, second = g.network[0], g.network[2]
-
-    def logits(code: Tensor, frozen: bool) -> Tensor:
-        w = [p.detach() if frozen else p for p in (first.weight, first.bias, second.weight, second.bias)]
-        return torch.relu(code @ w[0].T + w[1]) @ w[2].T + w[3]
-
-    labels = (batch.factors["angle"] >= -0.5).long() + (batch.factors["angle"] >= 0.5).long()
-    p = logits(z, frozen=True).softmax(-1)
-    guesses = p.gather(-1, labels[..., None])
-    encoders = (p * p.log()).sum(-1).mean() if side == "entropy" else guesses.log().mean()
-    opponents = -logits(z.detach(), frozen=False).log_softmax(-1).gather(-1, labels[..., None]).mean()
+    q = by_hand.posteriors(vae, batch.images)
+    encoders, opponents = by_hand.predictor(by_hand.Hand(vae, "bernoulli", batch, q, {"z": step.draw("z")}), term)
 
     assert term(step).item() == pytest.approx(encoders.item(), rel=1e-10)
     assert term.opponent_loss(step).item() == pytest.approx(opponents.item(), rel=1e-10)

@@ -82,8 +82,7 @@ class CompiledStep(EagerStep):
     def __call__(self, batch: Batch) -> LossRecord:
         if self._graph is None:
             self.compile(batch)
-        parameters, buffers = list(self.objective.parameters()), list(self.objective.buffers())
-        inputs = _tensors(batch)
+        parameters, buffers, inputs = self._arguments(batch)
         if self._signature != self._sign(batch, [*parameters, *buffers, *inputs]):
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
@@ -93,6 +92,11 @@ class CompiledStep(EagerStep):
             record, gradients = self._graph(parameters, buffers, inputs)
         _assign(parameters, gradients)
         return pytree.tree_unflatten(record, self._record_spec)
+
+    def _arguments(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Of the graph: parameters, buffers, and what a batch holds."""
+        inputs = [batch.images, *batch.shared.values(), *batch.factors.values()]
+        return list(self.objective.parameters()), list(self.objective.buffers()), inputs
 
     def _sign(self, batch: Batch, tensors: list[Tensor]) -> tuple[Any, ...]:
         """What a graph is good for."""
@@ -119,23 +123,23 @@ class CompiledStep(EagerStep):
             flat, self._record_spec = pytree.tree_flatten(_detached(record))
             return flat, gradients
 
+        own_parameters, own_buffers, inputs = self._arguments(batch)
+
         # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
         # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
         # values back, which a trace cannot.
-        def arguments() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        def copies() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
             # Tensors of their own: where a batch names one mask for two latents, another batch may have two.
-            buffers = [buffer.clone() for buffer in self.objective.buffers()]
-            return list(self.objective.parameters()), buffers, [tensor.detach() for tensor in _tensors(batch)]
+            return own_parameters, [buffer.clone() for buffer in own_buffers], [tensor.detach() for tensor in inputs]
 
         # torch would ask at every step whether this is still what was compiled for; the signature does.
         options = {**list_mode_options(self.mode or "default"), "guard_filter_fn": lambda guards: [False] * len(guards)}
         with forked_random_state(batch.images.device), pyro.validation_enabled(False):
-            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*arguments())
+            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*copies())
             graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
             with torch.no_grad():
-                graph(*arguments())
-        state = [*self.objective.parameters(), *self.objective.buffers(), *_tensors(batch)]
-        self._graph, self._signature = graph, self._sign(batch, state)
+                graph(*copies())
+        self._graph, self._signature = graph, self._sign(batch, [*own_parameters, *own_buffers, *inputs])
 
 
 class _Recorder(nn.Module):
@@ -173,10 +177,6 @@ def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
 def _assign(parameters: list[Any], gradients: list[Tensor]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-
-
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [batch.images, *batch.shared.values(), *batch.factors.values()]
 
 
 def why_not_compiled() -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.polynomial.polynomial import polyadd, polymulx
 from torch import Tensor
 
 LEVELS = 13  # of the continued fraction, which is exact to 4e-8 where |x| < LIMIT
@@ -14,14 +16,11 @@ LIMIT = 7.9  # beyond, tanh is 1 to within 3e-7
 
 def _lambert(levels: int) -> tuple[list[float], list[float]]:
     """Lambert's continued fraction x / (1 + x² / (3 + x² / (5 + ...))) as x P(x²) / Q(x²), coefficients ascending."""
-    numerator, denominator = [2.0 * levels - 1.0], [1.0]  # of the innermost level, then of each around it
+    # Of the innermost level, then of each around it.
+    numerator, denominator = np.array([2.0 * levels - 1.0]), np.array([1.0])
     for odd in range(2 * levels - 3, 0, -2):
-        scaled = [odd * c for c in numerator]
-        shifted = [0.0, *denominator]
-        width = max(len(scaled), len(shifted))
-        added = [sum(c[k] for c in (scaled, shifted) if k < len(c)) for k in range(width)]
-        numerator, denominator = added, numerator
-    return [c / denominator[0] for c in denominator], [c / denominator[0] for c in numerator]
+        numerator, denominator = polyadd(odd * numerator, polymulx(denominator)), numerator
+    return (denominator / denominator[0]).tolist(), (numerator / denominator[0]).tolist()
 
 
 P, Q = _lambert(LEVELS)
