@@ -17,7 +17,7 @@ from pyro_disent.batch import Batch, as_float
 from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
-from pyro_disent.models.program import Program, at_least_float32, forked_random_state
+from pyro_disent.models.program import Program, at_least_float32, forked_random_state, seed_random_state
 
 _CHUNK = 512  # images a query encodes or decodes at once
 
@@ -206,9 +206,9 @@ class FactoredVAE(nn.Module):
 
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """A draw of every latent from its prior, ``(count, width)`` each."""
-        seed = torch.randint(2**62, (), generator=generator).item()
+        seed = int(torch.randint(2**62, (), generator=generator))
         with forked_random_state(self.device), self._querying():
-            torch.manual_seed(seed)
+            seed_random_state(seed, self.device)
             trace = pyro.poutine.trace(self.model).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 

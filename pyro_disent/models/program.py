@@ -18,6 +18,14 @@ def forked_random_state(device: torch.device) -> contextlib.AbstractContextManag
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
+def seed_random_state(seed: int, device: torch.device) -> None:
+    """Seed the CPU, and this device where it is another: ``torch.manual_seed`` would seed every CUDA device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """What a network gives may be in half precision; densities, samples and terms never are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
