@@ -9,30 +9,34 @@ from typing import Any
 
 import pyro
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
-from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.program import forked_random_state, seed_random_state
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.process import left_as_found
 from pyro_disent.training import setup, state
 from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.fabric import Fabric
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
+from pyro_disent.training.resume import as_recorded, how_to_go_on
 from pyro_disent.training.run import RunFolder
 
 HELD_OUT_BATCH = 256
 
 
+@left_as_found()
 def fit(
     config: FitConfig,
     folder: RunFolder,
     *,
     resume: bool = False,
+    moved_to: str | None = None,
     overwrite: bool = False,
     init: RunFolder | None = None,
     data: DataSet | None = None,
@@ -43,6 +47,7 @@ def fit(
 
     Args:
         resume: go on from the folder's last checkpoint.
+        moved_to: the device that a run goes on on, where it is another than before.
         overwrite: a run that is there may be replaced.
         init: start from this run's best weights.
         data: the data set, where the configuration names none.
@@ -54,13 +59,16 @@ def fit(
         Diverged: at the first loss that is not finite; the checkpoints before it are kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
         Interrupted: at Ctrl-C, after the state was saved.
+
+    A run that was to be replaced and is back, because this one ended before its first checkpoint, is said in a note of
+    the exception.
     """
     reporter = reporter or Silent()
     recorded = folder.read_config() if resume else None
     if recorded is None:
         folder.refuse_existing(overwrite)
     else:
-        config = setup.as_recorded(config, recorded)
+        config = as_recorded(config, recorded, folder.path, moved_to, data, networks)
     methods.parse(config.method)
     fabric = setup.make_fabric(config)
     fabric.launch()
@@ -73,9 +81,10 @@ def fit(
         data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     elif recorded is not None:
         setup.check_unchanged(data, recorded["source"])
-    torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
-    vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
+    with forked_random_state(device):
+        seed_random_state(config.seed, device)
+        vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
@@ -93,16 +102,24 @@ def fit(
     optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(folder)
+        stack.enter_context(forked_random_state(device))
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
         step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next())
-        torch.manual_seed(config.seed + fabric.global_rank)
+        seed_random_state(config.seed + fabric.global_rank, device)
         start, best = 0, float("inf")
-        if resume:
+        if recorded:
+            folder.open()
             start, best = state.restore(folder, objective, optimizer, feed, device)
             folder.forget_metrics_after(start)
+            if recorded["device"] != device.type:
+                folder.record(device=device.type)
+                reporter.say(f"moved    from {recorded['device']} to {device.type}: what is drawn is drawn anew")
         elif is_first:
-            folder.create(setup.described(config, data, edges, device, how, init))
+            folder.create(setup.described(config, data, edges, device, how, init), overwrite=overwrite)
+            if kept := folder.kept:
+                reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
         for line in setup.announced(config, data, device, how, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
@@ -134,7 +151,8 @@ def fit(
                     now = state.capture(done, best, optimizer, feed, device)
                     folder.save("last", done, objective.state_dict(), now)
             if stop.asked:
-                raise Interrupted(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
+                again = how_to_go_on(folder.path, config, data.source.kind)
+                raise Interrupted(f"interrupted; go on with: {again}")
     fabric.barrier()
 
 
@@ -161,7 +179,7 @@ def validate(
             pyro.settings.context(module_local_params=True),
             objective.weights.warm(),
         ):
-            torch.manual_seed(seed)
+            seed_random_state(seed, device)
             for index in order.split(HELD_OUT_BATCH):
                 step = objective.step(split.batch(index, generator, views).sharing(latents))
                 numbers = {
@@ -210,4 +228,5 @@ def _stop_on_interrupt() -> Iterator[_Stop]:
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None where it was not set from Python, and can therefore not be set back.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
