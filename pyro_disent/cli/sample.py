@@ -17,6 +17,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -53,4 +54,4 @@ def sample(
         figure = sample_latents(vae, image_at(loaded.data(), index, seed=seed), names, n, generator)
     else:
         figure = samples(vae, n, generator)
-    finish(figure, out or run / "figures" / f"{'-'.join(['sample', *names])}.png", as_json)
+    finish(figure, place(out, run, f"{'-'.join(['sample', *names])}.png"), as_json)

@@ -17,6 +17,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -51,4 +52,4 @@ def swap(
     labels = [Path(name).stem[:14] for name in images]
     shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, loaded.factors)]
     figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)
-    finish(figure, out or run / "figures" / "swap.png", as_json)
+    finish(figure, place(out, run, "swap.png"), as_json)

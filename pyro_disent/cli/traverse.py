@@ -17,6 +17,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -48,4 +49,4 @@ def traverse(
     name = latent if latent is not None else "y" if "y" in names else names[-1]
     vae.latent(name)  # refused before the data are loaded
     figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
-    finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)
+    finish(figure, place(out, run, f"traverse-{name}.png"), as_json)
