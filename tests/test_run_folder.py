@@ -271,6 +271,44 @@ def test_a_run_with_a_linked_part_is_not_gone_on_with(part: str, tmp_path: Path)
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("part", ["checkpoints", "figures", "metrics.csv", "config.json"])
+def test_overwriting_a_run_with_a_linked_part_leaves_what_it_leads_to(part: str, tmp_path: Path) -> None:
+    folder, outside = a_run(tmp_path / "run"), tmp_path / "outside"
+    folder.write_metrics({"step": 1, "loss": 1.0})
+    folder.figures.mkdir()
+    (folder.figures / "swap.png").write_text("drawn")
+    outside.mkdir()
+    (folder.path / part).rename(outside / part)
+    (folder.path / part).symlink_to(outside / part)
+    before = contents(outside)
+    with folder:
+        folder.create(CONFIG, overwrite=True)
+        saved(folder, 2.0)
+    assert value_of(folder.path) == 2.0 and contents(outside) == before
+
+
+def test_whatever_else_lies_in_a_run_survives_a_whole_training(tmp_path: Path) -> None:
+    path, outside = tmp_path / "run", tmp_path / "outside"
+    config = tiny(max_steps=None, epochs=1)
+    fit(config, RunFolder(path))
+    (outside / "folder").mkdir(parents=True)
+    (outside / "file").write_text("not yours")
+    (path / "figures").mkdir()
+    places = ["", "checkpoints", "checkpoints/best-000000004", "checkpoints/last-000000004", "figures"]
+    for place in places:
+        for number, kind in enumerate(KINDS):
+            planted(path / place / NAMES[number], kind, outside)
+    theirs = [f"{place}/{name}".strip("/") for place in places for name in NAMES[: len(KINDS)]]
+    before, elsewhere = {name: contents(path)[name] for name in theirs}, contents(outside)
+    text = RunFolder(path).config_file.read_text().replace('"epochs": 1', '"epochs": 2')
+    RunFolder(path).config_file.write_text(text)
+    fit(tiny(max_steps=None, epochs=2), RunFolder(path), resume=True)
+    assert {name: contents(path)[name] for name in theirs} == before
+    fit(tiny(max_steps=None, epochs=1, seed=1), RunFolder(path), overwrite=True)
+    assert {name: contents(path)[name] for name in theirs} == before and contents(outside) == elsewhere
+    assert load(path).path == path and not RunFolder(path).aside.path.exists()
+
+
 def test_a_folder_of_checkpoints_that_becomes_a_link_is_not_written_into(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "run")
     folder.checkpoints.rename(tmp_path / "outside")
