@@ -431,6 +431,34 @@ def test_a_process_killed_anywhere_loses_neither_the_run_nor_what_lies_in_it(tmp
     raise AssertionError("it never came to an end")
 
 
+@pytest.mark.parametrize("appears", [*APPEARING, another_run])
+def test_what_appears_in_place_of_a_run_that_was_put_aside_is_kept(
+    appears: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    folder, rename = a_run(path, 1.0), Path.rename
+    theirs: dict[str, Any] = {}
+
+    def slowly(self: Path, target: Path) -> Path:
+        moved = rename(self, target)
+        monkeypatch.setattr(Path, "rename", rename)
+        appears(path)
+        theirs.update(contents(tmp_path))
+        return moved
+
+    monkeypatch.setattr(Path, "rename", slowly)
+    with pytest.raises(InputError, match="exists already") as caught, folder:
+        folder.create(CONFIG, overwrite=True)
+    assert contents(tmp_path) == theirs and value_of(folder.aside.path) == 1.0
+    assert f"the run that was at {path} lies in {folder.aside.path}" in caught.value.__notes__[0]
+    with contextlib.suppress(InputError):
+        RunFolder(path).refuse_existing(overwrite=True)
+    if appears is an_empty_folder:  # as one begun by a run that was killed at once
+        assert value_of(path) == 1.0
+    else:
+        assert contents(tmp_path) == theirs | {name: b"" for name in contents(tmp_path) if name.endswith(".lock")}
+
+
 def test_a_reader_is_told_where_the_run_is(tmp_path: Path, killed_at: KillAt) -> None:
     told = []
     for at in range(4, 11):  # from the moment the run is aside to that when the other has a checkpoint

@@ -39,6 +39,14 @@ def dissolve(run: Path, into: Path) -> None:
     remove_empty(run)
 
 
+def has_just_begun(run: Path) -> bool:
+    """Whether a folder holds nothing but what a run makes before its configuration."""
+    if not _is_folder(run):
+        return False
+    others = [path for path in run.iterdir() if path.name != LOCK and not _PARTIAL.fullmatch(path.name)]
+    return all(path.name == CHECKPOINTS and _is_folder(path) and not any(path.iterdir()) for path in others)
+
+
 def _own(run: Path) -> Iterator[Path]:
     """Every file that the program wrote, but the configuration, the lock and what lies in checkpoints' folders."""
     latents = _latents(run)

@@ -38,7 +38,7 @@ class RunFolder:
 
     A kill between any two system calls leaves the old checkpoint or the new one (see `checkpoints`), and a run that was
     to be replaced in ``.NAME.replaced`` beside its place, from where it comes back when the place is next trained in.
-    A process that writes holds a lock on the folder, from `create` or `open` to `close`.
+    A process that writes holds a lock on the folder, from `create` or `open` to the end of ``with folder``.
     """
 
     def __init__(self, path: Path, *, numbered: bool = False) -> None:
@@ -66,8 +66,8 @@ class RunFolder:
     @property
     def aside(self) -> RunFolder:
         """Where the run that was here is kept until the one that replaces it has a checkpoint."""
-        place = self.path.resolve()
-        return RunFolder(place.with_name(f".{place.name}.replaced"))
+        place = self.path.absolute()
+        return RunFolder(place.parent / f".{place.name}.replaced")
 
     @property
     def kept(self) -> Path | None:
@@ -134,11 +134,7 @@ class RunFolder:
             self.checkpoints.mkdir()
             files.write_atomically(self.config_file, json.dumps(config, indent=2).encode())
         except OSError as error:
-            self.close()
             raise InputError(f"{self.path} cannot be made: {error}") from error
-        except BaseException:
-            self.close()
-            raise
 
     def open(self) -> None:
         """Go on in the folder.
@@ -161,7 +157,7 @@ class RunFolder:
         if (before := self._replaces) is not None:
             self._replaces = None
             try:
-                self._put_back(before)
+                self._put_back(before, mine=self._lock is not None)
                 told = f"the run that was at {self.path} is there again"
             except OSError as error:
                 told = f"the run that was at {self.path} lies in {before.path}: {error}"
@@ -198,9 +194,9 @@ class RunFolder:
         aside._lock, self._replaces = lock, aside
         return aside._fingerprint()
 
-    def _put_back(self, before: RunFolder) -> None:
-        """Take this run apart, and have the one before it again; raises OSError where something else lies here."""
-        if self.path.is_dir() and not self.path.is_symlink():
+    def _put_back(self, before: RunFolder, *, mine: bool) -> None:
+        """Take apart what is here, if it is ours, and have the run before it; OSError where something else is."""
+        if mine:
             replaced.dissolve(self.path, into=before.path)
         if os.path.lexists(self.path):
             raise FileExistsError(f"there is something else at {self.path}")
@@ -214,12 +210,12 @@ class RunFolder:
             return False
         lock = _locked(aside.path)
         try:
-            is_successor = self._config().get(REPLACES) == aside._fingerprint()
-            if is_successor and checkpoints.exist(self.checkpoints):
+            mine = self._config().get(REPLACES) == aside._fingerprint() or replaced.has_just_begun(self.path)
+            if mine and checkpoints.exist(self.checkpoints):
                 replaced.dissolve(aside.path, into=self.path)
-            elif (is_successor or not os.path.lexists(self.config_file)) and not checkpoints.exist(self.checkpoints):
+            elif mine or not os.path.lexists(self.path):
                 with contextlib.suppress(OSError):  # something else lies there: what is done with it is said later
-                    self._put_back(aside)
+                    self._put_back(aside, mine=mine)
                     return True
             return False
         finally:
@@ -317,13 +313,15 @@ def _locked(run: Path) -> FileLock:
     """The lock of a run's folder, which a process holds while it writes there; the system takes it from a killed one.
 
     Raises:
-        InputError: where another process holds it.
+        InputError: where another process holds it, and where nothing can be written.
     """
     lock = FileLock(run / replaced.LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"another process is training in {run} at this moment") from None
+    except OSError as error:
+        raise InputError(f"{run} cannot be written: {error}") from error
     return lock
 
 
