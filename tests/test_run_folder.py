@@ -254,9 +254,10 @@ def test_what_has_a_new_runs_name_stays_aside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["checkpoints", "figures", "metrics.csv", "config.json"])
 def test_a_run_with_a_linked_part_is_not_gone_on_with(part: str, tmp_path: Path) -> None:
-    path, config = tmp_path / "run", tiny()
-    fit(config, RunFolder(path))
-    (path / "figures").mkdir()
+    path = tmp_path / "run"
+    folder = a_run(path)
+    folder.write_metrics({"step": 1, "loss": 1.0})
+    folder.figures.mkdir()
     outside = tmp_path / "outside"
     outside.mkdir()
     (path / part).rename(outside / part)
@@ -264,10 +265,22 @@ def test_a_run_with_a_linked_part_is_not_gone_on_with(part: str, tmp_path: Path)
     (outside / "best-of-my-photos").mkdir()
     if part == "checkpoints":
         a_folder(outside / part / "best-of-my-photos")
-        assert load(path).path == path  # to read through a link loses nothing
+        assert value_of(path) == 1.0  # to read through a link loses nothing
     before = contents(tmp_path)
-    with pytest.raises(InputError, match=f"{part} is a link, and nothing is written through links"):
-        fit(config, RunFolder(path), resume=True)
+    with pytest.raises(InputError, match=f"{part} is a link, and nothing is written through links"), folder:
+        folder.open()
+    assert contents(tmp_path) == before
+
+
+def test_resuming_a_run_whose_checkpoints_are_a_link_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    fit(tiny(), RunFolder(path))
+    (path / "checkpoints").rename(tmp_path / "outside")
+    (path / "checkpoints").symlink_to(tmp_path / "outside")
+    a_folder(tmp_path / "outside/best-of-my-photos")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="checkpoints is a link, and nothing is written through links"):
+        fit(tiny(), RunFolder(path), resume=True)
     assert contents(tmp_path) == before
 
 
@@ -326,8 +339,7 @@ def test_a_folder_of_checkpoints_that_becomes_a_link_is_not_written_into(tmp_pat
 def test_a_run_is_there_again_where_its_successor_ends_without_a_checkpoint(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = RunFolder(tmp_path / "run")
-    fit(tiny(), folder)
+    folder = a_run(tmp_path / "run")
     (folder.path / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     error = {"divergence": Diverged, "a second Ctrl-C": KeyboardInterrupt, "a full disk": StorageError}[how]
