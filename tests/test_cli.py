@@ -76,7 +76,10 @@ def test_fit_leaves_a_run_folder(trained: Path) -> None:
         "traverse-y.png",
     }
     config = json.loads((folder / "config.json").read_text())
-    assert config["fit"]["latents"] == {"z": 4, "y": 1} and config["source"]["kind"] == "embedded"
+    assert (
+        config["fit"]["latents"] == {"z": {"units": 4}, "y": {"units": 1, "explains": "rest"}}
+        and config["source"]["kind"] == "embedded"
+    )
     assert set(config["versions"]) >= {"torch", "pyro-ppl", "python"}
     with (folder / "metrics.csv").open() as file:
         splits = {row["split"] for row in csv.DictReader(file)}
@@ -112,7 +115,10 @@ def test_the_second_run_gets_the_next_number_and_json_is_one_object(trained: Pat
     other = run("fit", "--config", config, "--quiet", "--latent", "z=3", "--epochs", "1", "--out", "o", cwd=trained)
     assert other.returncode == 0, other.stderr
     settings = json.loads((trained / "o/config.json").read_text())["fit"]
-    assert settings["latents"] == {"z": 3, "y": 1} and (settings["epochs"], settings["max_steps"]) == (1, None)
+    assert settings["latents"] == {"z": {"units": 3}, "y": {"units": 1, "explains": "rest"}} and (
+        settings["epochs"],
+        settings["max_steps"],
+    ) == (1, None)
     again = run("fit", "--config", config, "--quiet", cwd=trained)
     assert again.stdout == "runs/rotated-mnist-vae-2\n", again.stderr
     both = [json.loads((trained / f"runs/rotated-mnist-vae-{k}/config.json").read_text()) for k in (1, 2)]
@@ -149,7 +155,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path) -> None:
         (["--method", "cycle", "--data", "chairs", "--data-root", "nowhere"], "nowhere"),
         (["--method", "cycle", "--data", "chairs", "--data-root", "."], "rendered_chairs"),
         (["--method", "cycle", "--data", "rotated-mnist", "--source", "local"], "PYRO_DISENT_DATA"),
-        (["--method", "cycle", *TINY, "--latent", "z=0"], "at least 1"),
+        (["--method", "cycle", *TINY, "--latent", "z=-1"], "0 leaves the latent out"),
+        (["--method", "cycle", *TINY, "--latent", "z=0", "--latent", "y=0"], "at least one latent"),
         (["--method", "cycle", *TINY, "--latent", "z"], "NAME=VALUE"),
         (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
         (["--method", "cycle", *TINY, "--batch-size", "65"], "--batch-size 65"),

@@ -99,10 +99,9 @@ def _total_correlation(setting: Setting) -> Term:
 
 
 def _dip(setting: Setting) -> Term:
-    names = tuple(latent.name for latent in setting.latents if latent.family.euclidean)
-    if not names:
+    if not any(latent.family.euclidean for latent in setting.latents):
         raise InputError("the method dip is about the covariance of codes, and no latent is of a family that has one")
-    return terms.DIP(names)
+    return terms.DIP()
 
 
 _TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"

@@ -190,19 +190,15 @@ class TotalCorrelation(AdversarialTerm):
 class DIP(Term):
     """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity.
 
-    Args:
-        latents: whose; covariances mean nothing on a circle.
+    Of latents in Euclidean space: on a circle covariances mean nothing.
     """
 
     name, default_weight, unit = "dip", 10.0, "squared covariance"
 
-    def __init__(self, latents: tuple[str, ...]) -> None:
-        super().__init__()
-        self.latents = latents
-
     def forward(self, step: Step) -> Tensor:
-        mean = torch.cat([step.center(latent) for latent in self.latents], -1).flatten(0, -2)
-        variances = [step.family(latent).variance(step.posterior(latent)) for latent in self.latents]
+        latents = [latent for latent in step.latents if step.family(latent).euclidean]
+        mean = torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2)
+        variances = [step.family(latent).variance(step.posterior(latent)) for latent in latents]
         centered = mean - mean.mean(0)
         with without_autocast(mean.device):
             covariance = centered.T @ centered / len(mean) + torch.cat(variances, -1).flatten(0, -2).mean(0).diag()

@@ -245,6 +245,11 @@ class Run:
         return self.path.name
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the factors of the data it was trained on."""
+        return tuple(self.config["factors"])
+
+    @property
     def shared(self) -> tuple[str, ...]:
         """Names of the latents that its pairs share, see `surely_shared`."""
         return surely_shared(self.vae.latents, Pairs.from_json(self.config["pairs"]).typical)
