@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from pyro_disent.data.dataset import DataSet, Split
@@ -24,6 +23,9 @@ from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.run import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 HELD_OUT_BATCH = 256
 

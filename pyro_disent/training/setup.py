@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from pyro_disent.batch import Batch
 from pyro_disent.data import registry
@@ -33,6 +32,9 @@ from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder, Which
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
@@ -252,6 +254,8 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
+    from lightning_fabric import Fabric  # a second to import, which only training needs
+
     return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
 
