@@ -57,7 +57,7 @@ class FaceSplit(Split):
         if views == 2:
             step = torch.randint(1, len(self), index.shape, generator=generator, device=index.device)
             chosen = torch.stack([index, (index + step) % len(self)])
-        return Batch(self.pixels(chosen), factors=_by_name(self.attributes[chosen]))
+        return Batch.unchecked(self.pixels(chosen), factors=_by_name(self.attributes[chosen]))
 
     def examples(self, seed: int) -> Examples:
         """Every face once; nothing is drawn, so ``seed`` changes nothing."""

@@ -107,7 +107,7 @@ class ColoredMNIST(Split):
         digits = self.images.index_select(0, index).float()
         # Contiguous, as the product takes the order of its axes in memory from the colors.
         paint = colors.permute(1, 2, 0).contiguous()[..., None, None]
-        return Batch(digits * paint, factors=dict(zip(CHANNELS, colors, strict=True)))
+        return Batch.unchecked(digits * paint, factors=dict(zip(CHANNELS, colors, strict=True)))
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, in its own color. That was drawn by the data set's seed, so ``seed`` changes nothing."""

@@ -112,7 +112,7 @@ class RotatedMNIST(Split):
                 values[1] = torch.where(changes == number, values[1], values[0])
         images = self.images.index_select(0, index).float().div_(255)
         # Rounding could lift a white pixel above 1, which no Bernoulli accepts.
-        return Batch(self._seen(images, drawn).clamp_(max=1), factors=drawn)
+        return Batch.unchecked(self._seen(images, drawn).clamp_(max=1), factors=drawn)
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""

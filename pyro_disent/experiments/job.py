@@ -13,12 +13,14 @@ from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
 from pyro_disent.experiments.presets import configure
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.run import Run, RunFolder, load
 from pyro_disent.training.setup import GIVEN
 
 
+@usual_defaults()
 def fit(
     method: str,
     data: str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any],

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
+from pyro_disent.models import param_store
+from pyro_disent.models.program import Program
 from pyro_disent.objectives.exchange import Exchange
 from pyro_disent.objectives.kl import kl_per_unit
 from pyro_disent.objectives.weights import Weight, Weights
@@ -107,7 +110,7 @@ class DisentanglingELBO(ELBO):
 
     Args:
         terms: what is added.
-        weights: term's name -> weight; its own default where it is not named.
+        weights: term's name -> weight; its own default where it is not named. Any weight may be a `WarmUp`.
         beta: weight on the KL of every latent, or latent's name -> weight (1 for the others). A weight of this
             objective only: the record stays in unweighted nats.
         exchange: decode under the exchange of what the pair shares (Eq. 2).
@@ -132,6 +135,7 @@ class DisentanglingELBO(ELBO):
         if unknown := given.keys() - self.terms.keys():
             raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
         term_weights = {term.name: given.get(term.name, term.default_weight) for term in added}
+        self._named = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
         self.weights = Weights({"beta": 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights})
 
@@ -139,9 +143,15 @@ class DisentanglingELBO(ELBO):
         return Objective(model, guide, self)
 
     def step(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> Step:
-        """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one."""
+        """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one.
+
+        Raises:
+            InputError: where ``beta`` names a latent that is not there.
+        """
         batch = Batch.of(batch)
         q = poutine.trace(guide).get_trace(batch)
+        if unknown := self._named - q.nodes.keys():
+            raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
             p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
@@ -181,24 +191,43 @@ class DisentanglingELBO(ELBO):
         return total(self.record(model, guide, batch))
 
     def loss_and_grads(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
-        """SVI's entry: adds to the gradients, gives the loss.
+        """SVI's entry: adds to the gradients, gives the loss, and counts a step of the weights that warm up.
+
+        Opponents are named in Pyro's store after a model that was named: ``<name>.<term>.<...>``.
 
         Raises:
             RuntimeError: under ``module_local_params``, where SVI would silently train nothing.
+            InputError: where every parameter is frozen.
         """
         if pyro.settings.get("module_local_params"):
             raise RuntimeError(
                 "SVI finds parameters in Pyro's store, which stays empty under module_local_params: use SVI outside of "
                 "that setting, or a torch optimizer on the parameters of objective = elbo(model, guide)"
             )
+        self._name_opponents(model)
         record = self.record(model, guide, batch)
-        total(record).backward()
+        loss = total(record)
+        if not loss.requires_grad:
+            raise InputError(ALL_FROZEN)
+        loss.backward()
+        self.weights.set_step(self.weights.step + 1)
         return record.loss.item()
 
     def loss(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
         """The record's loss as a float, without gradients."""
+        self._name_opponents(model)
         with torch.no_grad():
             return self.record(model, guide, batch).loss.item()
+
+    def _name_opponents(self, model: nn.Module) -> None:
+        named = getattr(model, "store_name", None)
+        if named is None or not param_store.is_given(named):
+            return
+        for path, program in self.terms.named_modules():
+            if isinstance(program, Program):
+                if not param_store.is_given(program.store_name):
+                    program.store_name = f"{named.removesuffix('.model')}.{path}"
+                param_store.take_up(program)  # now: a term may call its network alone
 
     def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("both traces are taken in record()")
@@ -256,6 +285,9 @@ class Objective(ELBOModule):
         """The parameters of p and q, and of terms without an opponent."""
         opponents = {id(parameter) for term in self.opponents() for parameter in term.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in opponents]
+
+
+ALL_FROZEN = "nothing is left to train: all parameters that the loss depends on are frozen (requires_grad=False)"
 
 
 def _beta(latent: str) -> str:

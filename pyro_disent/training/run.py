@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pyro_disent import files
 from pyro_disent.errors import InputError, StorageError
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.training.config import FitConfig
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
+@usual_defaults()
 def load(
     path: Path | str,
     checkpoint: Which = "best",
