@@ -114,8 +114,9 @@ class Guide(_OfImages):
         super().__init__()
         self.latents = tuple(latents)
         self.encoder = encoder
+        like = next(encoder.parameters(), None)
         self.heads = nn.ModuleDict(
-            {latent.name: _head(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
+            {latent.name: _head(features, latent.prior.posterior_parameters(latent.units), like) for latent in latents}
         )
 
     def posterior_dist(self, latent: Latent, parameters: Tensor) -> dist.TorchDistribution:
@@ -146,9 +147,14 @@ class Guide(_OfImages):
             return {name: pyro.sample(name, posterior) for name, posterior in self.posteriors(images).items()}
 
 
-def _head(features: int, outputs: int) -> nn.Linear:
-    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features."""
-    head = nn.Linear(features, outputs)
+def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
+    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features.
+
+    Args:
+        like: a parameter of the encoder, whose type and device it has.
+    """
+    where, dtype = (None, None) if like is None else (like.device, like.dtype)
+    head = nn.Linear(features, outputs, device=where, dtype=dtype)
     nn.init.normal_(head.weight, std=0.1 / math.sqrt(features))
     nn.init.zeros_(head.bias)
     return head
@@ -204,8 +210,7 @@ class FactoredVAE(nn.Module):
             raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
         self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
         self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
-        self.guide = self.Guide(self.latents, encoder, features.shape[1])
-        self.guide.heads.to(features)  # of the type, and on the device, of the networks that were handed over
+        self.guide = self.Guide(self.latents, encoder, features)
         self.model.image_shape = self.guide.image_shape = self.image_shape
         if name is not None:
             self.model.store_name, self.guide.store_name = f"{name}.model", f"{name}.guide"
@@ -304,8 +309,8 @@ class FactoredVAE(nn.Module):
             yield
 
 
-def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[ImageShape, Tensor]:
-    """Image shape and features, asked of the networks themselves on a code of zeros."""
+def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[ImageShape, int]:
+    """Image shape and number of features, asked of the networks themselves on a code of zeros."""
     try:
         with evaluating(encoder, decoder), torch.no_grad():
             images = decoder(next(decoder.parameters()).new_zeros(1, code_width))
@@ -318,4 +323,4 @@ def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[Im
             f"{tuple(images.shape)} and {tuple(features.shape)}"
         )
     channels, height, width = images.shape[1:]
-    return (channels, height, width), features
+    return (channels, height, width), features.shape[1]

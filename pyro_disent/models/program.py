@@ -19,20 +19,27 @@ def forked_random_state(device: torch.device) -> contextlib.AbstractContextManag
 
 
 @contextlib.contextmanager
+def keeping_modes(*modules: nn.Module) -> Iterator[None]:
+    """Leaves each part of modules in the mode that it had: what is frozen inside of a training model stays so."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Evaluation mode for modules and all their parts; each part is left in the mode that it had.
 
-    Modes are set part by part, never by `train`: a part that was frozen inside of a training model stays so, and what
-    a part does when it is asked to train (a `train` of its own) is not done behind the user's back.
+    No part's `train` is called: what one of its own does besides is not done behind the user's back.
     """
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
-        for part, _ in modes:
-            part.training = False
+    with keeping_modes(*modules):
+        for module in modules:
+            for part in module.modules():
+                part.training = False
         yield
-    finally:
-        for part, training in reversed(modes):
-            part.training = training
 
 
 @contextlib.contextmanager

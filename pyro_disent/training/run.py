@@ -286,4 +286,5 @@ def load(
     vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], given, config["unit_names"])
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
+    vae.eval()
     return Run(folder.path, config, vae, objective)
