@@ -260,9 +260,12 @@ class FactoredVAE(nn.Module):
         """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
 
         Raises:
-            InputError: where a latent has no code, or one of another width.
+            InputError: where a latent has no code, or one of another width, or not as many as the others.
         """
-        code = torch.cat([self._code(latent, codes) for latent in self.latents], -1)
+        parts = [self._code(latent, codes) for latent in self.latents]
+        if len(counts := {len(part) for part in parts}) > 1:
+            raise InputError(f"there must be as many codes of each latent, got {', '.join(map(str, sorted(counts)))}")
+        code = torch.cat(parts, -1)
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -114,4 +114,4 @@ class Latent:
 
     def quantiles(self, count: int) -> Tensor:
         """``(count,)`` values of one unit at evenly spaced quantiles of its prior, from 5 % to 95 %."""
-        return self.prior.quantile(torch.linspace(0.05, 0.95, count))
+        return self.prior.quantile(torch.linspace(0.05, 0.95, count, dtype=torch.float32, device="cpu"))
