@@ -161,6 +161,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, call: Any
         (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
         (["--method", "cycle", *TINY, "--batch-size", "65"], "--batch-size 65"),
         (["--method", "cycle", *TINY, "--weight", "dip=1"], "no such term"),
+        (["--method", "cycle", *TINY, "--warmup-steps", "3"], "the method 'cycle' has none"),
         (["--method", "cycle", *TINY, "--preset", "slow"], "choose from paper, quick"),
         (["--method", "cycle", *TINY, "--out", "here"], "exists already"),
         (["--method", "cycle", *TINY, "--color"], "color"),

@@ -216,8 +216,8 @@ def build(
     expression: str,
     setting: Setting,
     *,
-    weights: Mapping[str, float] | None = None,
-    beta: float | Mapping[str, float] | None = None,
+    weights: Mapping[str, Weight] | None = None,
+    beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
 ) -> DisentanglingELBO:
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
@@ -225,7 +225,7 @@ def build(
     Args:
         weights: term's name -> weight, where not its own default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
-        warmup_steps: steps over which the terms' weights rise from 0.
+        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
 
     Raises:
         InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
@@ -248,7 +248,7 @@ def build(
         )
     final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
     if warmup_steps:
-        final = {name: WarmUp(float(weight), warmup_steps) for name, weight in final.items()}  # type: ignore[arg-type]
+        final = {n: w if isinstance(w, WarmUp) else WarmUp(w, warmup_steps) for n, w in final.items()}
     own = max(method.beta for method in chosen)
     if isinstance(beta, Mapping):
         beta = {name: beta.get(name, own) for name in latents}

@@ -43,7 +43,7 @@ class ReverseCycle(Term):
         shared = step.batch.shared
         with Replace({name: step.draw(name) for name in shared}, where=shared):
             world = poutine.trace(step.model).get_trace(views=step.batch.views, images=step.batch.size)
-        decoded = Batch(cast(Distribution, world.nodes["x"]["fn"]).mean)
+        decoded = Batch.unchecked(cast(Distribution, world.nodes["x"]["fn"]).mean)
         again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
         return _agreement(again, step, torch.detach)
 
@@ -142,7 +142,10 @@ def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
 
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
     """Each value's bin, int64: how many of the edges it is not below; `UNKNOWN` where it is NaN."""
-    return torch.bucketize(values.contiguous(), edges, right=True).masked_fill(values.isnan(), UNKNOWN)
+    dtype = torch.promote_types(values.dtype, edges.dtype)
+    return torch.bucketize(values.to(dtype).contiguous(), edges.to(dtype), right=True).masked_fill(
+        values.isnan(), UNKNOWN
+    )
 
 
 class TotalCorrelation(AdversarialTerm):

@@ -20,6 +20,7 @@ from pyro_disent import files
 from pyro_disent.data.dataset import Pairs
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.latents import surely_shared
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.training.config import FitConfig
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
+@usual_defaults()
 def load(
     path: Path | str,
     checkpoint: Which = "best",
@@ -291,4 +293,5 @@ def load(
     vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], recorded_latents(config), given)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
+    vae.eval()
     return Run(folder.path, config, vae, objective)
