@@ -18,6 +18,8 @@ from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
+from pyro_disent.models.use import Usage, use
+from pyro_disent.threads import Threads, choose, using
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -27,6 +29,12 @@ PROTOCOL = 1
 
 PIXELS = "raw pixels"
 """Block of the numbers computed from the images themselves, for comparison."""
+
+DRAWN = "leak by draws"
+"""Measure of the leaks read off draws from the posteriors."""
+
+USE_IMAGES = 1_000
+"""Test images that uses are measured on, at most."""
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is computed next."""
@@ -51,19 +59,26 @@ class Step(NamedTuple):
 
 
 def evaluate(
-    run: Run, *, data: DataSet | None = None, seed: int = 0, progress: Progress | None = None
+    run: Run,
+    *,
+    data: DataSet | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """Measure what fits the data: bounds always, probes of its labels, leaks of its factors, identities in new views.
+    """Measure what fits the data: bounds and uses always, probes of labels, leaks of factors, identities in new views.
 
     Args:
         run: a loaded run.
         data: another data set than the one the run was trained on, with images of the same shape.
         seed: of how images are seen, of pairs, and of every probe.
         progress: told before each step.
+        threads: of the CPU; None: what is fastest now, see `pyro_disent.threads.choose`.
 
     Returns:
         Plain JSON values. ``numbers`` maps keys such as ``linear_probe/digit/z`` to ``measure``, ``block``, ``value``
-        and ``unit``; everything else says what was measured. A value that is not finite is null.
+        and ``unit``; ``advice`` has a sentence for each latent that says nothing or is ignored; everything else says
+        what was measured. A value that is not finite is null.
 
     Raises:
         InputError: for data whose images are not of the model's shape.
@@ -71,16 +86,13 @@ def evaluate(
     data = run.data() if data is None else data
     check_fits(run, data)
     codes = Codes(run.vae, data, seed, run.objective)
+    chosen = choose(USE_IMAGES) if threads is None else Threads(threads, "as set")
     if progress:
-        progress(0, 1, "encoding images")
-    steps = [step for metric in METRICS for step in metric(codes)]
-    numbers: dict[str, Number] = {}
-    for done, step in enumerate(steps):
-        if progress:
-            progress(done, len(steps), step.title)
-        numbers |= step.compute()
-    if progress:
-        progress(len(steps), len(steps), "evaluated")
+        progress(0, 1, f"encoding images, threads: {chosen}")
+    with using(chosen.number):
+        numbers = _measured(codes, progress)
+    usage = Usage.read({key: number.value for key, number in numbers.items()}, "/")
+    units = {latent.name: latent.units for latent in run.vae.latents}
     return {
         "protocol": PROTOCOL,
         "run": run.path.name,
@@ -94,7 +106,20 @@ def evaluate(
             key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
             for key, number in numbers.items()
         },
+        "advice": usage.advice(units, run.objective.betas(units)),
     }
+
+
+def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
+    steps = [step for metric in METRICS for step in metric(codes)]
+    numbers: dict[str, Number] = {}
+    for done, step in enumerate(steps):
+        if progress:
+            progress(done, len(steps), step.title)
+        numbers |= step.compute()
+    if progress:
+        progress(len(steps), len(steps), "evaluated")
+    return numbers
 
 
 def check_fits(run: Run, data: DataSet) -> None:
@@ -126,6 +151,19 @@ def bounds(codes: Codes) -> Iterator[Step]:
     yield Step("held-out ELBO", compute)
 
 
+def uses(codes: Codes) -> Iterator[Step]:
+    """Share of the decoded change that comes with each latent alone."""
+
+    def compute() -> dict[str, Number]:
+        images = codes.test.examples.images
+        generator = torch.Generator(images.device).manual_seed(codes.seed)
+        chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
+        shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
+        return {f"use/{name}": Number("use by the decoder", name, share, "share") for name, share in shares.items()}
+
+    yield Step("use by the decoder", compute)
+
+
 def probes(codes: Codes) -> Iterator[Step]:
     """Linear probes of every label whose test values all occur in training (identities do not)."""
     train, test, seed = codes.train, codes.test, codes.seed
@@ -146,13 +184,23 @@ def probes(codes: Codes) -> Iterator[Step]:
 
 
 def leaks(codes: Codes) -> Iterator[Step]:
-    """How much of every factor boosted trees read off every block."""
+    """How much of every factor boosted trees read off every block: off its means, and off what it says (draws)."""
     train, test = codes.train, codes.test
     for name, circular in _named(codes.factors):
         f_train, f_test = train.examples.factors[name], test.examples.factors[name]
         for block in codes.blocks:
             compute = partial(leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed)
             yield _step(f"leak/{name}/{block}", f"leak of {name}", block, "R2", compute)
+        for block in codes.blocks:
+            yield Step(f"{DRAWN} of {name} from {block}", partial(_drawn, codes, name, circular, block))
+
+
+def _drawn(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Number]:
+    """`leaks` from draws, which are made when the first of them is needed."""
+    f_train, f_test = codes.train.examples.factors[name], codes.test.examples.factors[name]
+    said, asked = codes.train_drawn[block], codes.test_drawn[block]
+    found = leak(said, f_train, asked, f_test, circular, seed=codes.seed)
+    return {f"leak_drawn/{name}/{block}": Number(f"{DRAWN} of {name}", block, found, "R2")}
 
 
 def pairs(codes: Codes) -> Iterator[Step]:
@@ -246,7 +294,7 @@ def _view(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Numb
     return numbers
 
 
-METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, probes, leaks, opponents, pairs, identities)
+METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, uses, probes, leaks, opponents, pairs, identities)
 """A metric yields the steps that fit the data set, and none where it does not apply."""
 
 

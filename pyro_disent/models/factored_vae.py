@@ -199,6 +199,11 @@ class FactoredVAE(nn.Module):
             latent.name: torch.cat([latent.prior.mean(q[latent.name]) for q in posteriors]) for latent in self.latents
         }
 
+    def draws(self, images: Tensor) -> dict[str, Tensor]:
+        """Every latent drawn from its posterior, from torch's random state, as `codes` gives the means."""
+        posteriors = self._query(self._posteriors, images)
+        return {latent.name: torch.cat([q[latent.name].sample() for q in posteriors]) for latent in self.latents}
+
     def decode(self, codes: dict[str, Tensor]) -> Tensor:
         """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent."""
         code = torch.cat([codes[latent.name].to(self.device) for latent in self.latents], -1)
