@@ -94,15 +94,15 @@ class Codes:
     def test(self) -> Encoded:
         return self._encoded(self.data.test)
 
-    @cached_property
-    def train_drawn(self) -> dict[str, Tensor]:
-        """block's name -> ``(images, width)``: codes of the training images drawn from their posteriors."""
-        return self._drawn(self.train, 2 * self.seed)
+    def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
+        """Codes of the training and of the test images, ``(images, width)``: means, or one draw from each posterior."""
+        train, test = self._draws if drawn else (self.train.codes, self.test.codes)
+        return train[block], test[block]
 
     @cached_property
-    def test_drawn(self) -> dict[str, Tensor]:
-        # Another seed: in images that lie in the same order, equal noise would tell the place and what goes with it.
-        return self._drawn(self.test, 2 * self.seed + 1)
+    def _draws(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        # Two seeds: in images that lie in the same order, equal noise would tell the place and what goes with it.
+        return self._drawn(self.train, 2 * self.seed), self._drawn(self.test, 2 * self.seed + 1)
 
     @cached_property
     def train_pairs(self) -> Pairs:

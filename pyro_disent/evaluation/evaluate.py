@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_disent.data.dataset import DataSet, Factor
 from pyro_disent.errors import InputError
@@ -30,8 +31,9 @@ PROTOCOL = 1
 PIXELS = "raw pixels"
 """Block of the numbers computed from the images themselves, for comparison."""
 
-DRAWN = "leak by draws"
-"""Measure of the leaks read off draws from the posteriors."""
+BY_DRAWS = " by draws"
+READINGS = (("", ""), ("_drawn", BY_DRAWS))
+"""Two readings of what a block tells, off posterior means and off draws: what is added to a key and to a measure."""
 
 USE_IMAGES = 1_000
 """Test images that uses are measured on, at most."""
@@ -185,22 +187,17 @@ def probes(codes: Codes) -> Iterator[Step]:
 
 def leaks(codes: Codes) -> Iterator[Step]:
     """How much of every factor boosted trees read off every block: off its means, and off what it says (draws)."""
-    train, test = codes.train, codes.test
     for name, circular in _named(codes.factors):
-        f_train, f_test = train.examples.factors[name], test.examples.factors[name]
-        for block in codes.blocks:
-            compute = partial(leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed)
-            yield _step(f"leak/{name}/{block}", f"leak of {name}", block, "R2", compute)
-        for block in codes.blocks:
-            yield Step(f"{DRAWN} of {name} from {block}", partial(_drawn, codes, name, circular, block))
+        for key, by in READINGS:
+            for block in codes.blocks:
+                compute = partial(_leak, codes, name, circular, block, by == BY_DRAWS)
+                yield _step(f"leak{key}/{name}/{block}", f"leak{by} of {name}", block, "R2", compute)
 
 
-def _drawn(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Number]:
-    """`leaks` from draws, which are made when the first of them is needed."""
-    f_train, f_test = codes.train.examples.factors[name], codes.test.examples.factors[name]
-    said, asked = codes.train_drawn[block], codes.test_drawn[block]
-    found = leak(said, f_train, asked, f_test, circular, seed=codes.seed)
-    return {f"leak_drawn/{name}/{block}": Number(f"{DRAWN} of {name}", block, found, "R2")}
+def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> float:
+    train, test = codes.read(block, drawn)
+    known, asked = codes.train.examples.factors[name], codes.test.examples.factors[name]
+    return leak(train, known, test, asked, circular, seed=codes.seed)
 
 
 def pairs(codes: Codes) -> Iterator[Step]:
@@ -243,11 +240,16 @@ def opponents(codes: Codes) -> Iterator[Step]:
     yield Step("opponent", own)
     bins, test_bins = (term.labels(split.examples.factors) for split in (train, test))
     for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
-        for block in codes.blocks:
-            compute = partial(
-                classifier_accuracy, train.codes[block], known_bins, test.codes[block], asked, seed=codes.seed
-            )
-            yield _step(f"classifier/{name}/{block}", f"fresh classifier of {name}", block, "accuracy", compute)
+        for key, by in READINGS:
+            for block in codes.blocks:
+                compute = partial(_guessed, codes, block, by == BY_DRAWS, known_bins, asked)
+                measure = f"fresh classifier{by} of {name}"
+                yield _step(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
+
+
+def _guessed(codes: Codes, block: str, drawn: bool, known: Tensor, asked: Tensor) -> float:
+    train, test = codes.read(block, drawn)
+    return classifier_accuracy(train, known, test, asked, seed=codes.seed)
 
 
 def identities(codes: Codes) -> Iterator[Step]:

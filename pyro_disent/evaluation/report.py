@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pyro_disent.evaluation.evaluate import DRAWN, PIXELS
+from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS
 from pyro_disent.files import write_atomically
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
 
-LEAKS = (
-    "A leak is read twice: off the posteriors' means, where the smallest trace counts, and off draws from them "
-    f"({DRAWN}), which is what a latent says: a trace that is small beside the posterior's spread drowns there."
+READ_TWICE = (
+    "What a factor leaks is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
+    "them, which is what a latent says: a trace that is small beside its posterior's spread drowns there."
 )
 
 Evaluation = dict[str, Any]
@@ -52,8 +52,8 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
     if pixels:
         result.add_column(PIXELS, justify="right")
     rows = _rows(evaluations)
-    if any(measure.startswith(DRAWN) for measure in rows):
-        result.caption = LEAKS
+    if any(BY_DRAWS in measure for measure in rows):
+        result.caption = READ_TWICE
     for measure, numbers in rows.items():
         if any(block for block, _ in numbers):
             result.add_section()
