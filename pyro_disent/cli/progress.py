@@ -86,5 +86,5 @@ class TrainingProgress:
             self.doing, self.first, self.started = doing, done, time.monotonic()
         elif self.console and not self.bar and time.monotonic() - self.spoke >= SECONDS_BETWEEN_LINES:
             self.spoke = time.monotonic()
-            left = (self.spoke - self.started) * (total - done) / max(done - self.first, 1)
-            self.say(f"{done}/{total} {text}, {left:.0f} s left")
+            left = (self.spoke - self.started) * (total - done) / (done - self.first) if done > self.first else None
+            self.say(f"{done}/{total} {text}" + ("" if left is None else f", {left:.0f} s left"))
