@@ -15,6 +15,7 @@ import torch
 import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.training import fit as loop
+from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
@@ -24,6 +25,21 @@ from tests.test_cli import TINY, assert_refused, call  # noqa: F401
 from tests.test_empty_latents import Listening
 
 EPOCH = 4  # steps of `tiny`
+
+
+@pytest.fixture(autouse=True)
+def few_held_out_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations are many here, and what they find matters to none."""
+    load = setup.load_data
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        data = load(*arguments, **options)
+        split = data.validation
+        split.images = split.images[:16]
+        split.labels = {name: values[:16] for name, values in split.labels.items()}
+        return data
+
+    monkeypatch.setattr(setup, "load_data", loaded)
 
 
 def step_of(folder: RunFolder, which: str = "last") -> int:
@@ -64,7 +80,7 @@ def test_patience_counts_validations_without_a_better_objective(
     early = validations < 6
     assert len(ended) == early
     if early:
-        assert f"after step {EPOCH * validations} of 24: {patience} validations without a better" in ended[0]
+        assert f"after step {EPOCH * validations} of 24: no better validation within --patience {patience}" in ended[0]
 
 
 def test_patience_goes_on_counting_where_a_run_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +107,7 @@ def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path, monk
     fit(FitConfig.read(folder.config_file), folder, resume=True, reporter=heard)
     assert step_of(folder) == 2 * EPOCH and folder.metrics() == rows
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
-    assert any("1 validations without a better" in line for line in heard.said)
+    assert any("no better validation within --patience 1" in line for line in heard.said)
 
 
 @pytest.mark.parametrize("answer", [True, np.True_])
@@ -179,7 +195,7 @@ def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.Monk
     held_out(monkeypatch, [5, 6])
     result = call("fit", "--method", "vae", *TINY, "--epochs", "9", "--patience", "2", "--out", "run", "--json")
     assert result.returncode == 0, result.stderr
-    assert "2 validations without a better" in result.stderr
+    assert "no better validation within --patience 2" in result.stderr
     last = json.loads(result.stdout)
     assert last["step"] == 4 and last["empty"] == [] and step_of(RunFolder(tmp_path / "run")) == 12
 

@@ -263,9 +263,9 @@ def test_a_validation_has_every_latents_kl_and_use() -> None:
         mean = slope * (height - 0.5)
         kl = (0.5 * (mean**2 + scale**2 - 1) - math.log(scale)).mean().item()
         assert numbers[f"kl.{name}"] == pytest.approx(kl, rel=1e-3, abs=1e-6)
-    shares = used(vae, data.validation, 0)
+    shares = used(vae, data.validation, 0, 1)
     assert shares["use.w"] == pytest.approx(0, abs=1e-6) and shares["use.y"] == pytest.approx(1, abs=0.05)
-    assert used(vae, data.validation, 0) == shares and set(shares) == {"use.z", "use.w", "use.y"}
+    assert used(vae, data.validation, 0, 1) == shares and set(shares) == {"use.z", "use.w", "use.y"}
 
 
 class Listening(Silent):

@@ -66,12 +66,11 @@ def _hushed() -> Iterator[None]:
 @contextmanager
 def _redirected(descriptor: int, stream: Any, to: int) -> Iterator[None]:
     """A file descriptor, which code that is not Python's writes to, pointing elsewhere meanwhile."""
-    try:
-        before = os.dup(descriptor)
-    except OSError:  # the process was started without it
+    if stream is None:  # the process was started without it
         yield
         return
     stream.flush()
+    before = os.dup(descriptor)
     os.dup2(to, descriptor)
     try:
         yield

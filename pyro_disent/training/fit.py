@@ -132,7 +132,7 @@ def fit(
                     log.flush()
                 if epoch_ends:
                     numbers = validate(objective, validation, config.seed, latents, views)
-                    held_out = progress.see(done, numbers | used(vae, validation, config.seed))
+                    held_out = progress.see(done, numbers | used(vae, validation, config.seed, views))
                     log.validation(held_out)
                     if held_out.is_best:
                         folder.save("best", done, objective.state_dict(), {"step": done})

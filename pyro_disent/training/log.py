@@ -103,7 +103,7 @@ class Log:
             beta: latent's name -> weight on its KL.
         """
         if step < self.steps:
-            why = f"{progress.since_best} validations without a better one" if progress.is_over else "on_validation"
+            why = f"no better validation within --patience {progress.patience}" if progress.is_over else "on_validation"
             self.reporter.say(f"training ends after step {step} of {self.steps}: {why}")
         best = best_of(self.folder)
         for sentence in best.usage.advice(units, beta) if best else ():

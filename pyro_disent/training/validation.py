@@ -131,10 +131,10 @@ def validate(
     return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
 
 
-def used(vae: FactoredVAE, split: Split, seed: int) -> dict[str, float]:
+def used(vae: FactoredVAE, split: Split, seed: int, views: int) -> dict[str, float]:
     """``use.NAME`` of every latent, see `use`, on one batch of held-out images: always the same ones."""
     device = split.images.device
     generator = torch.Generator(device).manual_seed(seed)
     index = torch.randperm(len(split), generator=generator, device=device)[:HELD_OUT_BATCH]
-    images = split.batch(index, generator, views=1).images[0]
+    images = split.batch(index, generator, views).images[0]
     return {f"use.{name}": share for name, share in use(vae, images, seed=seed).items()}
