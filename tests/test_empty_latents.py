@@ -126,6 +126,13 @@ def test_use_gives_no_image_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (own != others).any(1).all() and torch.equal(own.sort(0).values, others.sort(0).values)
 
 
+def test_use_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = built(matrices(0, z=2, y=1))
+    whole = use(vae, images(30))
+    monkeypatch.setattr("pyro_disent.models.use._PART", 7)
+    assert use(vae, images(30)) == pytest.approx(whole, rel=1e-5)
+
+
 def test_use_depends_on_its_seed_alone_and_moves_nothing() -> None:
     vae = built(matrices(0, z=2, y=1)).train()
     state = torch.get_rng_state()

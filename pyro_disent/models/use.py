@@ -17,12 +17,14 @@ IGNORED = 0.1
 TRY_BETA = 30
 """The weight on the KL of the latent that carries all, which made a view portable on chairs (100 emptied it)."""
 
+_PART = 128  # images decoded at once
+
 
 def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     """latent's name -> share of the decoded change that comes with this latent alone.
 
     The posterior means of each image are decoded with this latent's from another image, and once more with all of
-    them from that image: the mean squared change of the first over that of the second. 0 for a latent that the decoder
+    them from that image: the squared change of the first over that of the second. 0 for a latent that the decoder
     ignores, 1 for one that alone makes the picture, 1 / latents where all do equally much. Shares sum to 1 where what
     the latents do adds up and is uncorrelated; they may sum to less where latents act together, and to more where they
     make up for each other. Weights, modes and random state are left as they were.
@@ -40,15 +42,19 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
-    own = vae.codes(images)
-    others = {name: code[partner.to(code.device)] for name, code in own.items()}
-    decoded = vae.decode(own)
+    codes = vae.codes(images)
+    changes, whole = dict.fromkeys(codes, 0.0), 0.0
+    for part in torch.arange(len(images)).split(_PART):
+        own, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
+        decoded = vae.decode(own)
 
-    def change(exchanged: Mapping[str, Tensor]) -> float:
-        return (vae.decode({**own, **exchanged}) - decoded).square().mean(dtype=torch.float64).item()
+        def change(exchanged: Mapping[str, Tensor], own: dict[str, Tensor] = own, decoded: Tensor = decoded) -> float:
+            return (vae.decode({**own, **exchanged}) - decoded).square().sum(dtype=torch.float64).item()
 
-    whole = change(others)
-    return {name: change({name: other}) / whole if whole else 0.0 for name, other in others.items()}
+        whole += change(others)
+        for name, other in others.items():
+            changes[name] += change({name: other})
+    return {name: changed / whole if whole else 0.0 for name, changed in changes.items()}
 
 
 class Usage(NamedTuple):
