@@ -27,6 +27,7 @@ _WHERE = {
     "LossRecord": "objectives.elbo",
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
+    "Validation": "training.validation",
     "fit": "experiments.job",
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",

@@ -444,7 +444,7 @@ class TestEvaluate:
 
         data = DataSet("plain", Plain(2, 0), Plain(2, 1), Plain(2, 2), (), Source("local", "here", "0"), {})
         numbers = evaluate(a_run(reading_vae(z=[0, 1]), data))["numbers"]
-        assert set(numbers) == {"elbo", "log_likelihood", "kl/z"}
+        assert set(numbers) == {"elbo", "log_likelihood", "kl/z", "use/z"}
 
     def test_factors_without_pairs_are_read_all_the_same(self) -> None:
         class Single(Dials):

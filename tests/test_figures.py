@@ -367,7 +367,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = latents(config, data)
     _, objective = build(config, data.image_shape, {}, made)
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "rotated-mnist-cycle-1")
-    folder.create(described(config, made, data, {}, torch.device("cpu"), "eager", None))
+    folder.create(described(config, made, data, {}, torch.device("cpu"), "eager", 1, None))
     for which in ("best", "last"):
         folder.save(which, 1, objective.state_dict(), {"step": 1})
     return folder.path

@@ -59,7 +59,9 @@ SAME: dict[str, Any] = {
 DOORS: dict[str, Callable[[FactoredVAE, Any], Any]] = {
     "encode": lambda vae, images: vae.encode(images)["z"][0],
     "codes": lambda vae, images: vae.codes(images)["z"],
-    "Batch.of": lambda vae, images: vae.guide.posteriors(vae.guide.batch_of(Batch.of(images)).images.float())["z"].mean[0],
+    "Batch.of": lambda vae, images: vae.guide.posteriors(vae.guide.batch_of(Batch.of(images)).images.float())["z"].mean[
+        0
+    ],
     "the guide": lambda vae, images: pyro.poutine.trace(vae.guide).get_trace(images).nodes["z"]["fn"].mean[0],
     "an objective": lambda vae, images: DisentanglingELBO()(vae.model, vae.guide)(images),
     "SVI": lambda vae, images: torch.tensor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
+from pyro_disent.cli.run_options import ThreadsOption
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ Number = TypeVar("Number", int, float)
 
 
 @with_data_options
+@quietly
 def fit(
     method: Annotated[
         str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
@@ -117,6 +121,11 @@ def fit(
         ),
     ] = None,
     compile_mode: Annotated[str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", metavar="N", help="End after N validations without a better held-out objective."),
+    ] = None,
+    threads: ThreadsOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
     ] = None,
@@ -130,7 +139,7 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
     *,
     options: dict[str, Any],
-) -> None:
+) -> str:
     """Train a model and leave a run folder: configuration, checkpoints, metrics, figures.
 
     Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
@@ -164,6 +173,8 @@ def fit(
         "precision": precision,
         "compile": compiled,
         "compile_mode": compile_mode,
+        "patience": patience,
+        "threads": None if resume else threads,
     }
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
@@ -177,6 +188,7 @@ def fit(
     from pyro_disent.data import registry
     from pyro_disent.experiments.presets import configure, overridden
     from pyro_disent.objectives import methods
+    from pyro_disent.threads import using
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.fit import fit as train
     from pyro_disent.training.run import RunFolder
@@ -186,6 +198,8 @@ def fit(
         folder = RunFolder(resume)
         folder.read_config()
         settings = FitConfig.read(folder.config_file)
+        if threads is not None:
+            settings = dataclasses.replace(settings, threads=threads)
     else:
         if config is not None:
             settings = FitConfig(**overridden(vars(FitConfig.read(config)), said))
@@ -196,7 +210,7 @@ def fit(
         folder = RunFolder.named(out, settings.data, settings.method)
 
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
-    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
+    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter, using(settings.threads):
         train(
             settings,
             folder,
@@ -206,23 +220,26 @@ def fit(
             reporter=reporter,
         )
         numbers = _finish(folder, settings.device) if is_first else {}
-    if is_first:
-        typer.echo(json.dumps({**numbers, "path": str(folder.path)}) if as_json else folder.path)
+    if not is_first:
+        return ""
+    return json.dumps({**numbers, "path": str(folder.path)}) if as_json else str(folder.path)
 
 
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     """Draw the run's figures from its best weights; the last validation's numbers."""
     from pyro_disent.figures.of_run import draw
     from pyro_disent.training.run import load
+    from pyro_disent.training.validation import best_of
 
     run = load(folder.path, device=device)
     try:
         draw(run, run.data())
     except OSError as error:
         raise StorageError(f"{folder.path} is trained, but its figures could not be written: {error}") from error
-    held_out = [row for row in folder.metrics() if row["split"] == "validation"]
-    best = min(held_out, key=lambda row: float(row["objective"]))
-    return {"step": int(best["step"]), "objective": float(best["objective"]), "elbo": float(best["elbo"])}
+    if (best := best_of(folder)) is None:
+        return {}
+    numbers = {name: best.numbers[name] for name in ("objective", "elbo")}
+    return {"step": best.step, **numbers, "empty": best.empty, "ignored": best.ignored}
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation.leakage import FIT_IMAGES
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import surely_shared
+from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives.elbo import Objective
 
 _CHUNK = 512  # pairs at once
@@ -92,6 +93,16 @@ class Codes:
     def test(self) -> Encoded:
         return self._encoded(self.data.test)
 
+    def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
+        """Codes of the training and of the test images, ``(images, width)``: means, or one draw from each posterior."""
+        train, test = self._draws if drawn else (self.train.codes, self.test.codes)
+        return train[block], test[block]
+
+    @cached_property
+    def _draws(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        # Two seeds: in images that lie in the same order, equal noise would tell the place and what goes with it.
+        return self._drawn(self.train, 2 * self.seed), self._drawn(self.test, 2 * self.seed + 1)
+
     @cached_property
     def train_pairs(self) -> Pairs:
         return self._pairs(self.data.train, FIT_IMAGES)
@@ -124,6 +135,12 @@ class Codes:
         examples = Examples(images, _on_cpu(factors), _on_cpu(labels))
         parts = [self.vae.codes(part) for part in images.split(_PART)]
         return Encoded(examples, self._in_blocks({name: torch.cat([p[name] for p in parts]) for name in parts[0]}))
+
+    def _drawn(self, encoded: Encoded, seed: int) -> dict[str, Tensor]:
+        with forked_random_state(self.vae.device):
+            torch.manual_seed(seed)
+            parts = [self.vae.draws(part) for part in encoded.examples.images.split(_PART)]
+        return self._in_blocks({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def _pairs(self, split: Split, count: int) -> Pairs:
         """The first images of a seeded order, each with another view of what it shows."""

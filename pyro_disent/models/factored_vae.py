@@ -290,6 +290,11 @@ class FactoredVAE(nn.Module):
             for latent in self.latents
         }
 
+    def draws(self, images: Any) -> dict[str, Tensor]:
+        """Every latent drawn from its posterior, from torch's random state, as `codes` gives the centers."""
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
+        return {latent.name: torch.cat([q[latent.name].sample() for q in posteriors]) for latent in self.latents}
+
     def decode(self, codes: Mapping[str, Any]) -> Tensor:
         """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
 

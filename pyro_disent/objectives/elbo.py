@@ -350,6 +350,11 @@ class Objective(ELBOModule):
         """The terms with an opponent, whose parameters have an optimizer group of their own."""
         return [term for term in self.terms.values() if isinstance(term, AdversarialTerm)]
 
+    def betas(self, latents: Iterable[str]) -> dict[str, float]:
+        """latent's name -> the weight on its KL, when it is warm."""
+        with self.weights.warm():
+            return {latent: self.elbo._beta(latent).item() for latent in latents}
+
     def vae_parameters(self) -> list[nn.Parameter]:
         """The parameters of p and q, and of terms without an opponent."""
         opponents = {id(parameter) for term in self.opponents() for parameter in term.parameters()}

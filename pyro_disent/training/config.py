@@ -76,6 +76,10 @@ class FitConfig:
     """None: where it pays, see `training.setup.make_step`."""
     compile_mode: str = "default"
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
+    patience: int | None = None
+    """Validations without a better held-out objective after which training ends; None: it takes all its steps."""
+    threads: int | None = None
+    """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
         specs = {name: LatentSpec.of(latent, name) for name, latent in self.latents.items()}
@@ -91,6 +95,8 @@ class FitConfig:
             "--devices": self.devices,
             "--clip-norm": self.clip_norm,
             "--opponent-lr": self.opponent_lr,
+            "--patience": self.patience,
+            "--threads": self.threads,
         }
         for option, value in positive.items():
             if value is not None and not value > 0:

@@ -30,6 +30,7 @@ from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_com
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.threads import Threads, choose
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder, Which
@@ -233,12 +234,18 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def make_step(
-    objective: Objective, config: FitConfig, fabric: Fabric, steps: int, example: Batch
+    objective: Objective,
+    config: FitConfig,
+    fabric: Fabric,
+    steps: int,
+    example: Batch,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[EagerStep, str]:
     """The step, compiled where it is wanted and can be had, and how it is taken, in words.
 
     Args:
         example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
+        say: told before compiling starts.
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
@@ -250,6 +257,7 @@ def make_step(
     mode = None if config.compile_mode == "default" else config.compile_mode
     compiled = CompiledStep(objective, fabric.autocast, mode=mode)
     start = time.perf_counter()
+    say("compiling the step, which takes 10 to 60 seconds the first time")
     try:
         compiled.compile(example)
     except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
@@ -311,6 +319,18 @@ def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
     )
 
 
+def thread_count(
+    config: FitConfig, recorded: Mapping[str, Any] | None, device: torch.device, views: int, processes: int
+) -> Threads:
+    """Threads of the CPU to train with: as set, as recorded, or the fastest now; on CUDA those that torch has."""
+    if config.threads is not None:
+        return Threads(config.threads, "as set")
+    if device.type != "cpu":
+        return Threads(torch.get_num_threads(), "torch's own")
+    rows = views * config.batch_size // config.devices
+    return choose(rows, recorded=(recorded or {}).get("threads"), processes=processes)
+
+
 def described(
     config: FitConfig,
     latents: Sequence[Latent],
@@ -318,6 +338,7 @@ def described(
     edges: dict[str, list[float]],
     device: torch.device,
     how: str,
+    threads: int,
     init: RunFolder | None,
 ) -> dict[str, Any]:
     """What ``config.json`` holds: everything needed to build the model again, and what a result depends on."""
@@ -333,6 +354,7 @@ def described(
         "device": device.type,
         "precision": precision(config),
         "step": how,
+        "threads": threads,
         "versions": versions(),
     }
 
@@ -343,6 +365,7 @@ def announced(
     data: DataSet,
     device: torch.device,
     how: str,
+    threads: Threads,
     steps: int,
     views: int,
 ) -> list[str]:
@@ -352,6 +375,7 @@ def announced(
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
         f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
+        f"threads  {threads}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
     ]
     lines += [
