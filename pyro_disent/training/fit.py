@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from pyro_disent.data.dataset import DataSet, Split
+from pyro_disent.data.dataset import DataSet, Split, in_units
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import forked_random_state
@@ -73,6 +73,8 @@ def fit(
         data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     elif recorded is not None:
         setup.check_unchanged(data, recorded["source"])
+    if recorded is not None:
+        data = in_units(data, recorded.get("units", {}))
     torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
     vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
@@ -103,7 +105,7 @@ def fit(
             folder.forget_metrics_after(start)
         elif is_first:
             folder.create(setup.described(config, data, edges, device, how, init))
-        for line in setup.announced(config, data, device, how, steps, views):
+        for line in setup.announced(config, data, edges, device, how, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         stop = stack.enter_context(_stop_on_interrupt())

@@ -263,6 +263,7 @@ def described(
         "image_shape": list(data.image_shape),
         "factors": [factor.name for factor in data.factors],
         "edges": edges,
+        "units": {name: list(unit) for name, unit in data.units.items()},
         "unit_names": {latent: list(names) for latent, names in data.unit_names.items()},
         "init": None if init is None else str(init.path),
         "device": device.type,
@@ -272,12 +273,25 @@ def described(
     }
 
 
-def announced(config: FitConfig, data: DataSet, device: torch.device, how: str, steps: int, views: int) -> list[str]:
+def announced(
+    config: FitConfig,
+    data: DataSet,
+    edges: dict[str, list[float]],
+    device: torch.device,
+    how: str,
+    steps: int,
+    views: int,
+) -> list[str]:
     """What a user is told before the first step."""
     latents = ", ".join(f"{name}={units}" for name, units in config.latents.items())
     seen = "one view each" if views == 1 else f"{views} views each"
+    identities = data.identities_split()
+    bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
     return [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
+        *(f"         {note}" for note in data.notes),
+        *([f"         identities: {identities}"] if identities else []),
+        *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
         f"model    {config.network}, {latents}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
