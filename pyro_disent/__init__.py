@@ -11,11 +11,13 @@ from typing import Any
 
 _WHERE = {
     "Batch": "batch",
-    "shared_latents": "batch",
+    "Pairing": "batch",
     "FactoredVAE": "models.factored_vae",
     "Latent": "models.latents",
-    "Family": "models.latents",
-    "ConditionalNormal": "models.latents",
+    "each": "models.latents",
+    "Family": "models.families",
+    "Circle": "models.families",
+    "ConditionalNormal": "models.families",
     "Program": "models.program",
     "Bernoulli": "models.likelihoods",
     "ContinuousBernoulli": "models.likelihoods",

@@ -129,15 +129,15 @@ def test_numbers_of_numpy_are_those_that_are_written(dtype: Any, offsets: list[i
 @pytest.mark.parametrize("step", [1, 40, 1_000_000])
 @pytest.mark.parametrize("start", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
 def test_times_that_float32_cannot_tell_apart_are_told_apart(start: int, step: int, tmp_path: Path) -> None:
-    """As pairs see it: a latent named after the time is shared where the time is the same one."""
+    """As pairs see it: what explains the time is shared where the time is the same one."""
     times = [start + step * (image // 2) for image in range(36)]
     data = load(folder(tmp_path / "photos", {"who": IDS, "time": times}), pair_by="who")
     assert shown(data, "time") == {image: str(time) for image, time in enumerate(times)}
     place = torch.arange(len(data.train))
-    batch = data.train.batch(place, torch.Generator().manual_seed(0)).sharing({"z": (), "time": ()})
+    batch = data.train.batch(place, torch.Generator().manual_seed(0))
+    equal = batch.in_common().equal["time"].tolist()
     first, second = (batch.images[:, :, 0, -1, -1] * 255).round().long().tolist()
-    assert batch.shared["time"][:, 0].tolist() == [times[a] == times[b] for a, b in zip(first, second, strict=True)]
-    assert 0 < batch.shared["time"].sum() < len(place)
+    assert equal == [times[a] == times[b] for a, b in zip(first, second, strict=True)] and 0 < sum(equal) < len(place)
     other = load(folder(tmp_path / "later", {"who": IDS, "time": [t + (t == times[5]) for t in times]}), pair_by="who")
     assert other.source.sha256 != data.source.sha256 or times[5] + 1 in times
 

@@ -49,7 +49,20 @@ def fit(
         str | None, typer.Option("--preset", metavar="paper|quick", help="If not given: quick on a CPU, paper on CUDA.")
     ] = None,
     latent: Annotated[
-        list[str] | None, typer.Option("--latent", metavar="NAME=DIM", help="Units of a latent; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--latent",
+            metavar="NAME=UNITS[:FAMILY[,key=value...]]",
+            help="A latent and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
+        ),
+    ] = None,
+    explains: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explains",
+            metavar="NAME=common|rest|A+B|each:A,B",
+            help="What a latent stands for: factors by name, one a unit, the rest, or what pairs have in common.",
+        ),
     ] = None,
     network: Annotated[str | None, typer.Option("--network", metavar="NAME")] = None,
     likelihood: Annotated[str | None, typer.Option("--likelihood", metavar="NAME")] = None,
@@ -65,6 +78,10 @@ def fit(
     ] = None,
     predictor_on: Annotated[
         str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of z.")
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option("--guard", metavar="NAME", help="A latent that the predictor hides factors from; repeatable."),
     ] = None,
     bins: Annotated[
         list[str] | None,
@@ -127,13 +144,14 @@ def fit(
         "clip_norm": clip_norm,
         "seed": seed,
         "limit": limit,
-        "latents": {name: _whole(value, "--latent") for name, value in _pairs(latent, "--latent").items()} or None,
+        "latents": _latents(latent, explains) or None,
         "network": network,
         "likelihood": likelihood,
         "beta": _one_or_named(beta, "--beta", _number),
         "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
         "predictor_side": predictor_side,
         "predictor_on": predictor_on,
+        "guards": guard or None,
         "bins": _one_or_named(bins, "--bins", _whole),
         "bins_by": bins_by,
         "opponent_lr": opponent_lr,
@@ -215,6 +233,16 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
             raise InputError(f"{option} {item}: write NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def _latents(latent: list[str] | None, explains: list[str] | None) -> dict[str, dict[str, Any]]:
+    """What was said of each latent, as tables of `LatentSpec`."""
+    from pyro_disent.models.specification import explains_from_text, explains_to_json, spec_from_text
+
+    said = {name: spec_from_text(value, f"--latent {name}") for name, value in _pairs(latent, "--latent").items()}
+    for name, value in _pairs(explains, "--explains").items():
+        said.setdefault(name, {})["explains"] = explains_to_json(explains_from_text(value))
+    return said
 
 
 def _one_or_named(

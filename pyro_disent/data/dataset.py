@@ -125,6 +125,38 @@ class Split:
         raise NotImplementedError
 
 
+class Pairs(NamedTuple):
+    """How two images become a pair, in terms of factors."""
+
+    kinds: tuple[tuple[str, ...], ...] = ()
+    """What each kind of pair has in common, of which one is drawn for each pair. Empty: any two images are a pair."""
+    rest_differs: bool = False
+    """Whether the two differ in more than is recorded of them."""
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """The factors that every pair has in common, whatever its kind."""
+        first, *others = self.kinds or ((),)
+        return tuple(factor for factor in first if all(factor in kind for kind in others))
+
+    @property
+    def typical(self) -> tuple[str, ...]:
+        """Where one answer is needed, as by a swap: what pairs have in common `always`, else in the first kind."""
+        return self.always or (self.kinds[0] if self.kinds else ())
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """All that pairs of some kind have in common."""
+        return tuple(dict.fromkeys(factor for kind in self.kinds for factor in kind))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kinds": [list(kind) for kind in self.kinds], "rest_differs": self.rest_differs}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(tuple(tuple(kind) for kind in values["kinds"]), values["rest_differs"])
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Three splits with disjoint identities, what varies in them, and where they came from."""
@@ -137,8 +169,9 @@ class DataSet:
     source: Source
     options: dict[str, Any]
     """What `load` was told beyond the source, enough to load the same again."""
-    unit_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """latent's name -> the factor that each of its units stands for, where the data set says so."""
+    pairs: Pairs = field(default_factory=Pairs)
+    joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names for several factors together, as ``view`` for azimuth and elevation."""
     details: tuple[str, ...] = ()
     """What is known of the images, a line each: what every column was taken for."""
     notes: tuple[str, ...] = ()

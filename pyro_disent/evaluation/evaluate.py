@@ -190,7 +190,7 @@ def opponents(codes: Codes) -> Iterator[Step]:
             f"{key}/{name}": Number(f"{measure} of {name}", block, found[f"{key}.{name}"], "accuracy")
             for name in term.factors
             for key, measure, block in (
-                ("accuracy", "opponent's guess", term.latent),
+                ("accuracy", "opponent's guess", "+".join(term.latents)),
                 ("chance", "most frequent bin", ""),
             )
         }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
+from pyro_disent.models.specification import LatentSpec
 
 SCHEDULES = ("constant", "cosine")
 BINS_BY = ("range", "quantile")
@@ -28,8 +30,8 @@ class FitConfig:
     method: str
     """One name of the table of methods, or several joined by ``+``."""
     data: str
-    latents: dict[str, int]
-    """latent's name -> units, in the order of the code."""
+    latents: Mapping[str, LatentSpec]
+    """latent's name -> what is asked for of it, in the order of the code; a number, a table or a `Latent` will do."""
     network: str
     likelihood: str
     lr: float
@@ -45,7 +47,9 @@ class FitConfig:
     predictor_side: Side = "entropy"
     """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
     predictor_on: Seen = "sample"
-    """What that opponent sees of z."""
+    """What that opponent sees of a latent."""
+    guards: list[str] | None = None
+    """Latents that factors are hidden from; None: those that stand for what pairs have in common."""
     bins: int | dict[str, int] | None = None
     """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
     bins_by: str = "range"
@@ -73,6 +77,10 @@ class FitConfig:
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
 
     def __post_init__(self) -> None:
+        specs = {name: LatentSpec.of(latent, name) for name, latent in self.latents.items()}
+        object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
+        if not self.latents:
+            raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
         positive = {
             "--lr": self.lr,
             "--batch-size": self.batch_size,
@@ -107,7 +115,8 @@ class FitConfig:
             raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return fields | {"latents": {name: spec.to_json() for name, spec in self.latents.items()}}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:

@@ -77,18 +77,18 @@ def fit(
         data = in_units(data, recorded.get("units", {}))
     torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
-    vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
+    latents = setup.recorded_latents(recorded) if recorded else setup.latents(config, data)
+    vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 
     train, validation = data.train.to(device), data.validation.to(device)
-    latents = {latent.name: latent.unit_names for latent in vae.latents}
     views = 2 if methods.needs_pairs(config.method) else 1
 
     def make_feed() -> Feed:
-        return Feed(train, config.batch_size, config.seed, views, latents, fabric.global_rank, fabric.world_size)
+        return Feed(train, config.batch_size, config.seed, views, vae.sharing, fabric.global_rank, fabric.world_size)
 
     feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
@@ -104,8 +104,8 @@ def fit(
             start, best = state.restore(folder, objective, optimizer, feed, device)
             folder.forget_metrics_after(start)
         elif is_first:
-            folder.create(setup.described(config, data, edges, device, how, init))
-        for line in setup.announced(config, data, edges, device, how, steps, views):
+            folder.create(setup.described(config, latents, data, edges, device, how, init))
+        for line in setup.announced(config, latents, data, edges, device, how, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         stop = stack.enter_context(_stop_on_interrupt())
@@ -127,7 +127,7 @@ def fit(
                 if epoch_ends or stop.asked:
                     log.flush()
                 if epoch_ends:
-                    held_out = validate(objective, validation, config.seed, latents, views)
+                    held_out = validate(objective, validation, config.seed, views)
                     log.validation(done, held_out)
                     if held_out["objective"] < best:
                         best = held_out["objective"]
@@ -140,9 +140,7 @@ def fit(
     fabric.barrier()
 
 
-def validate(
-    objective: Objective, split: Split, seed: int, latents: dict[str, tuple[str, ...]], views: int
-) -> dict[str, float]:
+def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[str, float]:
     """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
 
     ``objective`` is what is minimized when all weights are warm, without opponents; ``elbo`` is the plain bound with
@@ -165,7 +163,7 @@ def validate(
         ):
             torch.manual_seed(seed)
             for index in order.split(HELD_OUT_BATCH):
-                step = objective.step(split.batch(index, generator, views).sharing(latents))
+                step = objective.step(split.batch(index, generator, views))
                 numbers = {
                     "objective": objective.evaluate(step, adversarial=False).loss,
                     "elbo": -plain.record(objective.model, objective.guide, step.batch).loss,

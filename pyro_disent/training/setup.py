@@ -20,10 +20,12 @@ from pyro_disent.batch import Batch
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
+from pyro_disent.models import families
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Each, Latent
 from pyro_disent.models.likelihoods import LIKELIHOODS
 from pyro_disent.models.networks import Networks, networks
+from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import Objective
@@ -84,6 +86,42 @@ def check_unchanged(data: DataSet, recorded: Mapping[str, str]) -> None:
         )
 
 
+def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
+    """The latents of a configuration, made for the factors of a data set.
+
+    Raises:
+        InputError: for what they cannot explain in this data.
+    """
+    made = build_latents(
+        config.latents, [factor.name for factor in data.factors], of_pairs=data.pairs.factors, joint=data.joint
+    )
+    several = len(data.pairs.kinds) > 1 and not data.pairs.always
+    if several and (common := [latent.name for latent in made if latent.explains == "common"]):
+        kinds = ", ".join("+".join(kind) for kind in data.pairs.kinds)
+        raise InputError(
+            f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
+            "nothing in common: say which factors each latent explains, or leave it out by 0 units"
+        )
+    return made
+
+
+def recorded_latents(recorded: Mapping[str, Any]) -> tuple[Latent, ...]:
+    """The latents of a run, from its record."""
+    specs = {name: LatentSpec.from_json(values, name) for name, values in recorded["latents"].items()}
+    return tuple(
+        Latent(name, spec.units, families.make(spec.family, spec.settings, of=name), spec.explains or "common")
+        for name, spec in specs.items()
+    )
+
+
+def idle(latents: Sequence[Latent], data: DataSet) -> list[str]:
+    """Names of latents that explain nothing that varies and are never shared: they see noise alone."""
+    explained = {factor for latent in latents for factor in latent.factors}
+    varies = {factor.name for factor in data.factors} - set(data.pairs.always)
+    rest = data.pairs.rest_differs or varies - explained
+    return [latent.name for latent in latents if latent.explains == "rest" and not rest]
+
+
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
     """Give an objective the weights of a run's checkpoint.
 
@@ -100,23 +138,19 @@ def build(
     config: FitConfig,
     image_shape: tuple[int, int, int],
     edges: dict[str, list[float]],
+    latents: Sequence[Latent],
     given: Networks | None = None,
-    unit_names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
+        latents: those of the configuration, made for the data.
         given: encoder and decoder of a configuration whose network is `GIVEN`.
-        unit_names: latent's name -> the factor that each of its units stands for.
 
     Raises:
         InputError: for names that do not exist, and networks that are missing or do not fit the images.
     """
-    stands_for = unit_names or {}
-    latents = tuple(
-        Latent(name, units, unit_names=tuple(stands_for.get(name, ()))) for name, units in config.latents.items()
-    )
     if config.likelihood not in LIKELIHOODS:
         raise InputError(f"there is no likelihood {config.likelihood!r}; choose from {', '.join(LIKELIHOODS)}")
     if given is None and config.network == GIVEN:
@@ -129,10 +163,11 @@ def build(
     elbo = methods.build(
         config.method,
         methods.Setting(
-            latents,
+            tuple(latents),
             {factor: torch.tensor(values) for factor, values in edges.items()},
             config.predictor_side,
             config.predictor_on,
+            None if config.guards is None else tuple(config.guards),
         ),
         weights=config.weights,
         beta=config.beta,
@@ -221,13 +256,11 @@ def make_fabric(config: FitConfig) -> Fabric:
 
 
 def precision(config: FitConfig) -> Any:
-    """Fabric's precision; ``auto`` is float32 for the paper's setting, else bfloat16 where the device has it."""
+    """Fabric's precision; ``auto`` is bfloat16 where the device has it."""
     if config.precision != "auto":
         if config.precision not in ("32", "bf16-mixed"):
             raise InputError(f"--precision {config.precision} is not one of auto, 32, bf16-mixed")
         return {"32": "32-true"}.get(config.precision, config.precision)
-    if config.preset == "paper":
-        return "32-true"
     if resolve_device(config.device).type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
@@ -250,6 +283,7 @@ def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
 
 def described(
     config: FitConfig,
+    latents: Sequence[Latent],
     data: DataSet,
     edges: dict[str, list[float]],
     device: torch.device,
@@ -264,7 +298,8 @@ def described(
         "factors": [factor.name for factor in data.factors],
         "edges": edges,
         "units": {name: list(unit) for name, unit in data.units.items()},
-        "unit_names": {latent: list(names) for latent, names in data.unit_names.items()},
+        "latents": {latent.name: LatentSpec.of(latent, latent.name).to_json() for latent in latents},
+        "pairs": data.pairs.to_json(),
         "init": None if init is None else str(init.path),
         "device": device.type,
         "precision": precision(config),
@@ -275,6 +310,7 @@ def described(
 
 def announced(
     config: FitConfig,
+    latents: Sequence[Latent],
     data: DataSet,
     edges: dict[str, list[float]],
     device: torch.device,
@@ -283,19 +319,33 @@ def announced(
     views: int,
 ) -> list[str]:
     """What a user is told before the first step."""
-    latents = ", ".join(f"{name}={units}" for name, units in config.latents.items())
     seen = "one view each" if views == 1 else f"{views} views each"
     identities = data.identities_split()
     bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
-    return [
+    lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
         *(f"         {note}" for note in data.notes),
         *([f"         identities: {identities}"] if identities else []),
         *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
-        f"model    {config.network}, {latents}, {config.likelihood}",
+        f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
     ]
+    lines += [
+        f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own "
+        f"(--latent {name}=0 leaves it out)"
+        for name in idle(latents, data)
+    ]
+    return lines
+
+
+def _in_words(latent: Latent) -> str:
+    """As ``z=10 (common)``, ``azimuth=1 circle (azimuth)``."""
+    family = "" if latent.family.name == "normal" else f" {latent.family.name}"
+    factors = latent.factors if len(latent.factors) <= 4 else (*latent.factors[:3], f"{len(latent.factors) - 3} more")
+    explains = latent.explains if isinstance(latent.explains, str) else ", ".join(factors)
+    each = "each of " if isinstance(latent.explains, Each) else ""
+    return f"{latent.name}={latent.units}{family} ({each}{explains})"
 
 
 def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
