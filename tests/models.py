@@ -8,7 +8,7 @@ from torch import nn
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import ConditionalNormal
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Likelihood
 
 SHAPE = (1, 4, 5)
@@ -38,3 +38,10 @@ def pair_batch(images: int = 6, dtype: torch.dtype = torch.float32, **shared: bo
         shared or {"z": True, "y": False},
         {"angle": torch.randn(2, images, dtype=dtype)},
     )
+
+
+def masks(batch: Batch, *names: str) -> dict[str, torch.Tensor]:
+    """What is shared of ``z``, what pairs have in common, of ``y``, the rest, and of latents named after a factor."""
+    roles = {"z": "common", "y": "rest"}
+    latents = [Latent(name, 1, explains=roles.get(name, (name,))) for name in names]
+    return dict(sharing(latents, batch).shared)

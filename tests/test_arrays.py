@@ -22,6 +22,7 @@ from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
+from tests.models import masks
 
 IDS = np.repeat(np.arange(12), 3)
 
@@ -131,7 +132,7 @@ def test_pairs_are_of_one_identity_and_no_identity_is_in_two_splits(identity: An
         batch = split.batch(torch.arange(len(split)), torch.Generator().manual_seed(0))
         first, second = (batch.images[:, :, 0, 0, 0] * 255).round().long()
         assert (first != second).all() and (IDS[first] == IDS[second]).all()
-        shared = batch.sharing({"z": (), "y": ()}).shared
+        shared = masks(batch, "z", "y")
         assert shared["z"].all() and not shared["y"].any()
         assert len(split.labels["identity"].unique()) == len(set(IDS[first]))
 
@@ -206,10 +207,11 @@ def test_a_latent_named_after_a_factor_is_shared_where_it_is_equal(name: str) ->
     """``y`` stands for what nobody recorded as well: a recorded factor that is equal makes no pair share it."""
     side = np.arange(36) % 2
     data = from_arrays(images(), identity=IDS, factors={"side": side, "group": IDS})
-    batch = data.train.batch(torch.arange(30), torch.Generator().manual_seed(0)).sharing({"z": (), name: ()})
+    batch = data.train.batch(torch.arange(30), torch.Generator().manual_seed(0))
+    shared = masks(batch, "z", name)
     first, second = (batch.images[:, :, 0, 0, 0] * 255).round().long()
     expected = side[first] == side[second] if name == "side" else np.zeros(30, bool)
-    assert (batch.shared[name][:, 0].numpy() == expected).all() and batch.shared["z"].all()
+    assert (shared[name][:, 0].numpy() == expected).all() and shared["z"].all()
     assert set(side[first] == side[second]) == {True, False}
 
 

@@ -30,6 +30,7 @@ from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
+from tests.models import masks
 
 SIZE = 16
 PEOPLE = 12
@@ -128,7 +129,7 @@ def test_pairs_share_the_identity_and_never_y(tmp_path: Path) -> None:
     batch = data.train.batch(torch.arange(40), torch.Generator().manual_seed(0))
     (first, from_), (second, to) = (person_and_place((view * 255).round().byte()) for view in batch.images)
     assert first == second and all(a != b for a, b in zip(from_, to, strict=True))
-    shared = batch.sharing({"z": (), "y": ()}).shared
+    shared = masks(batch, "z", "y")
     assert shared["z"].all() and not shared["y"].any()
 
 
@@ -213,7 +214,7 @@ def test_pairs_share_what_the_mask_says(tmp_path: Path) -> None:
     """A latent named after a column is shared where that is equal; ``y`` never, whatever happens to be recorded."""
     data = load(flat(tmp_path / "faces"), pair_by="who")
     batch = data.train.batch(torch.arange(40), torch.Generator().manual_seed(0))
-    shared = batch.sharing({"z": (), "y": (), "side": ()}).shared
+    shared = masks(batch, "z", "y", "side")
     (first, from_), (second, to) = (person_and_place((view * 255).round().byte()) for view in batch.images)
     assert first == second and shared["z"].all() and not shared["y"].any()
     assert shared["side"][:, 0].tolist() == [(a < 2) == (b < 2) for a, b in zip(from_, to, strict=True)]

@@ -188,7 +188,7 @@ def fit(
         settings = FitConfig.read(folder.config_file)
     else:
         if config is not None:
-            settings = FitConfig.from_json(overridden(FitConfig.read(config).to_json(), said))
+            settings = FitConfig(**overridden(vars(FitConfig.read(config)), said))
         else:
             assert method is not None and data is not None
             methods.parse(method)

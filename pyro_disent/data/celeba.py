@@ -58,7 +58,8 @@ class FaceSplit(Split):
             step = torch.randint(1, len(self), index.shape, generator=generator, device=index.device)
             chosen = torch.stack([index, (index + step) % len(self)])
         factors = _by_name(self.attributes[chosen])
-        return Batch(self.pixels(chosen), factors=factors, pairing=Pairing.of(factors, rest_differs=True))
+        pairing = Pairing.of(factors, rest_differs=True)
+        return Batch.unchecked(self.pixels(chosen), factors=factors, pairing=pairing)
 
     def examples(self, seed: int) -> Examples:
         """Every face once; nothing is drawn, so ``seed`` changes nothing."""

@@ -13,12 +13,14 @@ from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
 from pyro_disent.experiments.presets import configure
+from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.run import Run, RunFolder, load
 from pyro_disent.training.setup import GIVEN
 
 
+@usual_defaults()
 def fit(
     method: str,
     data: str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any],
@@ -40,7 +42,8 @@ def fit(
             and factors).
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
-        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again.
+        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again. What is
+            frozen in them (``requires_grad=False``, or evaluation mode) stays frozen, and every part keeps its mode.
         settings: fields of `FitConfig`, over the preset's.
 
     Raises:
@@ -56,4 +59,5 @@ def fit(
     config = configure(method, name, preset, settings | ({"network": GIVEN} if given else {}))
     folder = RunFolder.named(None if out is None else Path(out), name, method)
     train(config, folder, overwrite=overwrite, data=handed_over, networks=given, reporter=reporter)
-    return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)
+    with keeping_modes(*(given or ())):
+        return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)

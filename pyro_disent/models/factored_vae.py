@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyro
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyro_disent.batch import Batch, as_float
+from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
+from pyro_disent.models import param_store
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
-from pyro_disent.models.program import Program, at_least_float32, forked_random_state
+from pyro_disent.models.program import Program, at_least_float32, evaluating, forked_random_state
+from pyro_disent.pixels import ImageShape, as_pixels, as_tensor, check_shape
 
 _CHUNK = 512  # images a query encodes or decodes at once
 
@@ -31,7 +34,32 @@ def seen(latent: str, value: Tensor) -> Tensor:
     return pyro.sample(f"{latent}_seen", fn, obs=value, infer={"_deterministic": True, "seen": latent})  # type: ignore[arg-type]
 
 
-class GenerativeModel(Program):
+class _OfImages(Program):
+    """A program that is called with a batch, or with images."""
+
+    image_shape: ImageShape | None = None
+    """Channels, height, width of the images it takes, where that is known."""
+
+    def batch_of(self, batch: Batch | Tensor) -> Batch:
+        """A batch, or images as one, that this program can take.
+
+        Raises:
+            InputError: for images of another shape or on another device than this program's.
+        """
+        batch = Batch.of(batch)
+        images, parameter = batch.images, self._like()
+        if self.image_shape is not None:
+            check_shape(images.shape, self.image_shape)
+        if images.device != parameter.device:
+            raise InputError(f"the images lie on {images.device} and the model on {parameter.device}: use batch.to")
+        return batch
+
+    def _like(self) -> Tensor:
+        """A parameter with the type and the device of what images go through."""
+        return next(self.parameters())
+
+
+class GenerativeModel(_OfImages):
     """p(x, z, y), for any number of named latents::
 
     z ~ p(z)             prior_dist(z)
@@ -47,7 +75,10 @@ class GenerativeModel(Program):
 
     def prior_dist(self, latent: Latent, earlier: dict[str, Tensor], batch: Batch | None) -> dist.TorchDistribution:
         """p(latent | earlier latents, batch), event shape ``(width,)``; there is no batch where it is drawn from."""
-        return latent.family.prior(latent.units, earlier, next(self.decoder.parameters()), batch)
+        return latent.family.prior(latent.units, earlier, self._like(), batch)
+
+    def _like(self) -> Tensor:
+        return next(self.decoder.parameters())
 
     def x_dist(self, code: Tensor) -> dist.TorchDistribution:
         """p(x | code) for codes ``(..., width)``, event shape ``(channels, height, width)``."""
@@ -60,8 +91,10 @@ class GenerativeModel(Program):
 
     def forward(self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1) -> Tensor:
         """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``."""
-        batch = None if batch is None else Batch.of(batch)
-        x = None if batch is None else batch.images
+        batch = None if batch is None else self.batch_of(batch)
+        # Of the type of the decoder's outputs, which are never in half precision.
+        dtype = torch.promote_types(self._like().dtype, torch.float32)
+        x = None if batch is None else batch.images.to(dtype)
         if x is not None:
             views, images = x.shape[:2]
         with _plates(views, images, self):
@@ -72,7 +105,7 @@ class GenerativeModel(Program):
             return pyro.sample("x", self.x_dist(code), obs=x)
 
 
-class Guide(Program):
+class Guide(_OfImages):
     """q(z, y | x) = q(z | x) q(y | x): one encoder, and a linear head for each latent::
 
     z ~ q(z | x)         posterior_dist(z, parameters)
@@ -83,8 +116,9 @@ class Guide(Program):
         super().__init__()
         self.latents = tuple(latents)
         self.encoder = encoder
+        like = next(encoder.parameters(), None)
         self.heads = nn.ModuleDict(
-            {latent.name: _head(features, latent.family.posterior_parameters(latent.units)) for latent in latents}
+            {latent.name: _head(features, latent.family.posterior_parameters(latent.units), like) for latent in latents}
         )
 
     def posterior_dist(self, latent: Latent, parameters: Tensor, batch: Batch | None) -> dist.TorchDistribution:
@@ -111,14 +145,20 @@ class Guide(Program):
         """A draw of every latent from its posterior, ``(views, images, width)`` each."""
         if batch is None:
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
-        batch = Batch.of(batch)
+        batch = self.batch_of(batch)
+        images = batch.images.to(self._like().dtype)
         with _plates(batch.views, batch.size, self):
-            return {name: pyro.sample(name, q) for name, q in self.posteriors(batch.images, batch).items()}
+            return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
 
 
-def _head(features: int, outputs: int) -> nn.Linear:
-    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features."""
-    head = nn.Linear(features, outputs)
+def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
+    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features.
+
+    Args:
+        like: a parameter of the encoder, whose type and device it has.
+    """
+    where, dtype = (None, None) if like is None else (like.device, like.dtype)
+    head = nn.Linear(features, outputs, device=where, dtype=dtype)
     nn.init.normal_(head.weight, std=0.1 / math.sqrt(features))
     nn.init.zeros_(head.bias)
     return head
@@ -158,9 +198,13 @@ class FactoredVAE(nn.Module):
         encoder: images ``(N, channels, height, width)`` -> features ``(N, features)``.
         decoder: code ``(N, sum of widths)`` -> ``(N, channels, height, width)``.
         likelihood: what the decoder's outputs mean.
+        name: what its parameters are called in Pyro's store, ``<name>.model.decoder.0.weight``: with a name, a store
+            that was saved in one process and loaded in another gives a model of that name its weights (a store holds
+            no buffers, such as running statistics: ``state_dict`` does). Without, they have a serial number.
 
     Raises:
-        InputError: for no latents, two of one name, or networks that do not fit the code or each other.
+        InputError: for no latents, two of one name, networks that do not fit the code or each other, or a name that
+            cannot be one.
     """
 
     Model = GenerativeModel
@@ -172,12 +216,16 @@ class FactoredVAE(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         names = [latent.name for latent in latents]
         if not names or len(set(names)) < len(names):
             raise InputError(f"a model needs latents with different names, got {names}")
         self.latents = tuple(latents)
+        if name is not None and not re.fullmatch(r"[\w-]+", name):
+            raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
         widths: dict[str, int] = {}
         for latent in self.latents:
             latent.family.bind(latent.units, dict(widths))
@@ -185,6 +233,9 @@ class FactoredVAE(nn.Module):
         self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
         self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
         self.guide = self.Guide(self.latents, encoder, features)
+        self.model.image_shape = self.guide.image_shape = self.image_shape
+        if name is not None:
+            self.model.store_name, self.guide.store_name = f"{name}.model", f"{name}.guide"
 
     @property
     def device(self) -> torch.device:
@@ -211,35 +262,50 @@ class FactoredVAE(nn.Module):
         """
         return sharing(self.latents, batch)
 
-    def encode(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def encode(self, images: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """What each unit's posterior says, two tensors ``(N, units)`` a latent, for images ``(N, C, H, W)``.
 
         Of a normal latent its mean and standard deviation, of a circle the angle in radians and the concentration: see
         `Family.summary`.
+
+        Args:
+            images: uint8, floats in [0, 1], or bool; whatever `pixels.as_tensor` takes, on any device. One image
+                ``(C, H, W)`` is a batch of one.
+
+        Raises:
+            InputError: for images of another shape than the model takes, and pixels of another type or out of range.
         """
-        posteriors = self._query(self._posteriors, images)
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         parts = {latent.name: [latent.family.summary(q[latent.name]) for q in posteriors] for latent in self.latents}
         return {
             name: (torch.cat([first for first, _ in part]), torch.cat([second for _, second in part]))
             for name, part in parts.items()
         }
 
-    def codes(self, images: Tensor) -> dict[str, Tensor]:
-        """Every latent's posterior center as the decoder takes it, ``(N, width)``, for images ``(N, C, H, W)``."""
-        posteriors = self._query(self._posteriors, images)
+    def codes(self, images: Any) -> dict[str, Tensor]:
+        """Every latent's posterior center as the decoder takes it, ``(N, width)``; images as `encode` takes them."""
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         return {
             latent.name: torch.cat([latent.family.center(q[latent.name]) for q in posteriors])
             for latent in self.latents
         }
 
-    def decode(self, codes: dict[str, Tensor]) -> Tensor:
-        """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent."""
-        code = torch.cat([codes[latent.name].to(self.device) for latent in self.latents], -1)
+    def decode(self, codes: Mapping[str, Any]) -> Tensor:
+        """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
+
+        Raises:
+            InputError: where a latent has no code, or one of another width, or not as many as the others.
+        """
+        parts = [self._code(latent, codes) for latent in self.latents]
+        if len(counts := {len(part) for part in parts}) > 1:
+            raise InputError(f"there must be as many codes of each latent, got {', '.join(map(str, sorted(counts)))}")
+        code = torch.cat(parts, -1)
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """A draw of every latent from its prior, ``(count, width)`` each."""
-        seed = torch.randint(2**62, (), generator=generator).item()
+        where = "cpu" if generator is None else generator.device
+        seed = torch.randint(2**62, (), generator=generator, device=where).item()
         with forked_random_state(self.device), self._querying():
             torch.manual_seed(seed)
             trace = pyro.poutine.trace(self.model).get_trace(images=count)
@@ -250,39 +316,49 @@ class FactoredVAE(nn.Module):
         with self._querying():
             return self.model.prior_dist(self.latent(latent), codes, None)
 
-    def _posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
-        return self.guide.posteriors(as_float(images))
+    def _images(self, images: Any) -> Tensor:
+        """Images of the shape that this model takes, ``(N, C, H, W)``, not yet looked at."""
+        images = as_tensor(images, "images")
+        if images.dim() not in (3, 4):
+            raise InputError(f"images must be (N, channels, height, width), got {tuple(images.shape)}")
+        check_shape(images.shape, self.image_shape)
+        return images if images.dim() == 4 else images.unsqueeze(0)
 
-    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor) -> list[Any]:
+    def _code(self, latent: Latent, codes: Mapping[str, Any]) -> Tensor:
+        if latent.name not in codes:
+            raise InputError(f"there is no code of the latent {latent.name!r} among {', '.join(codes) or 'none'}")
+        code = as_tensor(codes[latent.name], f"the code of {latent.name!r}")
+        if code.dim() != 2 or code.shape[-1] != latent.width:
+            raise InputError(f"the code of {latent.name!r} must be (N, {latent.width}), got {tuple(code.shape)}")
+        return code.to(self.model._like())
+
+    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor, *, pixels: bool = False) -> list[Any]:
+        like = self.guide._like()
+
+        def prepared(part: Tensor) -> Tensor:
+            part = part.to(like.device)
+            return as_pixels(part, like.dtype, wait=True).to(like.dtype) if pixels else part
+
         with self._querying():
-            return [function(part.to(self.device)) for part in inputs.split(_CHUNK)]
+            return [function(prepared(part)) for part in inputs.split(_CHUNK)]
 
     @contextlib.contextmanager
     def _querying(self) -> Iterator[None]:
-        """No gradient, evaluation mode, and Pyro's store left as it is."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad(), pyro.settings.context(module_local_params=True):
-                yield
-        finally:
-            self.train(training)
+        """No gradient, evaluation mode, and Pyro's store left as it is, once what waits there was taken up."""
+        for program in (self.model, self.guide):
+            param_store.take_up(program)
+        with evaluating(self), torch.no_grad(), pyro.settings.context(module_local_params=True):
+            yield
 
 
-def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[tuple[int, int, int], int]:
+def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[ImageShape, int]:
     """Image shape and number of features, asked of the networks themselves on a code of zeros."""
-    modes = encoder.training, decoder.training
-    encoder.eval()
-    decoder.eval()
     try:
-        with torch.no_grad():
+        with evaluating(encoder, decoder), torch.no_grad():
             images = decoder(next(decoder.parameters()).new_zeros(1, code_width))
             features = encoder(images)
     except RuntimeError as error:
         raise InputError(f"the networks do not fit a code of {code_width} numbers: {error}") from error
-    finally:
-        encoder.train(modes[0])
-        decoder.train(modes[1])
     if images.dim() != 4 or features.dim() != 2:
         raise InputError(
             "a decoder must give images (N, channels, height, width) and an encoder features (N, features); got "

@@ -20,8 +20,10 @@ from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
+from pyro_disent.models import param_store
 from pyro_disent.models.families import Family, Normal
 from pyro_disent.models.latents import Latent, check_shared, sharing
+from pyro_disent.models.program import Program
 from pyro_disent.objectives.exchange import Exchange
 from pyro_disent.objectives.weights import Weight, Weights
 
@@ -137,7 +139,7 @@ class DisentanglingELBO(ELBO):
 
     Args:
         terms: what is added.
-        weights: term's name -> weight; its own default where it is not named.
+        weights: term's name -> weight; its own default where it is not named. Any weight may be a `WarmUp`.
         beta: weight on the KL of every latent, or latent's name -> weight (1 for the others). A weight of this
             objective only: the record stays in unweighted nats.
         exchange: decode under the exchange of what the pair shares (Eq. 2).
@@ -164,6 +166,7 @@ class DisentanglingELBO(ELBO):
         if unknown := given.keys() - self.terms.keys():
             raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
         term_weights = {term.name: given.get(term.name, term.default_weight) for term in added}
+        self._named = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
         self.weights = Weights({"beta": 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights})
 
@@ -175,7 +178,8 @@ class DisentanglingELBO(ELBO):
 
         Raises:
             InputError: for a batch that does not say what its pairs share where that is needed, or speaks of latents
-                that the model does not have, and for a guide that draws what the model does not.
+                that the model does not have, for a guide that draws what the model does not, and where ``beta`` names a
+                latent that is not there.
         """
         batch = self._with_masks(_declared(model, guide), Batch.of(batch))
         q = poutine.trace(guide).get_trace(batch)
@@ -187,6 +191,8 @@ class DisentanglingELBO(ELBO):
                 f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
                 "every latent of the model its posterior by name, as FactoredVAE.guide does; automatic guides do not"
             )
+        if unknown := self._named - p.nodes.keys():
+            raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         return Step(model, guide, batch, q, p)
 
     def _with_masks(self, latents: tuple[Latent, ...], batch: Batch) -> Batch:
@@ -247,24 +253,43 @@ class DisentanglingELBO(ELBO):
         return total(self.record(model, guide, batch))
 
     def loss_and_grads(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
-        """SVI's entry: adds to the gradients, gives the loss.
+        """SVI's entry: adds to the gradients, gives the loss, and counts a step of the weights that warm up.
+
+        Opponents are named in Pyro's store after a model that was named: ``<name>.<term>.<...>``.
 
         Raises:
             RuntimeError: under ``module_local_params``, where SVI would silently train nothing.
+            InputError: where every parameter is frozen.
         """
         if pyro.settings.get("module_local_params"):
             raise RuntimeError(
                 "SVI finds parameters in Pyro's store, which stays empty under module_local_params: use SVI outside of "
                 "that setting, or a torch optimizer on the parameters of objective = elbo(model, guide)"
             )
+        self._name_opponents(model)
         record = self.record(model, guide, batch)
-        total(record).backward()
+        loss = total(record)
+        if not loss.requires_grad:
+            raise InputError(ALL_FROZEN)
+        loss.backward()
+        self.weights.set_step(self.weights.step + 1)
         return record.loss.item()
 
     def loss(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
         """The record's loss as a float, without gradients."""
+        self._name_opponents(model)
         with torch.no_grad():
             return self.record(model, guide, batch).loss.item()
+
+    def _name_opponents(self, model: nn.Module) -> None:
+        named = getattr(model, "store_name", None)
+        if named is None or not param_store.is_given(named):
+            return
+        for path, program in self.terms.named_modules():
+            if isinstance(program, Program):
+                if not param_store.is_given(program.store_name):
+                    program.store_name = f"{named.removesuffix('.model')}.{path}"
+                param_store.take_up(program)  # now: a term may call its network alone
 
     def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("both traces are taken in record()")
@@ -359,6 +384,9 @@ def _scaled(value: Tensor, site: Any) -> Tensor:
 
 def _sum(values: list[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+
+ALL_FROZEN = "nothing is left to train: all parameters that the loss depends on are frozen (requires_grad=False)"
 
 
 def _beta(latent: str) -> str:

@@ -99,10 +99,9 @@ def _total_correlation(setting: Setting) -> Term:
 
 
 def _dip(setting: Setting) -> Term:
-    names = tuple(latent.name for latent in setting.latents if latent.family.euclidean)
-    if not names:
+    if not any(latent.family.euclidean for latent in setting.latents):
         raise InputError("the method dip is about the covariance of codes, and no latent is of a family that has one")
-    return terms.DIP(names)
+    return terms.DIP()
 
 
 _TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"
@@ -217,8 +216,8 @@ def build(
     expression: str,
     setting: Setting,
     *,
-    weights: Mapping[str, float] | None = None,
-    beta: float | Mapping[str, float] | None = None,
+    weights: Mapping[str, Weight] | None = None,
+    beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
 ) -> DisentanglingELBO:
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
@@ -226,7 +225,7 @@ def build(
     Args:
         weights: term's name -> weight, where not its own default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
-        warmup_steps: steps over which the terms' weights rise from 0.
+        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
 
     Raises:
         InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
@@ -249,7 +248,7 @@ def build(
         )
     final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
     if warmup_steps:
-        final = {name: WarmUp(float(weight), warmup_steps) for name, weight in final.items()}  # type: ignore[arg-type]
+        final = {n: w if isinstance(w, WarmUp) else WarmUp(w, warmup_steps) for n, w in final.items()}
     own = max(method.beta for method in chosen)
     if isinstance(beta, Mapping):
         beta = {name: beta.get(name, own) for name in latents}

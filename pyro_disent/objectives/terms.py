@@ -43,7 +43,7 @@ class ReverseCycle(Term):
         shared = step.batch.shared
         with Replace({name: step.draw(name) for name in shared}, where=shared):
             world = poutine.trace(step.model).get_trace(views=step.batch.views, images=step.batch.size)
-        decoded = Batch(cast(Distribution, world.nodes["x"]["fn"]).mean)
+        decoded = Batch.unchecked(cast(Distribution, world.nodes["x"]["fn"]).mean)
         again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
         return _agreement(again, step, torch.detach)
 
@@ -142,7 +142,10 @@ def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
 
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
     """Each value's bin, int64: how many of the edges it is not below; `UNKNOWN` where it is NaN."""
-    return torch.bucketize(values.contiguous(), edges, right=True).masked_fill(values.isnan(), UNKNOWN)
+    dtype = torch.promote_types(values.dtype, edges.dtype)
+    return torch.bucketize(values.to(dtype).contiguous(), edges.to(dtype), right=True).masked_fill(
+        values.isnan(), UNKNOWN
+    )
 
 
 class TotalCorrelation(AdversarialTerm):
@@ -190,19 +193,15 @@ class TotalCorrelation(AdversarialTerm):
 class DIP(Term):
     """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity.
 
-    Args:
-        latents: whose; covariances mean nothing on a circle.
+    Of latents in Euclidean space: on a circle covariances mean nothing.
     """
 
     name, default_weight, unit = "dip", 10.0, "squared covariance"
 
-    def __init__(self, latents: tuple[str, ...]) -> None:
-        super().__init__()
-        self.latents = latents
-
     def forward(self, step: Step) -> Tensor:
-        mean = torch.cat([step.center(latent) for latent in self.latents], -1).flatten(0, -2)
-        variances = [step.family(latent).variance(step.posterior(latent)) for latent in self.latents]
+        latents = [latent for latent in step.latents if step.family(latent).euclidean]
+        mean = torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2)
+        variances = [step.family(latent).variance(step.posterior(latent)) for latent in latents]
         centered = mean - mean.mean(0)
         with without_autocast(mean.device):
             covariance = centered.T @ centered / len(mean) + torch.cat(variances, -1).flatten(0, -2).mean(0).diag()

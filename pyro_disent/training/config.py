@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
 from pyro_disent.models.specification import LatentSpec
+from pyro_disent.objectives.weights import WarmUp, Weight
 
 SCHEDULES = ("constant", "cosine")
 BINS_BY = ("range", "quantile")
@@ -40,9 +41,9 @@ class FitConfig:
     preset: str = "custom"
     epochs: int | None = None
     max_steps: int | None = None
-    beta: float | dict[str, float] | None = None
+    beta: Weight | dict[str, Weight] | None = None
     """Weight on every latent's KL, or latent's name -> weight; None: the method's own."""
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(default_factory=dict)
     """term's name -> weight, where it is not the term's own default."""
     predictor_side: Side = "entropy"
     """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
@@ -57,7 +58,7 @@ class FitConfig:
     opponent_lr: float | None = None
     """Learning rate of the opponents; None: each term's own."""
     warmup_steps: int = 0
-    """Steps over which the weights of the terms rise from 0."""
+    """Steps over which the weights of the terms rise from 0, but for those that are a `WarmUp` of their own."""
     schedule: str = "constant"
     """Of the learning rates, see `training.setup.learning_rate_factor`."""
     clip_norm: float = 10_000.0
@@ -94,6 +95,8 @@ class FitConfig:
         for option, value in positive.items():
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}")
+        if self.warmup_steps < 0:
+            raise InputError(f"--warmup-steps must be 0, for none, or more, got {self.warmup_steps}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
         choices = {
@@ -116,7 +119,8 @@ class FitConfig:
 
     def to_json(self) -> dict[str, Any]:
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return fields | {"latents": {name: spec.to_json() for name, spec in self.latents.items()}}
+        latents = {name: spec.to_json() for name, spec in self.latents.items()}
+        return fields | {"latents": latents, "beta": _to_json(self.beta), "weights": _to_json(self.weights)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -124,8 +128,9 @@ class FitConfig:
         known = {item.name for item in dataclasses.fields(cls)}
         if unknown := values.keys() - known:
             raise InputError(f"a run's configuration has no {', '.join(sorted(unknown))}")
+        weights = {name: _from_json(values[name]) for name in ("beta", "weights") if name in values}
         try:
-            return cls(**values)
+            return cls(**values | weights)
         except TypeError as error:
             raise InputError(f"the configuration is not whole: {error}") from error
 
@@ -143,3 +148,23 @@ class FitConfig:
         if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
             raise InputError(f"{path} is not a run's configuration: it has no table named fit")
         return cls.from_json(content["fit"])
+
+
+_WARM_UP = "warm_up"
+
+
+def _to_json(weight: Any) -> Any:
+    """A weight, or weights by name; a `WarmUp` is ``{"warm_up": {"weight": ..., "steps": ...}}``."""
+    if isinstance(weight, WarmUp):
+        return {_WARM_UP: dataclasses.asdict(weight)}
+    return {name: _to_json(each) for name, each in weight.items()} if isinstance(weight, Mapping) else weight
+
+
+def _from_json(weight: Any) -> Any:
+    if not isinstance(weight, Mapping):
+        return weight
+    # What stands under the name of a latent or a term is a number or has this key: a latent may be called anything.
+    inner = weight.get(_WARM_UP)
+    if isinstance(inner, Mapping) and inner.keys() == {"weight", "steps"}:
+        return WarmUp(**inner)
+    return {name: _from_json(each) for name, each in weight.items()}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from pyro_disent.data.dataset import DataSet, Split, in_units
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
-from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.program import evaluating, forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import setup, state
@@ -25,9 +24,13 @@ from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.run import RunFolder
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 HELD_OUT_BATCH = 256
 
 
+@usual_defaults()
 def fit(
     config: FitConfig,
     folder: RunFolder,
@@ -92,6 +95,8 @@ def fit(
 
     feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
+    if recorded is None:
+        setup.check_warm_up(objective, config, steps)
     optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
@@ -147,33 +152,30 @@ def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[
     every weight 1, each image decoded from its own posterior; and every opponent's skill. Images come in one shuffled
     order and in batches of one size whatever the training's, so that terms over a batch compare between runs.
     """
-    training, device = objective.training, split.images.device
-    objective.eval()
+    device = split.images.device
     generator = torch.Generator(device).manual_seed(seed)
     order = torch.randperm(len(split), generator=generator, device=device)
     plain = DisentanglingELBO()
     means: dict[str, torch.Tensor] = {}
-    try:
-        with (
-            torch.no_grad(),
-            forked_random_state(device),
-            pyro.validation_enabled(False),
-            pyro.settings.context(module_local_params=True),
-            objective.weights.warm(),
-        ):
-            torch.manual_seed(seed)
-            for index in order.split(HELD_OUT_BATCH):
-                step = objective.step(split.batch(index, generator, views))
-                numbers = {
-                    "objective": objective.evaluate(step, adversarial=False).loss,
-                    "elbo": -plain.record(objective.model, objective.guide, step.batch).loss,
-                }
-                for opponent in objective.opponents():
-                    numbers |= opponent.skill(step)
-                share = len(index) / len(split)
-                means = {name: means.get(name, 0.0) + share * value for name, value in numbers.items()}
-    finally:
-        objective.train(training)
+    with (
+        evaluating(objective),
+        torch.no_grad(),
+        forked_random_state(device),
+        pyro.validation_enabled(False),
+        pyro.settings.context(module_local_params=True),
+        objective.weights.warm(),
+    ):
+        torch.manual_seed(seed)
+        for index in order.split(HELD_OUT_BATCH):
+            step = objective.step(split.batch(index, generator, views))
+            numbers = {
+                "objective": objective.evaluate(step, adversarial=False).loss,
+                "elbo": -plain.record(objective.model, objective.guide, step.batch).loss,
+            }
+            for opponent in objective.opponents():
+                numbers |= opponent.skill(step)
+            share = len(index) / len(split)
+            means = {name: means.get(name, 0.0) + share * value for name, value in numbers.items()}
     return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
 
 

@@ -20,6 +20,7 @@ from pyro_disent import files
 from pyro_disent.data.dataset import Pairs
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.latents import surely_shared
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.training.config import FitConfig
 
 if TYPE_CHECKING:
@@ -245,6 +246,11 @@ class Run:
         return self.path.name
 
     @property
+    def factors(self) -> tuple[str, ...]:
+        """Names of the factors of the data it was trained on."""
+        return tuple(self.config["factors"])
+
+    @property
     def shared(self) -> tuple[str, ...]:
         """Names of the latents that its pairs share, see `surely_shared`."""
         return surely_shared(self.vae.latents, Pairs.from_json(self.config["pairs"]).typical)
@@ -260,6 +266,7 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
+@usual_defaults()
 def load(
     path: Path | str,
     checkpoint: Which = "best",
@@ -286,4 +293,5 @@ def load(
     vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], recorded_latents(config), given)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
+    vae.eval()
     return Run(folder.path, config, vae, objective)

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from pyro_disent.batch import Batch
 from pyro_disent.data import registry
@@ -28,11 +27,15 @@ from pyro_disent.models.networks import Networks, networks
 from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
-from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
+from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder, Which
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
@@ -177,11 +180,36 @@ def build(
 
 
 def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> torch.optim.Optimizer:
-    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given."""
+    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given.
+
+    Parameters that are frozen (``requires_grad=False``) have no part in it.
+
+    Raises:
+        InputError: where all are.
+    """
     given = {} if opponent_lr is None else {"lr": opponent_lr}
     groups: list[dict[str, Any]] = [{"params": objective.vae_parameters()}]
     groups += [{"params": list(term.parameters()), **term.optimizer, **given} for term in objective.opponents()]
-    return Adam(groups, lr=lr)
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+    if not any(group["params"] for group in groups):
+        raise InputError(ALL_FROZEN)
+    return Adam([group for group in groups if group["params"]], lr=lr)
+
+
+def check_warm_up(objective: Objective, config: FitConfig, steps: int) -> None:
+    """Raises InputError for a warm-up that would do nothing, or would not end within a run's steps."""
+    if config.warmup_steps and not len(objective.terms):
+        raise InputError(
+            f"--warmup-steps {config.warmup_steps} is for the weights of terms, and the method {config.method!r} has "
+            "none; from Python, the weight on the KLs warms up by fit(..., beta=WarmUp(weight, steps))"
+        )
+    for name, weight in objective.weights.given.items():
+        if isinstance(weight, WarmUp) and weight.steps > steps:
+            raise InputError(
+                f"the warm-up of {name} takes {weight.steps} steps, and the run has {steps}: its weight would never be "
+                f"{weight.weight:g}"
+            )
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
@@ -252,6 +280,8 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
+    from lightning_fabric import Fabric  # a second to import, which only training needs
+
     return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
 

@@ -114,7 +114,7 @@ class Family(nn.Module):
 
     def levels(self, count: int) -> Tensor:
         """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %."""
-        return torch.linspace(0.05, 0.95, count, device="cpu")
+        return torch.linspace(0.05, 0.95, count, dtype=torch.float32, device="cpu")
 
     def level_label(self, probability: float) -> str:
         """What stands above a traversal's column."""

@@ -139,7 +139,7 @@ class Circle(Family):
 
     def levels(self, count: int) -> Tensor:
         """Once around: the last angle is not the first one again."""
-        return torch.arange(count, device="cpu") / count
+        return torch.arange(count, dtype=torch.float32, device="cpu") / count
 
     def level_label(self, probability: float) -> str:
         return f"{360 * probability:.0f}°"
