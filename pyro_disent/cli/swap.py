@@ -46,7 +46,8 @@ def swap(
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed)
+    white = loaded.config["fit"]["options"].get("white")
+    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
     labels = [Path(name).stem[:14] for name in images]
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=labels, column_labels=labels)
     finish(figure, out or run / "figures" / "swap.png", as_json)

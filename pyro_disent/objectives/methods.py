@@ -263,3 +263,8 @@ def build(
 def needs_pairs(expression: str) -> bool:
     """Whether any method of the expression needs two views."""
     return any(method.pair for method in parse(expression))
+
+
+def needs_factors(expression: str) -> bool:
+    """Whether any method of the expression predicts factors."""
+    return any(method.factors for method in parse(expression))

@@ -11,7 +11,7 @@ import pyro
 import torch
 from torch import nn
 
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import usual_defaults
@@ -80,6 +80,8 @@ def fit(
             data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     elif recorded is not None:
         setup.check_unchanged(data, recorded["source"])
+    if recorded is not None:
+        data = in_units(data, recorded.get("units", {}))
     torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
     latents = setup.recorded_latents(recorded) if recorded else setup.latents(config, data)
@@ -114,7 +116,7 @@ def fit(
             folder.forget_metrics_after(start)
         elif is_first:
             folder.create(setup.described(config, latents, data, edges, device, how, threads.number, init))
-        for line in setup.announced(config, latents, data, device, how, threads, steps, views):
+        for line in setup.announced(config, latents, data, edges, device, how, threads, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         stop = stack.enter_context(_stop_on_interrupt())

@@ -348,6 +348,7 @@ def described(
         "image_shape": list(data.image_shape),
         "factors": [factor.name for factor in data.factors],
         "edges": edges,
+        "units": {name: list(unit) for name, unit in data.units.items()},
         "latents": {latent.name: LatentSpec.of(latent, latent.name).to_json() for latent in latents},
         "pairs": data.pairs.to_json(),
         "init": None if init is None else str(init.path),
@@ -363,6 +364,7 @@ def announced(
     config: FitConfig,
     latents: Sequence[Latent],
     data: DataSet,
+    edges: dict[str, list[float]],
     device: torch.device,
     how: str,
     threads: Threads,
@@ -371,8 +373,13 @@ def announced(
 ) -> list[str]:
     """What a user is told before the first step."""
     seen = "one view each" if views == 1 else f"{views} views each"
+    identities = data.identities_split()
+    bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
     lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
+        *(f"         {note}" for note in data.notes),
+        *([f"         identities: {identities}"] if identities else []),
+        *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
         f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"threads  {threads}",
