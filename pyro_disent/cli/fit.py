@@ -201,7 +201,10 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     try:
         draw(run, run.data())
     except OSError as error:
-        raise StorageError(f"{folder.path} is trained, but its figures could not be written: {error}") from error
+        raise StorageError(
+            f"{folder.path} is trained, but its figures could not be written ({error}); to draw them: "
+            f"pyro-disent figures {folder.path}"
+        ) from error
     held_out = [row for row in folder.metrics() if row["split"] == "validation"]
     best = min(held_out, key=lambda row: float(row["objective"]))
     return {"step": int(best["step"]), "objective": float(best["objective"]), "elbo": float(best["elbo"])}

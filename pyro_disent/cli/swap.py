@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,8 +46,7 @@ def swap(
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed)
-    labels = [Path(name).stem[:14] for name in images]
+    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed)
     shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, loaded.factors)]
-    figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)
+    figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=names, column_labels=names)
     finish(figure, out or run / "figures" / "swap.png", as_json)

@@ -40,12 +40,13 @@ def traverse(
     check_out(out)
 
     from pyro_disent.figures import traversal
-    from pyro_disent.figures.inputs import image_at
+    from pyro_disent.figures.inputs import images_at
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
     names = [each.name for each in vae.latents]
     name = latent if latent is not None else "y" if "y" in names else names[-1]
     vae.latent(name)  # refused before the data are loaded
-    figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
+    (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
+    figure = traversal(vae, image, name, steps, name=of_image)
     finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)

@@ -162,6 +162,7 @@ def _data_set(
         name,
         lambda rows: torch.from_numpy(pixels[rows]),
         known,
+        names=lambda rows: [f"image {row}" for row in rows.tolist()],
         identities="images" if identity is None else "identities",
         seed=seed,
         limit=None,

@@ -45,10 +45,11 @@ class FaceSplit(Split):
     Args:
         images: ``(images, 3, height, width)``, uint8, at least two.
         attributes: ``(images, 40)``, float32, 1 where the face has the attribute and 0 elsewhere.
+        names: see `Split`.
     """
 
-    def __init__(self, images: Images, attributes: Tensor) -> None:
-        super().__init__(images)
+    def __init__(self, images: Images, attributes: Tensor, names: Sequence[str] = ()) -> None:
+        super().__init__(images, names=names)
         self.attributes = attributes
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
@@ -159,7 +160,8 @@ class _CelebA:
             rows = np.flatnonzero(partition == place)[:most]
             attributes = torch.from_numpy(arrays["attributes"][rows]).float()
             part = images.images(rows) if isinstance(images, Stored) else images[rows[0] : rows[-1] + 1]
-            splits.append(FaceSplit(part, attributes))
+            # Counted from 1: CelebA's own files are, in the order of its lists.
+            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()]))
         return splits, sha256
 
     def read(self, limit: int | None, progress: Progress | None) -> tuple[list[FaceSplit], str]:

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class ChairSplit(GroupedSplit):
     Raises:
         InputError: where an image has no other that it could be paired with.
     """
+
+    label_words = MappingProxyType({"identity": "chair"})
 
     def __init__(
         self,

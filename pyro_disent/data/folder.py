@@ -114,6 +114,7 @@ def load(
         root.name,
         lambda chosen: stored.images(rows[chosen]),
         known,
+        names=lambda chosen: [listing.images[row].name for row in rows[chosen].tolist()],
         identities=f"{listing.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,

@@ -133,6 +133,7 @@ def data_set(
     limit: int | None,
     source: Source,
     options: dict[str, Any],
+    names: Callable[[NDArray[np.int64]], list[str]] | None = None,
 ) -> DataSet:
     """The three splits, and pairs within identities where there are any.
 
@@ -147,6 +148,7 @@ def data_set(
         seed: of the split.
         limit: use this many training images at most: the first ones of the first identities, without one that would
             have no partner.
+        names: which images -> what each is called in figures.
 
     Raises:
         InputError: for fewer than 3 identities, and a limit that leaves no pair.
@@ -169,7 +171,7 @@ def data_set(
             labels["identity"] = torch.from_numpy(identity[rows])
             values[UNRECORDED] = torch.arange(len(rows), dtype=torch.float32)
             groups.append(labels["identity"])
-        return GroupedSplit(images(rows), labels, values, groups)
+        return GroupedSplit(images(rows), labels, values, groups, names(rows) if names else ())
 
     return DataSet(name, split(train), split(validation), split(test), factors, source, options)
 
