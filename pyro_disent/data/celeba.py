@@ -82,6 +82,7 @@ PLACES = Places(
     cached=_newest_converted,
     address="torchvision's address of CelebA at Google Drive",
     embedded="drawn faces",
+    called=r"celeb-?a|img_align|list_(attr|eval)",
 )
 
 
@@ -185,9 +186,9 @@ def describe(request: Request) -> str:
     """
     celeba = _CelebA.of(request, seed=0, counts=Counts())
     if celeba.found.kind == "download" or celeba.cache_file.exists():
-        return f"{celeba.found.kind}: {celeba.location}"
+        return f"{celeba.found.kind}: {celeba.location}{celeba.found.but}"
     to_do = "drawn" if celeba.found.kind == "embedded" else "converted"
-    return f"{celeba.found.kind}: {celeba.location}, to be {to_do} once"
+    return f"{celeba.found.kind}: {celeba.location}, to be {to_do} once{celeba.found.but}"
 
 
 def prepare(
@@ -199,6 +200,7 @@ def prepare(
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
     celeba = _CelebA.of(request, seed, counts).downloaded()
+    celeba.found.tell()
     try:
         celeba.cached()
     except FileNotFoundError:
@@ -237,6 +239,7 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"--limit {limit} is too few for faces: a pair needs two training images")
     celeba = _CelebA.of(request, seed, counts).downloaded()
+    celeba.found.tell()
     (train, validation, test), sha256 = celeba.read(limit, progress)
     return DataSet(
         name="celeba",

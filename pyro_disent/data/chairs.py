@@ -115,6 +115,7 @@ def _places(color: bool) -> Places:
         locate=rendered_chairs.locate,
         cached=newest_converted,
         embedded="generated chairs",
+        called=r"(?<![a-z])chairs",
     )
 
 
@@ -205,7 +206,7 @@ def describe(request: Request) -> str:
     """
     chairs = _Chairs.of(request)
     to_do = ", to be rendered once" if chairs.found.kind == "embedded" else ", to be converted once"
-    return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}"
+    return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}{chairs.found.but}"
 
 
 def prepare(
@@ -224,6 +225,7 @@ def prepare(
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
+    chairs.found.tell()
     try:
         array_cache.load(chairs.cache_file)
     except (FileNotFoundError, CorruptCache):
@@ -270,6 +272,7 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"--limit {limit} is too few for chairs: a pair needs two training images")
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
+    chairs.found.tell()
     arrays, sha256 = chairs.read(progress)
     for name in chairs.vary or ():
         if len(np.unique(arrays[f"factors/{name}"])) < 2:
