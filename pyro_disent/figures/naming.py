@@ -22,8 +22,9 @@ def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[
         index: of the image, from 0.
     """
     labels = {name: int(values[index]) for name, values in examples.labels.items()}
-    if split.names:
-        labels.pop("identity", None)  # a number, where the name says more
+    identity = labels.pop("identity", None)
+    if identity is not None and not split.names:  # whose number says less than a name, and more than its properties
+        labels = {"identity": identity}
     parts = [split.names[index]] if split.names else []
     parts += [f"{split.label_words.get(name, name)} {value}" for name, value in labels.items()]
     factors = [factor for factor in data.factors if factor.name in examples.factors]
