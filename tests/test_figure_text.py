@@ -24,6 +24,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor
 from pyro_disent.figures import grid, save, text
 from pyro_disent.figures.pairs import contact_sheet
+from pyro_disent.figures.paper import file_name
 from pyro_disent.figures.text import FAMILY, extent, lettered, shortened, write
 
 AS_WRITTEN = [
@@ -107,6 +108,17 @@ def test_text_is_drawn_as_written(words: str, shown: str) -> None:
 def test_a_dollar_takes_room_as_every_letter() -> None:
     assert extent("$5 to $9", size=10)[0] > extent("5 to 9", size=10)[0] + 2 * 5
     assert extent(r"\frac", size=10)[0] > extent("frac", size=10)[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["y", "light_azimuth", "yaw/deg", "../../x", "\\x\0", "Größe", "x" * 400, "日" * 200, "$5"]
+)
+def test_a_latent_of_any_name_has_a_file_in_its_folder(name: str, tmp_path: Path) -> None:
+    path = tmp_path / file_name("traverse", name)
+    path.touch()
+    assert list(tmp_path.iterdir()) == [path]
+    if name.isidentifier() and len(name) < 40:
+        assert path.name == f"traverse-{name}.png"
 
 
 @settings(deadline=None)

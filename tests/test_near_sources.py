@@ -236,6 +236,24 @@ class TestSaid:
         assert record.levelno == logging.WARNING and said in record.getMessage()
         assert "; used instead: embedded " in record.getMessage()
 
+    @pytest.mark.parametrize("name", ["rotated-mnist", "celeba", "chairs"])
+    def test_a_name_that_no_system_takes_is_a_folder_that_is_not_there(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYRO_DISENT_DATA", "/" + "x" * 5_000)
+        assert registry.describe(name).found.endswith("it does not exist)")
+        with pytest.raises(InputError, match="does not exist"):
+            registry.describe(name, root=Path("x" * 5_000))
+
+    def test_a_folder_that_may_not_be_read_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def denied(self: Path) -> bool:
+            raise PermissionError(13, "Permission denied", str(self))
+
+        monkeypatch.setenv("PYRO_DISENT_DATA", str(tmp_path))
+        monkeypatch.setattr(Path, "is_file", denied)
+        with pytest.raises(InputError, match=r"where MNIST was looked for, cannot be read .*Permission denied"):
+            mnist.read(Request())
+
     @pytest.mark.parametrize("request_", [Request("embedded"), Request()])
     def test_nothing_where_nothing_was_named(self, request_: Request, caplog: pytest.LogCaptureFixture) -> None:
         rotated_mnist.load(request_)

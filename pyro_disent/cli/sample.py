@@ -44,6 +44,7 @@ def sample(
 
     from pyro_disent.figures import sample_latents, samples
     from pyro_disent.figures.inputs import images_at
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
@@ -54,4 +55,4 @@ def sample(
         figure = sample_latents(vae, image, names, n, generator, name=of_image)
     else:
         figure = samples(vae, n, generator)
-    finish(figure, out or run / "figures" / f"{'-'.join(['sample', *names])}.png", as_json)
+    finish(figure, out or run / "figures" / file_name("sample", *names), as_json)

@@ -41,6 +41,7 @@ def traverse(
 
     from pyro_disent.figures import traversal
     from pyro_disent.figures.inputs import images_at
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
@@ -49,4 +50,4 @@ def traverse(
     vae.latent(name)  # refused before the data are loaded
     (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
     figure = traversal(vae, image, name, steps, name=of_image)
-    finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)
+    finish(figure, out or run / "figures" / file_name("traverse", name), as_json)

@@ -53,7 +53,7 @@ class Request(NamedTuple):
             InputError: where an explicit root is not there, or ``--source local`` has no folder to look in.
         """
         if self.root is not None:
-            if not self.root.exists():
+            if not _exists(self.root):
                 raise InputError(f"--data-root {self.root} does not exist")
             return [self.root]
         named = os.environ.get(DATA_VARIABLE)
@@ -130,7 +130,7 @@ class Places:
         if request.kind != "embedded":
             roots = request.roots()
             for root in roots:
-                if (path := self.locate(root)) is not None:
+                if (path := self._located(root)) is not None:
                     return Found("local", path)
             if request.must_be_local:
                 raise InputError(self._why_not(roots[0], "--data-root" if request.root else f"${DATA_VARIABLE}"))
@@ -146,13 +146,29 @@ class Places:
             )
         return Found("embedded", None, self.embedded)
 
+    def _located(self, root: Path) -> Path | None:
+        try:
+            return self.locate(root)
+        except OSError as error:
+            if not _exists(root):
+                return None
+            raise InputError(f"{root}, where {self.name} was looked for, cannot be read ({error})") from error
+
     def _why_not(self, root: Path, said: str) -> str:
         """Why a folder does not serve, which ``said`` named, in a sentence."""
-        if not root.exists():
+        if not _exists(root):
             return f"{said} {root} holds no {self.name}: it does not exist"
         near = next(_called(root, self.called), None) if self.called else None
         hint = "" if near is None else f"; {near} may be of it: name the folder that holds it all, or lay it out so"
         return f"{said} {root} holds no {self.name}: looked for {self.looked_for}{hint}"
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; nothing is under a name that no system takes."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def entries(folder: Path) -> list[Path]:

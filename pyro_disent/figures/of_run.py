@@ -10,7 +10,7 @@ import torch
 from pyro_disent.batch import stands_for_factors
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.figures.inputs import images_at
-from pyro_disent.figures.paper import save
+from pyro_disent.figures.paper import file_name, save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
 from pyro_disent.figures.swap import swap_matrix
@@ -41,4 +41,4 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
         **{f"traverse-{latent}": traversal(vae, images[0], latent, name=names[0]) for latent in of_factors},
         "samples": samples(vae, 42, generator),
     }
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return [save(figure, folder / file_name(name)) for name, figure in figures.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ def paper(width: float, height: float) -> Figure:
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
     return figure
+
+
+def file_name(*parts: str) -> str:
+    """A figure's file, named after latents, which may be called what no file is."""
+    return re.sub(r"[^\w.+-]+", "_", "-".join(parts))[:60] + ".png"
 
 
 def save(figure: Figure, path: Path | str) -> Path:
