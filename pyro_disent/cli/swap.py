@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,7 +46,6 @@ def swap(
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
     white = loaded.config["fit"]["options"].get("white")
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
-    labels = [Path(name).stem[:14] for name in images]
-    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=labels, column_labels=labels)
+    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
+    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
     finish(figure, out or run / "figures" / "swap.png", as_json)

@@ -134,6 +134,7 @@ def load(
         root.name,
         lambda part: stored.images(rows[part]),
         known,
+        names=lambda chosen: [listing.images[row].name for row in rows[chosen].tolist()],
         identities=f"{listing.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,

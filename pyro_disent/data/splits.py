@@ -99,6 +99,7 @@ def data_set(
     source: Source,
     options: dict[str, Any],
     test_share: float | None = None,
+    names: Callable[[NDArray[np.int64]], list[str]] | None = None,
 ) -> DataSet:
     """The three splits, and pairs within identities where there are any.
 
@@ -114,6 +115,7 @@ def data_set(
         limit: use this many training images at most: the first ones of the first identities, without one that would
             have no partner.
         test_share: of the identities, for testing; None: a tenth.
+        names: which images -> what each is called in figures.
 
     Raises:
         InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
@@ -134,7 +136,7 @@ def data_set(
             labels["identity"] = torch.from_numpy(identity[rows])
             values[UNRECORDED] = torch.arange(len(rows), dtype=torch.float32)
             groups.append(labels["identity"])
-        return GroupedSplit(images(rows), labels, values, groups)
+        return GroupedSplit(images(rows), labels, values, groups, names(rows) if names else ())
 
     splits = split(train), split(validation), split(test)
     columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
-from pyro_disent.figures.grids import grid
+from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
@@ -19,8 +19,8 @@ def swap_matrix(
     columns: Tensor,
     *,
     shared: Sequence[str],
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
+    row_labels: Sequence[Label] = (),
+    column_labels: Sequence[Label] = (),
 ) -> Figure:
     """Cell (i, j) decodes the shared latents of row i with the other latents of column j.
 
