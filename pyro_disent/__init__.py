@@ -23,6 +23,7 @@ _WHERE = {
     "DisentanglingELBO": "objectives.elbo",
     "ForwardCycle": "objectives.elbo",
     "LossRecord": "objectives.elbo",
+    "WarmUp": "objectives.weights",
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
     "fit": "experiments.job",
