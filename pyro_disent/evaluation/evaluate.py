@@ -18,6 +18,7 @@ from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
+from pyro_disent.models.program import usual_defaults
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -50,6 +51,7 @@ class Step(NamedTuple):
     compute: Callable[[], dict[str, Number]]
 
 
+@usual_defaults()
 def evaluate(
     run: Run, *, data: DataSet | None = None, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
     vae, folder = run.vae, run.path / "figures"
     images = data.test.examples(seed).images
     generator = torch.Generator().manual_seed(seed)
-    chosen = images[torch.randperm(len(images), generator=generator)[:14].to(images.device)]
+    chosen = images[torch.randperm(len(images), generator=generator, device="cpu")[:14].to(images.device)]
     of_factors = [latent.name for latent in vae.latents if stands_for_factors(latent.name, run.factors)]
     shared = [latent.name for latent in vae.latents if latent.name not in of_factors]
     figures = {

@@ -30,7 +30,11 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figur
         rows,
         title=f"Units of {latent} through the quantiles of their prior",
         row_labels=names or [f"{latent}[{unit}]" for unit in range(len(rows))],
-        column_labels=["image", "decoded", *(f"{100 * q:.0f} %" for q in torch.linspace(0.05, 0.95, k).tolist())],
+        column_labels=[
+            "image",
+            "decoded",
+            *(f"{100 * q:.0f} %" for q in torch.linspace(0.05, 0.95, k, device="cpu").tolist()),
+        ],
         header_columns=2,
     )
 
