@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,22 @@ from torch import Tensor
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import as_float as as_float
 from pyro_disent.pixels import as_pixels, as_tensor
+
+
+class Pairing(NamedTuple):
+    """What is known of what the two views of each pair have in common, in terms of factors and never of latents."""
+
+    equal: Mapping[str, Tensor]
+    """factor's name -> ``(images,)`` bool: where both views have the same value."""
+    always: tuple[str, ...] = ()
+    """Factors that every pair has in common by the way it is made, as the identity."""
+    rest_differs: bool = False
+    """Whether the views differ in more than these: causes that nobody recorded."""
+
+    @classmethod
+    def of(cls, factors: Mapping[str, Tensor], *, always: tuple[str, ...] = (), rest_differs: bool = False) -> Pairing:
+        """By comparing known factors, ``(views, images)`` each; what is not known (NaN) is not equal."""
+        return cls({name: values[0] == values[-1] for name, values in factors.items()}, always, rest_differs)
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,7 @@ class Batch:
             value. A bool, a 0-d tensor and an ``(images,)`` tensor are widened to ``(images, 1)``.
         factors: factor's name -> known value in every view, ``(views, images)``; angles in radians, NaN where it is not
             known. Whole numbers and bools become float64, so that what was unequal stays so.
+        pairing: what the views of each pair have in common, where comparing ``factors`` does not tell.
 
     Raises:
         InputError: for images that are not five-dimensional or have more than two views, pixels of another type, or out
@@ -39,6 +56,7 @@ class Batch:
     images: Tensor
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     factors: Mapping[str, Tensor] = field(default_factory=dict)
+    pairing: Pairing | None = None
 
     def __post_init__(self) -> None:
         images = as_pixels(self.images)
@@ -82,6 +100,7 @@ class Batch:
         images: Tensor,
         shared: Mapping[str, Tensor] | None = None,
         factors: Mapping[str, Tensor] | None = None,
+        pairing: Pairing | None = None,
     ) -> Self:
         """A batch of what is known to be right: nothing is looked at, so nothing waits for a device in a step.
 
@@ -90,7 +109,8 @@ class Batch:
             shared: masks of two dimensions, on the device of the images, as are ``factors``.
         """
         batch = object.__new__(cls)
-        for name, value in (("images", images), ("shared", shared or {}), ("factors", factors or {})):
+        said = {"images": images, "shared": shared or {}, "factors": factors or {}, "pairing": pairing}
+        for name, value in said.items():
             object.__setattr__(batch, name, value)
         return batch
 
@@ -134,49 +154,12 @@ class Batch:
         """Images in each view."""
         return self.images.shape[1]
 
-    def sharing(self, latents: Mapping[str, Iterable[str]]) -> Batch:
-        """This batch with ``shared`` read off its factors for these latents, by `shared_latents`."""
-        if self.views == 1:
-            return self
-        equal = {name: values[0] == values[1] for name, values in self.factors.items()}
-        return Batch.unchecked(self.images, shared_latents(equal, latents, self.images), self.factors)
+    def in_common(self) -> Pairing:
+        """What the views of each pair have in common: as the data set said, else by comparing the known factors."""
+        if self.pairing is not None:
+            return self.pairing
+        return Pairing.of(self.factors)
 
-
-def shared_latents(
-    equal: Mapping[str, Tensor], latents: Mapping[str, Iterable[str]], like: Tensor
-) -> dict[str, Tensor]:
-    """Which latents a pair shares, from which factors are equal in its two views: the one rule of this library.
-
-    A latent named after a factor is shared where that factor is equal, and a unit named after a factor likewise.
-    ``y`` stands for every factor without a latent of its own: shared where all of those are equal, never where none is
-    known. Every other latent is what the pair has in common, and shared.
-
-    Args:
-        equal: factor's name -> ``(images,)`` bool.
-        latents: latent's name -> names of its units (empty where they have none).
-        like: the batch's images, ``(views, images, ...)``, on the device the masks are wanted on.
-
-    Returns:
-        latent's name -> bool mask, ``(images, 1)`` or ``(images, units)``.
-    """
-    named = {name for latent, units in latents.items() for name in (latent, *units)}
-    rest = [mask for name, mask in equal.items() if name not in named]
-    images = like.shape[-4]
-    always, never = (torch.full((images,), value, device=like.device) for value in (True, False))
-    shared = {}
-    for latent, units in latents.items():
-        units = tuple(units)
-        if latent in equal:
-            shared[latent] = equal[latent]
-        elif units:
-            shared[latent] = torch.stack([equal.get(unit, always) for unit in units], -1)
-        elif latent == "y":
-            shared[latent] = torch.stack(rest).all(0) if rest else never
-        else:
-            shared[latent] = always
-    return {latent: mask if mask.dim() == 2 else mask.unsqueeze(-1) for latent, mask in shared.items()}
-
-
-def stands_for_factors(latent: str, factors: Iterable[str]) -> bool:
-    """Whether a latent stands for factors: it is ``y``, or named after one. Every other latent is what pairs share."""
-    return latent == "y" or latent in set(factors)
+    def sharing(self, masks: Mapping[str, Tensor]) -> Batch:
+        """This batch with these masks, in the order they come in; those that it brings itself go before them."""
+        return Batch.unchecked(self.images, {**masks, **self.shared}, self.factors, self.pairing)

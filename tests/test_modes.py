@@ -143,6 +143,6 @@ def test_validation_moves_no_mode_and_no_statistic() -> None:
     vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder)
     objective = build("cycle", SETTING)(vae.model, vae.guide)
     before, statistics = modes(objective), buffers(objective)
-    validate(objective, data().validation, 0, {"z": (), "y": ()}, 2)
+    validate(objective, data().validation, 0, 2)
     after = buffers(objective)
     assert modes(objective) == before and all(torch.equal(each, after[name]) for name, each in statistics.items())

@@ -30,7 +30,7 @@ from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build
 from pyro_disent.pixels import advice, as_pixels
-from tests.models import SHAPE, linear_vae, pair_batch
+from tests.models import SHAPE, linear_vae, masks, pair_batch
 from tests.test_device import NoReadBack
 from tests.test_frozen import TINY, data
 from tests.test_terms import SETTING
@@ -59,7 +59,9 @@ SAME: dict[str, Any] = {
 DOORS: dict[str, Callable[[FactoredVAE, Any], Any]] = {
     "encode": lambda vae, images: vae.encode(images)["z"][0],
     "codes": lambda vae, images: vae.codes(images)["z"],
-    "Batch.of": lambda vae, images: vae.guide.posteriors(vae.guide.images_of(Batch.of(images)).float())["z"].mean[0],
+    "Batch.of": lambda vae, images: vae.guide.posteriors(vae.guide.batch_of(Batch.of(images)).images.float())["z"].mean[
+        0
+    ],
     "the guide": lambda vae, images: pyro.poutine.trace(vae.guide).get_trace(images).nodes["z"]["fn"].mean[0],
     "an objective": lambda vae, images: DisentanglingELBO()(vae.model, vae.guide)(images),
     "SVI": lambda vae, images: torch.tensor(
@@ -205,7 +207,7 @@ def test_masks_that_are_none_are_refused(mask: Any) -> None:
 def test_factors_of_any_kind(values: Any) -> None:
     batch = Batch(torch.rand(2, 3, *SHAPE), {"z": True, "y": False}, {"angle": values})
     assert batch.factors["angle"].is_floating_point()
-    assert batch.sharing({"z": (), "angle": ()}).shared["angle"].squeeze(1).tolist() == [True, False, True]
+    assert masks(batch, "z", "y", "angle")["angle"].squeeze(1).tolist() == [True, False, True]
     objective = build("predictor", SETTING)(linear_vae().model, linear_vae().guide)
     assert objective(batch).isfinite()
 

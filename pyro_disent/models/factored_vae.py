@@ -17,7 +17,7 @@ from torch.nn import functional
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 from pyro_disent.models import param_store
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
 from pyro_disent.models.program import Program, at_least_float32, evaluating, forked_random_state
 from pyro_disent.pixels import ImageShape, as_pixels, as_tensor, check_shape
@@ -40,18 +40,19 @@ class _OfImages(Program):
     image_shape: ImageShape | None = None
     """Channels, height, width of the images it takes, where that is known."""
 
-    def images_of(self, batch: Batch | Tensor) -> Tensor:
-        """A batch's images, ``(views, images, channels, height, width)``.
+    def batch_of(self, batch: Batch | Tensor) -> Batch:
+        """A batch, or images as one, that this program can take.
 
         Raises:
             InputError: for images of another shape or on another device than this program's.
         """
-        images, parameter = Batch.of(batch).images, self._like()
+        batch = Batch.of(batch)
+        images, parameter = batch.images, self._like()
         if self.image_shape is not None:
             check_shape(images.shape, self.image_shape)
         if images.device != parameter.device:
             raise InputError(f"the images lie on {images.device} and the model on {parameter.device}: use batch.to")
-        return images
+        return batch
 
     def _like(self) -> Tensor:
         """A parameter with the type and the device of what images go through."""
@@ -69,12 +70,12 @@ class GenerativeModel(_OfImages):
     def __init__(self, latents: Sequence[Latent], decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.latents = tuple(latents)
-        self.priors = nn.ModuleDict({latent.name: latent.prior for latent in latents})
+        self.priors = nn.ModuleDict({latent.name: latent.family for latent in latents})
         self.decoder, self.likelihood = decoder, likelihood
 
-    def prior_dist(self, latent: Latent, earlier: dict[str, Tensor]) -> dist.TorchDistribution:
-        """p(latent | earlier latents), event shape ``(width,)``."""
-        return latent.prior.prior(latent.units, earlier, self._like())
+    def prior_dist(self, latent: Latent, earlier: dict[str, Tensor], batch: Batch | None) -> dist.TorchDistribution:
+        """p(latent | earlier latents, batch), event shape ``(width,)``; there is no batch where it is drawn from."""
+        return latent.family.prior(latent.units, earlier, self._like(), batch)
 
     def _like(self) -> Tensor:
         return next(self.decoder.parameters())
@@ -90,16 +91,17 @@ class GenerativeModel(_OfImages):
 
     def forward(self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1) -> Tensor:
         """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``."""
+        batch = None if batch is None else self.batch_of(batch)
         # Of the type of the decoder's outputs, which are never in half precision.
         dtype = torch.promote_types(self._like().dtype, torch.float32)
-        x = None if batch is None else self.images_of(batch).to(dtype)
+        x = None if batch is None else batch.images.to(dtype)
         if x is not None:
             views, images = x.shape[:2]
         with _plates(views, images, self):
             values: dict[str, Tensor] = {}
             for latent in self.latents:
-                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values))
-            code = torch.cat([seen(name, value) for name, value in values.items()], -1)
+                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
+            code = _side_by_side([seen(name, value) for name, value in values.items()])
             return pyro.sample("x", self.x_dist(code), obs=x)
 
 
@@ -116,22 +118,23 @@ class Guide(_OfImages):
         self.encoder = encoder
         like = next(encoder.parameters(), None)
         self.heads = nn.ModuleDict(
-            {latent.name: _head(features, latent.prior.posterior_parameters(latent.units), like) for latent in latents}
+            {latent.name: _head(features, latent.family.posterior_parameters(latent.units), like) for latent in latents}
         )
 
-    def posterior_dist(self, latent: Latent, parameters: Tensor) -> dist.TorchDistribution:
-        """q(latent | x) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
-        return latent.prior.posterior(at_least_float32(parameters))
+    def posterior_dist(self, latent: Latent, parameters: Tensor, batch: Batch | None) -> dist.TorchDistribution:
+        """q(latent | x, batch) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
+        return latent.family.posterior(at_least_float32(parameters), batch)
 
-    def posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
-        """Every latent's posterior for images ``(..., channels, height, width)``."""
+    def posteriors(self, images: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
+        """Every latent's posterior for images ``(..., channels, height, width)``, a batch's if there is one."""
         heads = [cast(nn.Linear, self.heads[latent.name]) for latent in self.latents]
         # One product for all heads: on a CPU, one of few columns takes as long as one of many.
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
         parameters = functional.linear(self.features(images), weight, bias)
         parts = parameters.split([head.out_features for head in heads], -1)
         return {
-            latent.name: self.posterior_dist(latent, part) for latent, part in zip(self.latents, parts, strict=True)
+            latent.name: self.posterior_dist(latent, part, batch)
+            for latent, part in zip(self.latents, parts, strict=True)
         }
 
     def features(self, images: Tensor) -> Tensor:
@@ -142,9 +145,10 @@ class Guide(_OfImages):
         """A draw of every latent from its posterior, ``(views, images, width)`` each."""
         if batch is None:
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
-        images = self.images_of(batch).to(self._like().dtype)
-        with _plates(images.shape[0], images.shape[1], self):
-            return {name: pyro.sample(name, posterior) for name, posterior in self.posteriors(images).items()}
+        batch = self.batch_of(batch)
+        images = batch.images.to(self._like().dtype)
+        with _plates(batch.views, batch.size, self):
+            return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
 
 
 def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
@@ -160,11 +164,25 @@ def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
     return head
 
 
+def _side_by_side(values: list[Tensor]) -> Tensor:
+    """One code of what the decoder sees of each latent; enumerated values have axes that the others lack."""
+    batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
+    return torch.cat([value.expand(*batch, value.shape[-1]) for value in values], -1)
+
+
 @contextlib.contextmanager
 def _plates(views: int, images: int, program: nn.Module) -> Iterator[None]:
     # A plate makes an index tensor: on the program's device, never on a default one.
     device = str(next(program.parameters()).device)
-    with pyro.plate("views", views, dim=-2, device=device), pyro.plate("images", images, dim=-1, device=device):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(pyro.plate("views", views, dim=-2, device=device))
+            stack.enter_context(pyro.plate("images", images, dim=-1, device=device))
+        except ValueError as error:
+            raise InputError(
+                f"a plate around this model lies in the place of its own, views at dimension -2 and images at -1: give "
+                f"the outer one dim=-3 or less ({str(error).splitlines()[0]})"
+            ) from error
         yield
 
 
@@ -208,6 +226,10 @@ class FactoredVAE(nn.Module):
         self.latents = tuple(latents)
         if name is not None and not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
+        widths: dict[str, int] = {}
+        for latent in self.latents:
+            latent.family.bind(latent.units, dict(widths))
+            widths[latent.name] = latent.width
         self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
         self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
         self.guide = self.Guide(self.latents, encoder, features)
@@ -230,8 +252,21 @@ class FactoredVAE(nn.Module):
                 return latent
         raise InputError(f"there is no latent {name!r}; this model has {', '.join(each.name for each in self.latents)}")
 
+    def sharing(self, batch: Batch) -> Batch:
+        """A batch of pairs with what each pair shares of every latent, by what the latents explain; see `Latent`.
+
+        Masks that the batch brings itself are kept. A batch in one view is returned as it is.
+
+        Raises:
+            InputError: where the batch speaks of latents that this model does not have.
+        """
+        return sharing(self.latents, batch)
+
     def encode(self, images: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Posterior mean and scale of every latent, both ``(N, units)``, for images ``(N, C, H, W)``.
+        """What each unit's posterior says, two tensors ``(N, units)`` a latent, for images ``(N, C, H, W)``.
+
+        Of a normal latent its mean and standard deviation, of a circle the angle in radians and the concentration: see
+        `Family.summary`.
 
         Args:
             images: uint8, floats in [0, 1], or bool; whatever `pixels.as_tensor` takes, on any device. One image
@@ -241,20 +276,24 @@ class FactoredVAE(nn.Module):
             InputError: for images of another shape than the model takes, and pixels of another type or out of range.
         """
         posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
-        parts = {
-            latent.name: [latent.prior.mean_and_scale(q[latent.name]) for q in posteriors] for latent in self.latents
-        }
+        parts = {latent.name: [latent.family.summary(q[latent.name]) for q in posteriors] for latent in self.latents}
         return {
-            name: (torch.cat([mean for mean, _ in part]), torch.cat([scale for _, scale in part]))
+            name: (torch.cat([first for first, _ in part]), torch.cat([second for _, second in part]))
             for name, part in parts.items()
         }
 
     def codes(self, images: Any) -> dict[str, Tensor]:
-        """Every latent's posterior mean as the decoder takes it, ``(N, width)``, for images as `encode` takes them."""
+        """Every latent's posterior center as the decoder takes it, ``(N, width)``; images as `encode` takes them."""
         posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         return {
-            latent.name: torch.cat([latent.prior.mean(q[latent.name]) for q in posteriors]) for latent in self.latents
+            latent.name: torch.cat([latent.family.center(q[latent.name]) for q in posteriors])
+            for latent in self.latents
         }
+
+    def draws(self, images: Any) -> dict[str, Tensor]:
+        """Every latent drawn from its posterior, from torch's random state, as `codes` gives the centers."""
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
+        return {latent.name: torch.cat([q[latent.name].sample() for q in posteriors]) for latent in self.latents}
 
     def decode(self, codes: Mapping[str, Any]) -> Tensor:
         """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
@@ -276,6 +315,11 @@ class FactoredVAE(nn.Module):
             torch.manual_seed(seed)
             trace = pyro.poutine.trace(self.model).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
+
+    def prior_of(self, latent: str, codes: dict[str, Tensor]) -> dist.TorchDistribution:
+        """p(latent | the latents declared before it), at their codes ``(N, width)``: batch shape ``(N,)`` or ``()``."""
+        with self._querying():
+            return self.model.prior_dist(self.latent(latent), codes, None)
 
     def _images(self, images: Any) -> Tensor:
         """Images of the shape that this model takes, ``(N, C, H, W)``, not yet looked at."""

@@ -18,7 +18,6 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch._inductor import list_mode_options
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -116,6 +115,8 @@ class CompiledStep(EagerStep):
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
+        from torch._inductor import list_mode_options  # a second to import, which an eager step does not need
+
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)

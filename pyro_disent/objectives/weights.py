@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,13 @@ class Weights(nn.Module):
         """Give every scheduled weight its value at this step."""
         self.step = step
         self._take_values_of(step)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As ``double()``: the weights are then those that were said, and not their float32's."""
+        super()._apply(fn, recurse)
+        for index, weight in enumerate(self.given.values()):
+            self.values[index] = weight_at(weight, self.step)
+        return self
 
     def _take_values_of(self, step: int) -> None:
         for index, weight in enumerate(self.given.values()):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
+from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.weights import WarmUp, Weight
 
 SCHEDULES = ("constant", "cosine")
@@ -30,8 +31,8 @@ class FitConfig:
     method: str
     """One name of the table of methods, or several joined by ``+``."""
     data: str
-    latents: dict[str, int]
-    """latent's name -> units, in the order of the code."""
+    latents: Mapping[str, LatentSpec]
+    """latent's name -> what is asked for of it, in the order of the code; a number, a table or a `Latent` will do."""
     network: str
     likelihood: str
     lr: float
@@ -47,7 +48,9 @@ class FitConfig:
     predictor_side: Side = "entropy"
     """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
     predictor_on: Seen = "sample"
-    """What that opponent sees of z."""
+    """What that opponent sees of a latent."""
+    guards: list[str] | None = None
+    """Latents that factors are hidden from; None: those that stand for what pairs have in common."""
     bins: int | dict[str, int] | None = None
     """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
     bins_by: str = "range"
@@ -73,8 +76,16 @@ class FitConfig:
     """None: where it pays, see `training.setup.make_step`."""
     compile_mode: str = "default"
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
+    patience: int | None = None
+    """Validations without a better held-out objective after which training ends; None: it takes all its steps."""
+    threads: int | None = None
+    """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
+        specs = {name: LatentSpec.of(latent, name) for name, latent in self.latents.items()}
+        object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
+        if not self.latents:
+            raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
         positive = {
             "--lr": self.lr,
             "--batch-size": self.batch_size,
@@ -84,6 +95,8 @@ class FitConfig:
             "--devices": self.devices,
             "--clip-norm": self.clip_norm,
             "--opponent-lr": self.opponent_lr,
+            "--patience": self.patience,
+            "--threads": self.threads,
         }
         for option, value in positive.items():
             if value is not None and not value > 0:
@@ -111,7 +124,9 @@ class FitConfig:
             raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"beta": _to_json(self.beta), "weights": _to_json(self.weights)}
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        latents = {name: spec.to_json() for name, spec in self.latents.items()}
+        return fields | {"latents": latents, "beta": _to_json(self.beta), "weights": _to_json(self.weights)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
