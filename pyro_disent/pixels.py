@@ -44,7 +44,7 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
     # A subclass of Tensor may have no values: those of a trace or a simulated device.
     looked_at = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
     if looked_at and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
-        low, high = torch.stack(torch.aminmax(tensor.detach())).tolist()
+        low, high = (each.item() for each in torch.aminmax(tensor.detach()))
         if not (low >= 0 and high <= 1):
             said = f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]"
             raise InputError(f"{said}: {how_to_scale(low, high)}")

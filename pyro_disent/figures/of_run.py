@@ -27,7 +27,8 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
     """
     vae, folder = run.vae, run.path / "figures"
     generator = torch.Generator().manual_seed(seed)
-    images, names = images_at(data, torch.randperm(len(data.test), generator=generator)[:14].tolist(), seed=seed)
+    order = torch.randperm(len(data.test), generator=generator, device="cpu")
+    images, names = images_at(data, order[:14].tolist(), seed=seed)
     rows = min(6, max(1, len(images) // 2))  # of the swap matrix; all other images are its columns, if there are any
     columns = slice(rows % len(images), None)
     shared = run.shared
