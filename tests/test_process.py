@@ -109,7 +109,7 @@ PUBLIC: dict[str, Callable[[Run, Path], Any]] = {
             [
                 samples(run.vae, 3, torch.Generator()),
                 sample_latents(run.vae, images(run)[0], ["y"], 3, torch.Generator()),
-                swap_matrix(run.vae, images(run), images(run)),
+                swap_matrix(run.vae, images(run), images(run), shared=["z"]),
                 traversal(run.vae, images(run)[0], "y"),
                 reconstructions(run.vae, images(run)),
             ]

@@ -24,11 +24,13 @@ from torch import nn
 import pyro_disent
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
-from pyro_disent.training import log
+from pyro_disent.training import log, setup, state
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.validation import Progress
 from tests.table import tiny
 from tests.test_fit import Interrupting
 
@@ -232,22 +234,20 @@ def write_state(folder: RunFolder, state: Any) -> None:
 @pytest.fixture(scope="module")
 def restored() -> Restore:
     """`state.restore` into a fresh training of the half run, without its data being loaded each time."""
-    from pyro_disent.training import setup, state
-    from pyro_disent.training.feed import Feed
-
     config = FitConfig.read(half_a_run() / "config.json")
     recorded = RunFolder(half_a_run()).read_config()
     data = setup.load_data(config)
-    vae, objective = setup.build(config, data.image_shape, recorded["edges"], None, data.unit_names)
+    latents = setup.recorded_latents(recorded)
+    vae, objective = setup.build(config, data.image_shape, recorded["edges"], latents)
     objective.to(memory_format=torch.channels_last)
-    feed = Feed(data.train, config.batch_size, config.seed, 2, {latent.name: () for latent in vae.latents})
+    feed = Feed(data.train, config.batch_size, config.seed, 2, vae.sharing)
 
     def restore(folder: RunFolder) -> Any:
         adam = setup.make_optimizer(objective, config.lr)
         before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
         rng, position = torch.get_rng_state(), feed.state_dict()
         try:
-            return state.restore(folder, objective, adam, feed, torch.device("cpu"))
+            return state.restore(folder, objective, Progress(), adam, feed, torch.device("cpu"))
         except InputError:
             assert not adam.state and torch.equal(rng, torch.get_rng_state())  # nothing of it is used
             assert feed.state_dict()["epoch"] == position["epoch"]
@@ -288,11 +288,11 @@ def test_what_is_no_state_at_all_is_refused(content: Any, tmp_path: Path, restor
 
 def test_a_whole_state_is_restored_whatever_its_layout(tmp_path: Path, restored: Restore) -> None:
     folder, state = a_copy(tmp_path), copy.deepcopy(saved_state())
-    assert restored(folder) == (state["step"], state["best"])
+    assert restored(folder) == state["step"]
     for each in state["optimizer"]["state"].values():
         each["exp_avg"] = each["exp_avg"].contiguous().transpose(0, -1).contiguous().transpose(0, -1)
     write_state(folder, state)
-    assert restored(folder) == (state["step"], state["best"])
+    assert restored(folder) == state["step"]
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def half_given(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"data": "DATA", "latents": {"a": 3}}, r"latents=\{'a': 3\} contradicts"),
         ({"data": "DATA", "preset": "paper"}, "preset='paper' contradicts"),
         ({"data": "DATA", "max_steps": 9}, "max_steps=9 contradicts .* begun with 4"),
-        ({"data": "DATA", "learning_rate": 1}, "learning_rate=1 contradicts"),
+        ({"data": "DATA", "learning_rate": 1}, "there is no setting learning_rate"),
         ({"data": "chairs"}, "data='chairs' contradicts .* begun with 'given'"),
         ({"data": "OTHER"}, "was trained on data of sha256"),
         ({"data": "DATA", "overwrite": True}, "goes on in its own folder"),

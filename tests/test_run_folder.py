@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
     "image_shape": [1, 28, 28],
     "factors": ["rotation"],
     "edges": {},
-    "unit_names": {},
+    "latents": [],
     "device": "cpu",
     "precision": "32-true",
     "step": "eager",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,14 +41,12 @@ def swap(
         raise InputError("swap needs at least two images: test indices or image files")
     check_out(out)
 
-    from pyro_disent.batch import stands_for_factors
     from pyro_disent.figures import swap_matrix
     from pyro_disent.figures.inputs import images_named
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed)
-    labels = [Path(name).stem[:14] for name in images]
-    shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, loaded.factors)]
-    figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)
+    white = loaded.config["fit"]["options"].get("white")
+    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
+    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
     finish(figure, place(out, run, "swap.png"), as_json)

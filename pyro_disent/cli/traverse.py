@@ -24,7 +24,10 @@ from pyro_disent.cli.run_options import (
 def traverse(
     run: RunArgument,
     latent: Annotated[
-        str | None, typer.Option("--latent", metavar="NAME", help="Which latent moves; y, or the last, if not given.")
+        str | None,
+        typer.Option(
+            "--latent", metavar="NAME", help="Which latent moves; the last that a pair does not share, if not given."
+        ),
     ] = None,
     index: IndexOption = 0,
     steps: Annotated[int, typer.Option("--steps", min=2, max=101, help="How many values each unit takes.")] = 9,
@@ -41,12 +44,15 @@ def traverse(
     check_out(out)
 
     from pyro_disent.figures import traversal
-    from pyro_disent.figures.inputs import image_at
+    from pyro_disent.figures.inputs import images_at
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
     names = [each.name for each in vae.latents]
-    name = latent if latent is not None else "y" if "y" in names else names[-1]
+    differing = [each for each in names if each not in loaded.shared]
+    name = latent if latent is not None else (differing or names)[-1]
     vae.latent(name)  # refused before the data are loaded
-    figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
-    finish(figure, place(out, run, f"traverse-{name}.png"), as_json)
+    (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
+    figure = traversal(vae, image, name, steps, name=of_image)
+    finish(figure, place(out, run, file_name("traverse", name)), as_json)

@@ -2,8 +2,8 @@
 
 * ``<identity>/*.png``: images of one sub-folder are a pair and share everything but ``y``. Folders deeper down belong
   to the first one; images beside the sub-folders belong to none, and are bad.
-* ``metadata.csv`` beside the images (Hugging Face's imagefolder: a column ``file_name`` and others, UTF-8): numbers and
-  texts become factors, blank cells and NaN are not known. ``pair_by`` names the column that a pair has in common, which
+* ``metadata.csv`` beside the images (Hugging Face's imagefolder: a column ``file_name`` and others, UTF-8): its columns
+  become factors as `pyro_disent.data.columns` says. ``pair_by`` names the column that a pair has in common, which
   is then no factor; without it sub-folders are the identities, if there are any.
 * Neither: there are no pairs, and every image is an identity of its own.
 
@@ -15,33 +15,32 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pyro_disent.data import array_cache, image_store
+from pyro_disent.data.columns import check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Factor, Source
 from pyro_disent.data.grouped import alone
 from pyro_disent.data.image_files import SUFFIXES, read_image
 from pyro_disent.data.image_store import Stored
 from pyro_disent.data.metadata import METADATA, NAME, read_metadata
+from pyro_disent.data.pixels import check_white
 from pyro_disent.data.sources import Progress, Request, cache_dir, leads_out
-from pyro_disent.data.splits import Column, Known, check_enough, check_names, data_set, numbered
+from pyro_disent.data.splits import Known, check_enough, check_names, data_set, numbered
+from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 
 FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
 SIZES = range(8, 513)
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Of what a converted image looks like: another one converts again."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_UNKNOWN = ("", "nan", "NaN")
 
 
 class _Image(NamedTuple):
@@ -67,6 +66,10 @@ class _Listing(NamedTuple):
     """What messages call the identities."""
     states: dict[str, str]
     """image's name -> what changes when the file does."""
+    about: str = ""
+    """What the identities were taken for, in words."""
+    notes: tuple[str, ...] = ()
+    """What of them may not be as it was meant, a sentence each."""
 
 
 def load(
@@ -80,6 +83,9 @@ def load(
     pair_by: str | None = None,
     factors: Sequence[str] | None = None,
     skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+    test_share: float | None = None,
 ) -> DataSet:
     """A folder's images, converted once into the cache, split by identity as `pyro_disent.data.splits.data_set` says.
 
@@ -95,30 +101,46 @@ def load(
             them from ``z``, which is not what is wanted of what belongs to an identity.
         skip_bad: leave out, and count in the source's location, what would be refused otherwise: images that cannot be
             read, images and rows of the metadata without each other, rows that are no rows, an identity's only image.
+        kinds: column's name -> its kind, see `pyro_disent.data.columns`; the others are as their values are.
+        white: the value of a white pixel of grey and RGB images, black being 0; None: the largest one that the file's
+            format can hold.
+        test_share: of the identities, for testing; None: a tenth.
 
     Raises:
         InputError: for a folder that does not hold what is described above; the first bad image is named, after all
             others have been converted, so that they need not be again.
     """
-    listing, stored, bad = _converted(request, image_size, channels, pair_by, skip_bad, progress)
+    kinds = kinds or {}
+    listing, stored, bad = _converted(request, image_size, channels, pair_by, skip_bad, kinds, white, progress)
     root = listing.root
     rows = np.array([row for row in range(stored.total) if row not in stored.skipped], np.int64)
     lonely = _lonely([listing.images[row] for row in rows])
     bad += lonely.values()
     _refuse(root, bad, skip_bad)
     rows = np.delete(rows, list(lonely))
-    known = _known([listing.images[row] for row in rows], listing.columns, _chosen(factors, listing))
+    chosen = _chosen(factors, listing)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *chosen], f"what is used of {root / METADATA}")
+    known = _known([listing.images[row] for row in rows], listing, chosen, kinds)
     sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
-    options = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "limit": limit,
+        "image_size": image_size,
+        "channels": channels,
+        "white": white,
+    }
+    options |= {"kinds": dict(kinds), "test_share": test_share}
     return data_set(
         root.name,
-        lambda chosen: stored.images(rows[chosen]),
+        lambda part: stored.images(rows[part]),
         known,
+        names=lambda chosen: [listing.images[row].name for row in rows[chosen].tolist()],
         identities=f"{listing.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
         source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
+        test_share=test_share,
     )
 
 
@@ -141,25 +163,36 @@ def prepare(
     channels: int = 3,
     pair_by: str | None = None,
     skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
 ) -> Path:
     """Convert the images into the cache, as `load` would; returns their file there.
 
     Raises:
         InputError: as `load`, as far as images cannot be read or found.
     """
-    return _converted(request, image_size, channels, pair_by, skip_bad, progress)[1].path
+    return _converted(request, image_size, channels, pair_by, skip_bad, kinds or {}, white, progress)[1].path
 
 
 def _converted(
-    request: Request, image_size: int, channels: int, pair_by: str | None, skip_bad: bool, progress: Progress | None
+    request: Request,
+    image_size: int,
+    channels: int,
+    pair_by: str | None,
+    skip_bad: bool,
+    kinds: Mapping[str, str],
+    white: float | None,
+    progress: Progress | None,
 ) -> tuple[_Listing, Stored, list[str]]:
     """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
     if isinstance(image_size, bool) or image_size not in SIZES:
         raise InputError(f"--image-size {image_size} is not a whole number from {SIZES[0]} to {SIZES[-1]}")
     if isinstance(channels, bool) or channels not in (1, 3):
         raise InputError(f"--channels {channels} is neither 1 (grey) nor 3 (RGB)")
-    listing = _listed(_root(request), pair_by)
+    check_white(white)
+    listing = _listed(_root(request), pair_by, kinds)
     # Before hours of converting: what would be refused after them.
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *listing.columns], f"{listing.root / METADATA}")
     lonely = _lonely(listing.images)
     bad = [*listing.bad, *lonely.values()]
     _refuse(listing.root, bad, skip_bad)
@@ -168,7 +201,7 @@ def _converted(
     check_enough(
         len({image.identity or image.name for image in used}), f"{listing.identities} in {listing.root}{_skipped(bad)}"
     )
-    stored = _stored(listing, image_size, channels, progress)
+    stored = _stored(listing, image_size, channels, white, progress)
     bad += stored.skipped.values()
     _refuse(listing.root, bad, skip_bad)
     return listing, stored, bad
@@ -192,13 +225,13 @@ def _skipped(bad: list[str]) -> str:
     return f", {len(bad)} bad image{'s' * (len(bad) > 1)} skipped ({bad[0]})" if bad else ""
 
 
-def _listed(root: Path, pair_by: str | None) -> _Listing:
+def _listed(root: Path, pair_by: str | None, kinds: Mapping[str, str]) -> _Listing:
     states = dict(_files(root))
     for other in ("metadata.jsonl", "metadata.parquet"):
         if other in states:
             raise InputError(f"{root / other} is not read: write it as {METADATA}, with a column {NAME}")
     if METADATA in states:
-        listing = _with_metadata(root, states, pair_by)
+        listing = _with_metadata(root, states, pair_by, kinds)
     elif pair_by is not None:
         raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
     else:
@@ -267,7 +300,7 @@ def _sorted(images: Iterable[_Image]) -> list[_Image]:
     return sorted(images, key=lambda image: (image.identity or "", image.name))
 
 
-def _with_metadata(root: Path, states: dict[str, str], pair_by: str | None) -> _Listing:
+def _with_metadata(root: Path, states: dict[str, str], pair_by: str | None, kinds: Mapping[str, str]) -> _Listing:
     """Images as the metadata names them."""
     path = root / METADATA
     columns, rows = read_metadata(path)
@@ -296,8 +329,9 @@ def _with_metadata(root: Path, states: dict[str, str], pair_by: str | None) -> _
             bad.append(f"line {line} of {METADATA} names {_shown(name)}, which is not there")
         elif name in images:
             bad.append(f"line {line} of {METADATA} names {_shown(name)} a second time")
-        elif identity in _UNKNOWN:
-            bad.append(f"line {line} of {METADATA} has no {pair_by}, so {_shown(name)} cannot be paired")
+        elif identity is not None and is_missing(identity, is_text=kinds.get(str(pair_by)) == "text"):
+            marker = f" ({identity}; --kind {pair_by}=text takes it for a name)" if identity else ""
+            bad.append(f"line {line} of {METADATA} has no {pair_by}{marker}, so {_shown(name)} cannot be paired")
         else:
             images[name] = _Image(name, identity, tuple(cells.values()))
     place = columns.index(NAME)
@@ -307,7 +341,22 @@ def _with_metadata(root: Path, states: dict[str, str], pair_by: str | None) -> _
     others = tuple(column for column in described if column != pair_by)
     check_names(others)
     listing = _Listing(root, _sorted(images.values()), others, bad, "images", states)
-    return _arranged(listing) if pair_by is None else listing._replace(identities=f"values of {pair_by}")
+    return _arranged(listing) if pair_by is None else _paired(listing, pair_by, kinds)
+
+
+def _paired(listing: _Listing, pair_by: str, kinds: Mapping[str, str]) -> _Listing:
+    """A listing whose identities have one name each, however they are spelled."""
+    images = listing.images
+    found, about = identities(
+        [image.identity or "" for image in images],
+        pair_by,
+        f"column {pair_by} of {METADATA}",
+        lambda place: _shown(images[place].name),
+        kinds.get(pair_by),
+    )
+    named = [image._replace(identity=found.names[code]) for image, code in zip(images, found.codes, strict=True)]
+    listing = listing._replace(images=_sorted(named), identities=f"values of {pair_by}")
+    return listing._replace(about=about, notes=found.notes)
 
 
 def _shown(name: str) -> str:
@@ -315,14 +364,17 @@ def _shown(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _stored(listing: _Listing, image_size: int, channels: int, progress: Progress | None) -> Stored:
+def _stored(
+    listing: _Listing, image_size: int, channels: int, white: float | None, progress: Progress | None
+) -> Stored:
     """All images in the cache, with those that are bad left black."""
     names = [image.name for image in listing.images]
 
     def convert(name: str) -> NDArray[np.uint8]:
-        return read_image(listing.root / name, _shown(name), size=(image_size, image_size), channels=channels)
+        size = (image_size, image_size)
+        return read_image(listing.root / name, _shown(name), size=size, channels=channels, white=white)
 
-    key = hashlib.sha256(f"version {CONVERTER_VERSION} of {len(names)} images".encode())
+    key = hashlib.sha256(f"version {CONVERTER_VERSION} of {len(names)} images, white {white}".encode())
     for name in names:
         key.update(b"\0" + os.fsencode(name) + b"\0" + listing.states[name].encode())
     path = cache_dir() / f"folder-{key.hexdigest()[:16]}-{image_size}x{channels}.pixels"
@@ -356,22 +408,22 @@ def _chosen(factors: Sequence[str] | None, listing: _Listing) -> Sequence[str]:
     return factors
 
 
-def _known(images: list[_Image], columns: tuple[str, ...], factors: Sequence[str]) -> Known:
-    identities = [image.identity for image in images if image.identity is not None]
+def _known(images: list[_Image], listing: _Listing, factors: Sequence[str], kinds: Mapping[str, str]) -> Known:
+    identity = [image.identity for image in images if image.identity is not None]
     return Known(
         len(images),
-        numbered(identities) if identities else None,
+        numbered(identity) if identity else None,
         {
-            column: _column([image.cells[place] for image in images], f"column {column} of {METADATA}")
-            for place, column in enumerate(columns)
-            if column in factors
+            name: column(
+                [image.cells[place] for image in images],
+                name,
+                f"column {name} of {METADATA}",
+                lambda row: _shown(images[row].name),
+                kinds.get(name),
+            )
+            for place, name in enumerate(listing.columns)
+            if name in factors
         },
+        about=listing.about,
+        notes=listing.notes,
     )
-
-
-def _column(cells: list[str], label: str) -> Column:
-    """Numbers where every known cell is one, else texts."""
-    known = [None if cell in _UNKNOWN else cell for cell in cells]
-    if all(cell is None or _NUMBER.fullmatch(cell) for cell in known):
-        return Column.of_numbers(np.array([np.nan if cell is None else float(cell) for cell in known]), label)
-    return Column.of_texts(known)

@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pyro_disent.data.pixels import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 1 << 28
+
+_SAMPLES = ("L", "LA", "RGB", "RGBA")
+"""Modes whose pixels are amounts of light, of 8 bits each."""
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2
+"""TIFF's tags of these names, and what the second says of numbers with a sign."""
 
 _WARNINGS = threading.Lock()  # what ignores them does so for all threads
 
@@ -35,6 +41,7 @@ def read_image(
     crop: Box | None = None,
     formats: tuple[str, ...] = FORMATS,
     max_pixels: int = MAX_PIXELS,
+    white: float | None = None,
 ) -> NDArray[np.uint8]:
     """Pixels of an image file, resized by Pillow's bilinear filter, which averages over what it shrinks.
 
@@ -49,24 +56,28 @@ def read_image(
         crop: left, top, right, bottom of what is kept of it, in pixels; it must lie within the image.
         formats: Pillow's names of the formats that are read.
         max_pixels: an image of more is refused by what its header says, before it is decoded.
+        white: the value of a white pixel, black being 0, in grey images of any depth and in RGB of 8 bits; palettes and
+            single bits have colors anyway. None: the largest value that the format can hold.
 
     Returns:
         ``(channels, height, width)``, uint8.
 
     Raises:
-        InputError: for a file that cannot be read, is damaged, no such image, animated or too large.
+        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, or whose pixels are
+            numbers of no known range.
     """
     try:
         content = _content(source, label)
         with _opened(content, formats) as image:
-            _check(image, label, crop, max_pixels)
+            _check(image, label, crop, max_pixels, white)
+            largest = _largest(image)
             if image.format == "PNG":
                 # Checksums, which decoding alone does not look at; the file must be opened anew after it.
                 image.verify()
         with _opened(content, formats) as image:
             if crop is None:
                 image.draft("RGB", (4 * size[1], 4 * size[0]))  # JPEG skips the detail that would be averaged away
-            pixels = _rgb(_upright(image))
+            pixels = _rgb(_upright(image), label, white or largest or 255, said=white is not None)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -126,7 +137,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _check(image: Image.Image, label: str, crop: Box | None, max_pixels: int) -> None:
+def _check(image: Image.Image, label: str, crop: Box | None, max_pixels: int, white: float | None) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise InputError(f"{label} has {width}x{height} pixels: at most {max_pixels:,} in all are decoded")
@@ -137,15 +148,46 @@ def _check(image: Image.Image, label: str, crop: Box | None, max_pixels: int) ->
     # Photographs by phones are MPO: further images that belong to the first one, as its depth does, are left aside.
     if frames > 1 and image.format != "MPO":
         raise InputError(f"{label} is animated or has several pages ({frames}): only single images are read")
-    if image.mode == "F":
-        raise InputError(f"{label} has pixels that are floating-point numbers of no known range")
+    if white is None and _largest(image) is None:
+        what = "floating-point" if image.mode == "F" else "whole"
+        raise InputError(f"{label} has pixels that are {what} numbers of no known range: {WAY_OUT}")
+    if white is not None and image.mode in _SAMPLES and ";16" in str(getattr(image, "tile", ())):
+        raise InputError(f"{label} has 16 bits a color, of which 8 are read: save it with 8 for a white of {white:g}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: Pillow would cut off at 255 what is above it
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((values.clip(0, 65_535) // 257).astype(np.uint8)).convert("RGB")
+def _largest(image: Image.Image) -> int | None:
+    """The largest value that a pixel can have as its format says; None where that may be anything."""
+    if image.mode.startswith("I;16"):
+        bits = image.getexif().get(_BITS_PER_SAMPLE, 16) if image.format == "TIFF" else 16
+        return int((1 << bits) - 1)
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow gives 16 bits of them
+        return 65_535
+    if image.mode in ("I", "F") or (image.format == "TIFF" and image.getexif().get(_SAMPLE_FORMAT) == _SIGNED):
+        return None
+    return 255
+
+
+def _rgb(image: Image.Image, label: str, white: float, *, said: bool) -> Image.Image:
+    if image.mode[0] in "IF":
+        values = np.asarray(image)  # Pillow would cut off at 255 what is above it
+        if white == 65_535 and not said:
+            image = Image.fromarray((values // 257).astype(np.uint8))
+        else:
+            image = Image.fromarray(as_bytes(values, white, lambda _: label))
+    elif said and image.mode in _SAMPLES:
+        image = _scaled(image, label, white)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, label: str, white: float) -> Image.Image:
+    """An image of 8 bits whose white is another value than 255; its transparency stays."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    bands = [
+        band if name == "A" else Image.fromarray(as_bytes(np.asarray(band), white, lambda _: label))
+        for name, band in zip(image.getbands(), image.split(), strict=True)
+    ]
+    return Image.merge(image.mode, bands)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
+from pyro_disent.experiments.presets import configure, overridden
 from pyro_disent.models.networks import Networks
+from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.run import Run, RunFolder, load
 from pyro_disent.training.setup import GIVEN
+from pyro_disent.training.validation import OnValidation
 
 Data = str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any]
 
 
+@usual_defaults()
 def fit(
     method: str | None = None,
     data: Data | None = None,
@@ -37,6 +40,7 @@ def fit(
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
     reporter: Reporter | None = None,
+    on_validation: OnValidation | None = None,
     **settings: Any,
 ) -> Run:
     """Train, leave a run folder, and give the run with its best weights; or go on with one, by ``fit(resume=RUN)``.
@@ -53,7 +57,9 @@ def fit(
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
         overwrite: a run that is there may be replaced; it is kept until the new one has a checkpoint.
         resume: the folder of a run that goes on from its last checkpoint.
-        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again.
+        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again. What is
+            frozen in them (``requires_grad=False``, or evaluation mode) stays frozen, and every part keeps its mode.
+        on_validation: called with each `pyro_disent.Validation`; ends the training where it returns True.
         settings: fields of `FitConfig`, over the preset's; ``latents`` are those named and no others.
 
     Raises:
@@ -67,7 +73,7 @@ def fit(
         said = {"method": method, "preset": preset, **settings}
         if overwrite or (out is not None and Path(out).resolve() != Path(resume).resolve()):
             raise InputError(f"resume={str(resume)!r} goes on in its own folder: leave out and overwrite away")
-        return _resume(RunFolder(Path(resume)), data, given, reporter, said)
+        return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, said)
     if method is None or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     name = GIVEN
@@ -76,30 +82,65 @@ def fit(
     else:
         handed_over = as_data_set(data)
     config = configure(method, name, preset, settings | ({"network": GIVEN} if given else {}))
-    if "latents" in settings:  # the command line changes the preset's one by one, a dictionary is all of them
-        config = dataclasses.replace(config, latents=dict(settings["latents"]))
+    config = _with_those_latents(config, settings)
     folder = RunFolder.named(None if out is None else Path(out), name, method)
-    train(config, folder, overwrite=overwrite, data=handed_over, networks=given, reporter=reporter)
-    return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)
+    train(
+        config,
+        folder,
+        overwrite=overwrite,
+        data=handed_over,
+        networks=given,
+        reporter=reporter,
+        on_validation=on_validation,
+    )
+    with keeping_modes(*(given or ())):
+        return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)
+
+
+def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
+    """The latents that were said, where any were, and no others: the command line changes the preset's one by one."""
+    if "latents" not in said:
+        return config
+    latents = {name: config.latents[name] for name in said["latents"] if name in config.latents}
+    return dataclasses.replace(config, latents=latents)
 
 
 def _resume(
-    folder: RunFolder, data: Data | None, networks: Networks | None, reporter: Reporter | None, said: dict[str, Any]
+    folder: RunFolder,
+    data: Data | None,
+    networks: Networks | None,
+    reporter: Reporter | None,
+    on_validation: OnValidation | None,
+    said: dict[str, Any],
 ) -> Run:
     """Go on with a run; raises InputError for anything said that it was not begun with."""
     recorded = folder.read_config()
     config = FitConfig.from_json(recorded["fit"])
-    device = said.pop("device", None)
+    device, threads = said.pop("device", None), said.pop("threads", None)
     if isinstance(data, str | Path):
         said["data"], data = named(str(data)), None
+    begun_with = config.to_json()
     for name, value in said.items():
-        begun_with = recorded["fit"].get(name)
-        if value is not None and json.loads(json.dumps(value, default=str)) != begun_with:
+        if value is None:
+            continue
+        if name not in begun_with:
+            raise InputError(f"there is no setting {name}; those of {folder.path}: {', '.join(begun_with)}")
+        now = _with_those_latents(FitConfig(**overridden(vars(config), {name: value})), {name: value})
+        if now.to_json()[name] != begun_with[name]:
             raise InputError(
-                f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with!r}: a run goes on as it "
-                "was begun, on any device"
+                f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
+                "as it was begun, on any device"
             )
-    handed_over = None if data is None else as_data_set(data)
-    train(config, folder, resume=True, moved_to=device, data=handed_over, networks=networks, reporter=reporter)
+    train(
+        dataclasses.replace(config, threads=threads) if threads is not None else config,
+        folder,
+        resume=True,
+        moved_to=device,
+        data=None if data is None else as_data_set(data),
+        networks=networks,
+        reporter=reporter,
+        on_validation=on_validation,
+    )
     encoder, decoder = networks or (None, None)
-    return load(folder.path, device=device or folder.read_config()["device"], encoder=encoder, decoder=decoder)
+    with keeping_modes(*(networks or ())):
+        return load(folder.path, device=device or folder.read_config()["device"], encoder=encoder, decoder=decoder)

@@ -62,13 +62,19 @@ def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
     if path.parent == run / CHECKPOINTS:
         return name in {f"{which}.json" for which in get_args(Which)}
     if path.parent == run / FIGURES:
-        one = "|".join(map(re.escape, latents)) or "(?!)"
-        return (
-            re.fullmatch(rf"(reconstructions|samples|swap|sample(-({one}))*|traverse-({one}))\.png", name) is not None
-        )
+        return _is_figure(name, latents)
     if name.startswith("evaluation") and name.endswith(".json"):
         return _is_evaluation(path)
     return name == METRICS or _EVENTS.fullmatch(name) is not None
+
+
+def _is_figure(name: str, latents: list[str]) -> bool:
+    """Whether a figure's file has the name that a command gives it where no other is said."""
+    from pyro_disent.figures.paper import file_name
+
+    one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
+    drawn = rf"(reconstructions|samples|swap|sample(-({one}))*|traverse-({one}))\.png"
+    return re.fullmatch(drawn, name) is not None
 
 
 def _latents(run: Path) -> list[str] | None:

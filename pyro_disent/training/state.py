@@ -21,15 +21,17 @@ from pyro_disent.training.checkpoints import STATE
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.validation import Progress
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULED = frozenset({"params", "lr", "initial_lr"})
 """What a state's parameter group may have otherwise than a fresh optimizer's."""
 
 
-def capture(step: int, best: float, optimizer: Adam, feed: Feed, device: torch.device) -> dict[str, Any]:
+def capture(step: int, progress: Progress, optimizer: Adam, feed: Feed, device: torch.device) -> dict[str, Any]:
     optimizer.start()  # so that a state without a parameter is a damaged one
-    state = {"step": step, "best": best, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
+    state = {"step": step, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
+    state |= {"best": progress.best, "since_best": progress.since_best}
     state["rng"] = torch.get_rng_state()
     if device.type == "cuda":
         state["cuda_rng"] = torch.cuda.get_rng_state(device)
@@ -37,9 +39,14 @@ def capture(step: int, best: float, optimizer: Adam, feed: Feed, device: torch.d
 
 
 def restore(
-    folder: RunFolder, objective: Objective, optimizer: Adam, feed: Feed, device: torch.device
-) -> tuple[int, float]:
-    """Put everything back as `capture` found it; the step and the best held-out objective.
+    folder: RunFolder,
+    objective: Objective,
+    progress: Progress,
+    optimizer: Adam,
+    feed: Feed,
+    device: torch.device,
+) -> int:
+    """Put everything back as `capture` found it; the step.
 
     Random states are those of a kind of device: on another kind than before, what is drawn is drawn anew, from the
     feed's seed and the step.
@@ -69,7 +76,8 @@ def restore(
     except RuntimeError as error:  # bytes that no generator has as its state
         raise InputError(f"{path} cannot be read as a training state: {error}") from error
     feed.move_to(state["feed"]["epoch"], state["feed"]["position"])
-    return state["step"], state["best"]
+    progress.best, progress.since_best = state["best"], state.get("since_best", 0)  # which older states do not have
+    return state["step"]
 
 
 def _require(holds: bool, path: Path, what: str) -> None:
@@ -82,6 +90,7 @@ def _check(state: Mapping[str, Any], feed: Feed, same_kind: bool, path: Path) ->
     step, best, of_feed = state.get("step"), state.get("best"), state.get("feed")
     _require(_is_count(step), path, "a step")
     _require(type(best) is float and best > -math.inf, path, "a best held-out objective")
+    _require(_is_count(state.get("since_best", 0)), path, "a count of validations")
     of_feed = of_feed if isinstance(of_feed, dict) else {}
     epoch, position, generator = (of_feed.get(name) for name in ("epoch", "position", "generator"))
     _require(
