@@ -18,7 +18,7 @@ from pyro_disent.data import array_cache
 from pyro_disent.data.columns import Column, check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.grouped import alone
-from pyro_disent.data.pixels import as_bytes, check_white
+from pyro_disent.data.pixel_range import as_bytes, check_white
 from pyro_disent.data.splits import Known, data_set
 from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
