@@ -277,7 +277,7 @@ def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
     """One value an image: numbers as NumPy has them, texts, or objects."""
     try:
         if isinstance(values, Tensor):
-            array = values.numpy(force=True)
+            array = _numpy(values)
         elif isinstance(values, np.ma.MaskedArray):
             array = values.data.astype(object)
             array[np.ma.getmaskarray(values)] = None
