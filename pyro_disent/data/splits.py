@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_disent.data.columns import Column
 from pyro_disent.data.dataset import DataSet, Images, Source
 from pyro_disent.data.grouped import GroupedSplit
-from pyro_disent.data.pixels import unused_range
+from pyro_disent.data.pixel_range import unused_range
 from pyro_disent.errors import InputError
 
 UNRECORDED = "all else"
@@ -119,7 +119,7 @@ def data_set(
 
     Raises:
         InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
-            and images that are black as their range is another one, see `pixels.unused_range`.
+            and images that are black as their range is another one, see `pixel_range.unused_range`.
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
