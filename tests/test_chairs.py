@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_disent.batch import Batch
 from pyro_disent.data import array_cache, chairs
-from pyro_disent.data.chairs import ChairSplit, describe, load, prepare
+from pyro_disent.data.chairs import ChairSplit, describe, load, pairs_of, prepare
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.sources import Request
 from pyro_disent.data.synthetic.chairs import VIEWS
@@ -136,7 +136,7 @@ def make_split(counts: list[int], vary: tuple[str, ...] | None = None) -> ChairS
         "elevation": torch.arange(total).remainder(2).float(),
     }
     images = torch.arange(total, dtype=torch.uint8).reshape(-1, 1, 1, 1)
-    return ChairSplit(images, {"identity": identity}, factors, torch.zeros(total), vary)
+    return ChairSplit(images, {"identity": identity}, factors, torch.zeros(total), pairs_of(list(factors), vary=vary))
 
 
 def taken(batch: Batch) -> Tensor:
