@@ -186,7 +186,9 @@ def test_vary_holds_the_other_factors_equal() -> None:
 
 
 def test_an_image_without_a_partner_is_refused() -> None:
-    with pytest.raises(InputError, match="chair 3 has a view without another one: a pair needs two"):
+    with pytest.raises(
+        InputError, match="chair 3 has a view without another one of the same identity: a pair needs two"
+    ):
         make_split([2, 1])
     # The first and the second of three images differ in elevation alone, the first and the third in azimuth alone.
     assert len(make_split([3], vary=("azimuth", "elevation"))) == 3

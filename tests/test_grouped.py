@@ -198,7 +198,8 @@ class TestDevice:
 
     def split(self, ways: int) -> GroupedSplit:
         images = torch.zeros(6, 1, 2, 2, dtype=torch.uint8, device="cpu")
-        return GroupedSplit(images, {}, {"place": torch.arange(6.0, device="cpu")}, self.groups(ways))
+        groups = {f"way {number}": group for number, group in enumerate(self.groups(ways))}
+        return GroupedSplit(images, {}, {"place": torch.arange(6.0, device="cpu")}, kinds(ways), groups)
 
     def test_nothing_is_made_on_a_default_device(self, ways: int) -> None:
         with torch.device("meta"):
