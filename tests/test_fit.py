@@ -281,10 +281,10 @@ def test_a_run_is_replaced_once_there_is_another_checkpoint(tmp_path: Path, monk
         patch.setattr(loop, "validate", lambda *_: {"objective": float("nan"), "elbo": 0.0})
         with pytest.raises(Diverged):
             fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
-    kept = RunFolder(tmp_path / ".run.replaced")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.weights("last").items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
     fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
-    assert not kept.path.exists()
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -48,4 +49,4 @@ def swap(
     white = loaded.config["fit"]["options"].get("white")
     shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
-    finish(figure, out or run / "figures" / "swap.png", as_json)
+    finish(figure, place(out, run, "swap.png"), as_json)
