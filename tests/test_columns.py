@@ -211,6 +211,13 @@ def test_masked_arrays_are_missing_where_they_are_masked() -> None:
         from_arrays(PIXELS, identity=np.ma.masked_array(IDS, np.arange(36) == 7))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int64])
+def test_tensors_of_any_type_are_columns(dtype: torch.dtype) -> None:
+    poses = torch.arange(36).to(dtype)
+    for values in (poses, list(poses), poses.requires_grad_() if dtype.is_floating_point else poses):
+        assert shown(from_arrays(PIXELS, factors={"pose": values}), "pose") == {i: str(i) for i in range(36)}
+
+
 def test_values_of_pandas() -> None:
     pandas = pytest.importorskip("pandas")
     poses = [None if image == 4 else image % 3 for image in range(36)]

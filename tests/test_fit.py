@@ -439,7 +439,7 @@ def test_presets_are_the_papers_and_cover_every_data_set() -> None:
             assert FitConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     chairs = configure("cycle", "chairs", "paper", {})
     assert (units(chairs), chairs.epochs, chairs.batch_size, chairs.lr) == ({"z": 29, "y": 3}, 120, 96, 1e-4)
-    assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == (None, "rest")
+    assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == ("common", "rest")
     assert (chairs.network, chairs.likelihood, setup.precision(chairs)) == ("conv4x4", "normal", "32-true")
     mnist = configure("similarity", "rotated-mnist", "paper", {"latents": {"z": 32}})
     assert (units(mnist), mnist.epochs, mnist.batch_size, mnist.lr) == ({"z": 32, "y": 1}, 50, 96, 1e-4)

@@ -18,7 +18,7 @@ from pyro_disent.data import array_cache
 from pyro_disent.data.columns import Column, check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.grouped import alone
-from pyro_disent.data.pixels import as_bytes, check_white
+from pyro_disent.data.pixel_range import as_bytes, check_white
 from pyro_disent.data.splits import Known, data_set
 from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
@@ -285,7 +285,7 @@ def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
     """One value an image: numbers as NumPy has them, texts, or objects."""
     try:
         if isinstance(values, Tensor):
-            array = values.numpy(force=True)
+            array = _numpy(values)
         elif isinstance(values, np.ma.MaskedArray):
             array = values.data.astype(object)
             array[np.ma.getmaskarray(values)] = None

@@ -30,7 +30,7 @@ from pyro_disent.data.grouped import alone
 from pyro_disent.data.image_files import SUFFIXES, read_image
 from pyro_disent.data.image_store import Stored
 from pyro_disent.data.metadata import METADATA, NAME, read_metadata
-from pyro_disent.data.pixels import check_white
+from pyro_disent.data.pixel_range import check_white
 from pyro_disent.data.sources import Progress, Request, cache_dir, leads_out
 from pyro_disent.data.splits import Known, check_enough, check_names, data_set, numbered
 from pyro_disent.data.values import is_missing

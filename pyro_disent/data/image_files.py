@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pyro_disent.data.pixels import WAY_OUT, as_bytes
+from pyro_disent.data.pixel_range import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
