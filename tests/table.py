@@ -12,13 +12,15 @@ import torch
 
 from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
-from pyro_disent.data.dataset import Pairs
+from pyro_disent.data.dataset import Pairs, Source
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, sharing
+from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.record import RunRecord
 
 ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
 DATA = [*registry.BUILT_IN]
@@ -30,6 +32,22 @@ def tiny(method: str = "cycle", data: str = "rotated-mnist", **said: Any) -> Fit
     """A few steps on a few images, for any data set."""
     settings = {"max_steps": 6, "batch_size": 16, "limit": 64, "source": "embedded", "options": TINY.get(data, {})}
     return configure(method, data, "quick", settings | said)
+
+
+RECORD = RunRecord(
+    fit=tiny(),
+    source=Source("embedded", "", "0"),
+    image_shape=(1, 28, 28),
+    factors=("rotation",),
+    pairs=Pairs((("identity",),)),
+    latents={"z": LatentSpec(10, explains="common")},
+    edges={},
+    device="cpu",
+    precision="32-true",
+    compiled=False,
+    step="eager",
+)
+"""Of a run that is a folder and little else."""
 
 
 class Case(NamedTuple):

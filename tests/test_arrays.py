@@ -382,7 +382,7 @@ def test_pairs_and_factors_from_python_are_trained_on_and_measured(tmp_path: Pat
     data = from_arrays(images(90, 8, 8), identity=ids, factors={"angle": angle}, labels={"group": ids % 2}, name="mine")
     assert (len(data.train), len(data.test)) == (72, 9)
     run = pyro_disent.fit("cycle+predictor", data, out=tmp_path / "run", **TINY)
-    assert run.factors == ("angle",) and run.config["source"]["kind"] == "given"
+    assert run.factors == ("angle",) and run.record.source.kind == "given"
     result = evaluate(run, data=data)
     assert result["data"] == "mine" and result["images"] == {"train": 72, "validation": 9, "test": 9}
     assert {"recall_at_1/z", "leak/angle/z", "pair/angle/y", "linear_probe/group/z"} <= result["numbers"].keys()

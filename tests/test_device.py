@@ -27,7 +27,7 @@ from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Silent
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import make_optimizer
-from tests.table import DATA, ROWS, batch_of, case, objective_of, tiny
+from tests.table import DATA, RECORD, ROWS, batch_of, case, objective_of, tiny
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -84,7 +84,7 @@ def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_p
     feed = Feed(loaded.train, config.batch_size, 0, 2, vae.sharing)
     optimizer, step = setup.make_optimizer(objective, config.lr), EagerStep(objective)
     folder = RunFolder(tmp_path / "run")
-    folder.create({})
+    folder.create(RECORD)
     with pyro.validation_enabled(False), Log(folder, Silent(), feed, 3, 0) as log, NoReadBack() as mode:
         for done in range(3):
             objective.weights.set_step(done)

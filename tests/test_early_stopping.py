@@ -16,8 +16,8 @@ import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.training import fit as loop
 from pyro_disent.training import setup
-from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit
+from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Validation
 from tests.table import tiny
@@ -75,7 +75,7 @@ def test_patience_counts_validations_without_a_better_objective(
     folder, heard = RunFolder(tmp_path / "run"), Listening()
     fit(tiny(max_steps=None, epochs=6, patience=patience), folder, reporter=heard)
     assert (step_of(folder), step_of(folder, "best")) == (EPOCH * validations, EPOCH * best)
-    assert folder.read_config()["fit"]["patience"] == patience
+    assert folder.read_record().fit.patience == patience
     ended = [line for line in heard.said if "training ends after" in line]
     early = validations < 6
     assert len(ended) == early
@@ -91,11 +91,11 @@ def test_patience_goes_on_counting_where_a_run_stopped(tmp_path: Path, monkeypat
     held_out(monkeypatch, objectives)
     for _ in range(4):  # ends after each validation
         if (parts.checkpoints / "last.json").exists():
-            fit(FitConfig.read(parts.config_file), parts, resume=True, on_validation=lambda _: True)
+            fit(read_fit(parts.config_file), parts, resume=True, on_validation=lambda _: True)
         else:
             fit(config, parts, on_validation=lambda _: True)
     assert step_of(parts) == 4 * EPOCH
-    fit(FitConfig.read(parts.config_file), parts, resume=True)
+    fit(read_fit(parts.config_file), parts, resume=True)
     assert step_of(whole) == step_of(parts) == 5 * EPOCH and same_weights(whole, parts)
 
 
@@ -104,7 +104,7 @@ def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path, monk
     folder, heard = RunFolder(tmp_path / "run"), Listening()
     fit(tiny(max_steps=None, epochs=6, patience=1), folder)
     before, rows = folder.weights("last"), folder.metrics()
-    fit(FitConfig.read(folder.config_file), folder, resume=True, reporter=heard)
+    fit(read_fit(folder.config_file), folder, resume=True, reporter=heard)
     assert step_of(folder) == 2 * EPOCH and folder.metrics() == rows
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
     assert any("no better validation within --patience 1" in line for line in heard.said)
@@ -116,7 +116,7 @@ def test_a_callback_that_returns_true_ends_the_training(answer: Any, tmp_path: P
     fit(tiny(max_steps=10), folder, reporter=heard, on_validation=lambda found: answer if found.step == 8 else None)
     assert step_of(folder) == 8
     assert any("after step 8 of 10: on_validation" in line for line in heard.said)
-    fit(FitConfig.read(folder.config_file), folder, resume=True)
+    fit(read_fit(folder.config_file), folder, resume=True)
     fit(tiny(max_steps=10), whole)
     assert step_of(folder) == 10 and same_weights(folder, whole)
 
@@ -168,7 +168,7 @@ def test_an_exception_in_a_callback_leaves_a_run_that_goes_on(error: BaseExcepti
     with pytest.raises(type(error)):
         fit(tiny(max_steps=11), folder, on_validation=fail)
     assert step_of(folder) == 8
-    fit(FitConfig.read(folder.config_file), folder, resume=True, on_validation=fail)
+    fit(read_fit(folder.config_file), folder, resume=True, on_validation=fail)
     fit(tiny(max_steps=11), whole)
     assert step_of(folder) == 11 and same_weights(folder, whole)
 
@@ -187,7 +187,7 @@ def test_both_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert step_of(RunFolder(run.path)) == 8
     held_out(monkeypatch, [5])
     run = pyro_disent.fit("vae", "rotated-mnist", out=tmp_path / "two", **settings, patience=2)
-    assert step_of(RunFolder(run.path)) == 12 and run.config["fit"]["patience"] == 2
+    assert step_of(RunFolder(run.path)) == 12 and run.record.fit.patience == 2
 
 
 def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -30,6 +30,7 @@ from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
+from pyro_disent.objectives.compiled import EagerStep
 
 
 class Painter:
@@ -348,7 +349,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with fresh weights, on the embedded digits."""
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.run import RunFolder
-    from pyro_disent.training.setup import build, described, latents, load_data
+    from pyro_disent.training.setup import build, latents, load_data, record_of
 
     config = FitConfig(
         method="cycle",
@@ -367,7 +368,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = latents(config, data)
     _, objective = build(config, data.image_shape, {}, made)
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "rotated-mnist-cycle-1")
-    folder.create(described(config, made, data, {}, torch.device("cpu"), "eager", 1, None))
+    step = EagerStep(objective)
+    folder.create(record_of(config, made, data, {}, torch.device("cpu"), step, "eager", 1, None))
     for which in ("best", "last"):
         folder.save(which, 1, objective.state_dict(), {"step": 1})
     return folder.path

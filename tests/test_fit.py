@@ -25,8 +25,9 @@ from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit, validate
 from pyro_disent.training.log import Silent
 from pyro_disent.training.optimizer import Adam
+from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder, load
-from tests.table import DATA, ROWS, tiny
+from tests.table import DATA, RECORD, ROWS, tiny
 
 
 class Interrupting(Silent):
@@ -54,13 +55,13 @@ def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path:
     assert len(pyro.get_param_store()) == 0
     run = load(folder.path, "last")
     torch.manual_seed(config.seed)
-    _, fresh = setup.build(config, run.vae.image_shape, run.config["edges"], setup.recorded_latents(run.config))
+    _, fresh = setup.build(config, run.vae.image_shape, run.record.edges, run.record.build_latents())
     trained = dict(run.objective.named_parameters())
     assert [name for name, start in fresh.named_parameters() if torch.equal(start, trained[name])] == []
     assert all(parameter.isfinite().all() for parameter in trained.values())
     values = [float(value) for row in rows(folder, "train") for name, value in row.items() if value and name != "split"]
     assert values and all(map(torch.isfinite, map(torch.tensor, values)))
-    assert run.config["source"]["kind"] == "embedded"
+    assert run.record.source.kind == "embedded"
     again = load(folder.path, "last")
     images = run.data().test.examples(0).images[:5]
     for name, (mean, scale) in run.vae.encode(images).items():
@@ -79,7 +80,7 @@ def test_resumed_training_equals_uninterrupted_training(
     with pytest.raises(Interrupted, match="--resume"):  # 4 steps an epoch: both stop inside one
         fit(config, parts, reporter=Interrupting(after=6))
     assert 6 <= parts.state("last")["step"] < 11
-    fit(FitConfig.read(parts.config_file), parts, resume=True)
+    fit(read_fit(parts.config_file), parts, resume=True)
     for name, tensor in whole.weights("last").items():
         assert torch.equal(tensor, parts.weights("last")[name]), name
     assert rows(whole, "train")[-1]["loss"] != ""
@@ -291,7 +292,7 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> No
     first, second = (RunFolder.named(None, "chairs", "cycle", tmp_path) for _ in range(2))
     assert first.path == second.path
     for folder in (first, second):
-        folder.create({})
+        folder.create(RECORD)
     assert [folder.path.name for folder in (first, second)] == ["chairs-cycle-1", "chairs-cycle-2"]
 
 
@@ -314,12 +315,12 @@ def test_resuming_keeps_what_was_chosen_at_the_start(tmp_path: Path) -> None:
         def say(self, line: str) -> None:
             said.append(line)
 
-    fit(FitConfig.read(folder.config_file), folder, resume=True, reporter=Listening())
+    fit(read_fit(folder.config_file), folder, resume=True, reporter=Listening())
     assert any("bf16-mixed" in line for line in said)
     content["source"]["sha256"] = "0" * 64
     folder.config_file.write_text(json.dumps(content))
     with pytest.raises(InputError, match="000000000000"):
-        fit(FitConfig.read(folder.config_file), folder, resume=True)
+        fit(read_fit(folder.config_file), folder, resume=True)
 
 
 def test_a_compiled_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -619,7 +619,7 @@ def test_a_run_on_a_folder_finds_it_again_and_refuses_another(tmp_path: Path, mo
     root = people(tmp_path / "faces")
     (root / "person 0" / "view_0.png").write_bytes(b"")
     run = pyro_disent.fit("cycle", Path("faces"), out="run", max_steps=4, **TINY)
-    assert run.config["fit"]["data"] == str(root) and ", 1 bad image skipped" in run.config["source"]["location"]
+    assert run.record.fit.data == str(root) and ", 1 bad image skipped" in run.record.source.location
     monkeypatch.chdir("/")
     assert contents(run.data()) == contents(load(root, skip_bad=True))
     result = evaluate(run, seed=0)

@@ -25,10 +25,10 @@ import pyro_disent
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.training import log, setup, state
-from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
+from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder, load
 from pyro_disent.training.validation import Progress
 from tests.table import tiny
@@ -234,11 +234,11 @@ def write_state(folder: RunFolder, state: Any) -> None:
 @pytest.fixture(scope="module")
 def restored() -> Restore:
     """`state.restore` into a fresh training of the half run, without its data being loaded each time."""
-    config = FitConfig.read(half_a_run() / "config.json")
-    recorded = RunFolder(half_a_run()).read_config()
+    config = read_fit(half_a_run() / "config.json")
+    recorded = RunFolder(half_a_run()).read_record()
     data = setup.load_data(config)
-    latents = setup.recorded_latents(recorded)
-    vae, objective = setup.build(config, data.image_shape, recorded["edges"], latents)
+    latents = recorded.build_latents()
+    vae, objective = setup.build(config, data.image_shape, recorded.edges, latents)
     objective.to(memory_format=torch.channels_last)
     feed = Feed(data.train, config.batch_size, config.seed, 2, vae.sharing)
 
@@ -349,7 +349,7 @@ def test_the_command_refuses_a_damaged_state(tmp_path: Path) -> None:
     write_state(folder, state)
     before = files(tmp_path)
     with pytest.raises(InputError, match="moment exp_avg"):
-        fit(FitConfig.read(folder.config_file), folder, resume=True)
+        fit(read_fit(folder.config_file), folder, resume=True)
     assert files(tmp_path) == before
 
 
@@ -385,7 +385,7 @@ def test_a_run_on_what_was_handed_over_goes_on_as_if_it_had_never_stopped(
     call = f"pyro_disent.fit(data=..., encoder=..., decoder=..., resume={str(run)!r})"
     assert str(stopped.value) == f"interrupted; go on with: {call}"
     with pytest.raises(InputError, match=r"handed over from Python: go on with pyro_disent\.fit\(data=\.\.\., enc"):
-        fit(FitConfig.read(run / "config.json"), RunFolder(run), resume=True)
+        fit(read_fit(run / "config.json"), RunFolder(run), resume=True)
     before = RunFolder(run).state("last")["step"]
     words = {"data": "given_data()", "encoder": "networks['encoder']", "decoder": "networks['decoder']"}
     for name, value in words.items():  # what was said is taken at its word
@@ -394,7 +394,7 @@ def test_a_run_on_what_was_handed_over_goes_on_as_if_it_had_never_stopped(
     assert before < RunFolder(run).state("last")["step"] == 10
     whole = RunFolder(tmp_path / "whole").weights("last")
     assert all(torch.equal(tensor, RunFolder(run).weights("last")[name]) for name, tensor in whole.items())
-    assert resumed.path == run and list(resumed.config["fit"]["latents"]) == ["a", "y"]
+    assert resumed.path == run and list(resumed.record.fit.latents) == ["a", "y"]
 
 
 @pytest.fixture(scope="module")
@@ -473,7 +473,7 @@ def as_if_from_cuda(folder: RunFolder) -> None:
 def test_a_run_from_cuda_says_how_it_goes_on_without_one_and_does(tmp_path: Path) -> None:
     folder = a_copy(tmp_path)
     as_if_from_cuda(folder)
-    config = FitConfig.read(folder.config_file)
+    config = read_fit(folder.config_file)
     says = rf"{folder.path} was trained on CUDA, .*: go on with pyro-disent fit --resume {folder.path} --device cpu$"
     with pytest.raises(InputError, match=says):
         fit(config, folder, resume=True)

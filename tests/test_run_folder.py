@@ -24,19 +24,7 @@ from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder, load
-from tests.table import tiny
-
-CONFIG: dict[str, Any] = {
-    "fit": tiny().to_json(),
-    "source": {"kind": "embedded", "location": "", "sha256": "0"},
-    "image_shape": [1, 28, 28],
-    "factors": ["rotation"],
-    "edges": {},
-    "latents": [],
-    "device": "cpu",
-    "precision": "32-true",
-    "step": "eager",
-}
+from tests.table import RECORD, tiny
 
 
 def saved(folder: RunFolder, value: float, step: int = 1) -> None:
@@ -48,7 +36,7 @@ def a_run(path: Path, value: float = 1.0) -> RunFolder:
     """A run whose only weight has this value."""
     folder = RunFolder(path)
     with folder:
-        folder.create(CONFIG)
+        folder.create(RECORD)
         saved(folder, value)
     return folder
 
@@ -136,7 +124,7 @@ def test_a_folder_is_no_run_at_the_moment_it_is_moved(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "rename", exchanged)
     with pytest.raises(InputError, match=r"no run|cannot be read as a run"):
-        folder.create(CONFIG, overwrite=True)
+        folder.create(RECORD, overwrite=True)
     assert contents(tmp_path) == {"run": None, "run/thesis.tex": b"mine"}
 
 
@@ -230,7 +218,7 @@ def test_whatever_else_lies_in_a_run_survives_resuming_and_overwriting(extras: l
         assert value_of(path) == 2.0 and still_there(kept)
         again = RunFolder(path)
         with again:
-            again.create(CONFIG, overwrite=True)
+            again.create(RECORD, overwrite=True)
             saved(again, 3.0, step=1)
         assert value_of(path) == 3.0 and still_there(kept)
         assert contents(outside) == elsewhere
@@ -241,14 +229,14 @@ def test_whatever_else_lies_in_a_run_survives_resuming_and_overwriting(extras: l
 def test_what_has_a_new_runs_name_stays_aside(tmp_path: Path) -> None:
     folder = a_run(tmp_path / "run")
     (folder.path / "notes.txt").write_text("old")
-    folder.create(CONFIG, overwrite=True)
+    folder.create(RECORD, overwrite=True)
     (folder.path / "notes.txt").write_text("new")
     saved(folder, 2.0)
     folder.close()
     assert (folder.path / "notes.txt").read_text() == "new"
     assert contents(folder.aside.path) == {"notes.txt": b"old"}
     with pytest.raises(InputError, match=r"\.run\.replaced lies there from before"):
-        folder.create(CONFIG, overwrite=True)
+        folder.create(RECORD, overwrite=True)
     assert value_of(folder.path) == 2.0 and contents(folder.aside.path) == {"notes.txt": b"old"}
 
 
@@ -295,7 +283,7 @@ def test_overwriting_a_run_with_a_linked_part_leaves_what_it_leads_to(part: str,
     (folder.path / part).symlink_to(outside / part)
     before = contents(outside)
     with folder:
-        folder.create(CONFIG, overwrite=True)
+        folder.create(RECORD, overwrite=True)
         saved(folder, 2.0)
     assert value_of(folder.path) == 2.0 and contents(outside) == before
 
@@ -411,7 +399,7 @@ def replace(path: Path, value: float) -> None:
     folder = RunFolder(path)
     folder.refuse_existing(overwrite=True)
     with folder:
-        folder.create(CONFIG, overwrite=True)
+        folder.create(RECORD, overwrite=True)
         saved(folder, value)
 
 
@@ -460,7 +448,7 @@ def test_what_appears_in_place_of_a_run_that_was_put_aside_is_kept(
 
     monkeypatch.setattr(Path, "rename", slowly)
     with pytest.raises(InputError, match="exists already") as caught, folder:
-        folder.create(CONFIG, overwrite=True)
+        folder.create(RECORD, overwrite=True)
     assert contents(tmp_path) == theirs and value_of(folder.aside.path) == 1.0
     assert f"the run that was at {path} lies in {folder.aside.path}" in caught.value.__notes__[0]
     with contextlib.suppress(InputError):
@@ -479,7 +467,7 @@ def test_a_reader_is_told_where_the_run_is(tmp_path: Path, killed_at: KillAt) ->
         killed_at(at, lambda path=path: replace(path, 2.0))  # type: ignore[misc]
         if RunFolder(path).aside.path.exists():
             with pytest.raises(InputError, match=r"; the run that was there lies in .*/\.run\.replaced") as caught:
-                RunFolder(path).read_config()
+                RunFolder(path).read_record()
                 RunFolder(path).weights("best")
             told.append(str(caught.value))
         with pytest.raises(InputError, match="exists already"):
@@ -493,11 +481,11 @@ def test_a_folder_in_use_is_neither_replaced_nor_resumed_nor_put_back(tmp_path: 
     path = tmp_path / "run"
     a_run(path)
     working = RunFolder(path)
-    working.create(CONFIG, overwrite=True)
+    working.create(RECORD, overwrite=True)
     before = contents(tmp_path)
     for attempt in (
         lambda: RunFolder(path).refuse_existing(overwrite=True),
-        lambda: RunFolder(path).create(CONFIG, overwrite=True),
+        lambda: RunFolder(path).create(RECORD, overwrite=True),
         lambda: RunFolder(path).open(),
     ):
         with pytest.raises(InputError, match=r"another process is training|lies there from before"):
@@ -505,7 +493,7 @@ def test_a_folder_in_use_is_neither_replaced_nor_resumed_nor_put_back(tmp_path: 
         assert contents(tmp_path) == before
     saved(working, 2.0)
     with pytest.raises(InputError, match="another process is training"):
-        RunFolder(path).create(CONFIG, overwrite=True)
+        RunFolder(path).create(RECORD, overwrite=True)
     working.close()
     assert value_of(path) == 2.0
 
@@ -529,8 +517,8 @@ def test_numbered_runs_step_over_whatever_is_there(tmp_path: Path) -> None:
     a_file(tmp_path / "chairs-cycle-1")
     a_dangling_link(tmp_path / "chairs-cycle-2")
     folder = RunFolder.named(None, "chairs", "cycle", tmp_path)
-    folder.create(CONFIG)
+    folder.create(RECORD)
     assert folder.path.name == "chairs-cycle-3" and os.path.lexists(tmp_path / "chairs-cycle-2")
     a_dangling_link(tmp_path / "runs")
     with pytest.raises(InputError, match="cannot be made"):
-        RunFolder.named(None, "chairs", "cycle", tmp_path / "runs").create(CONFIG)
+        RunFolder.named(None, "chairs", "cycle", tmp_path / "runs").create(RECORD)

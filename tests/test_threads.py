@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation import evaluate as evaluation
 from pyro_disent.threads import available_cores, choose, using
 from pyro_disent.training import setup
-from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
@@ -131,14 +130,13 @@ def test_fit_uses_says_and_records_its_threads_and_puts_them_back(tmp_path: Path
     fit(tiny(), folder, reporter=heard, on_validation=look)
     assert set(used) == {1} and torch.get_num_threads() == 2
     assert "threads  1 (of 2, which were 0.04 times as fast just now)" in heard.said
-    config = folder.read_config()
-    assert config["threads"] == 1 and config["fit"]["threads"] is None
+    record = folder.read_record()
+    assert record.threads == 1 and record.fit.threads is None
 
     used.clear()
     machine(monkeypatch, 2, {1: 100, 2: 190})
     again = Listening()
-    folder.config_file.write_text(json.dumps(config | {"fit": config["fit"] | {"max_steps": 9}}))
-    fit(FitConfig.read(folder.config_file), folder, resume=True, reporter=again, on_validation=look)
+    fit(replace(record.fit, max_steps=9), folder, resume=True, reporter=again, on_validation=look)
     assert set(used) == {1} and "threads  1 (as recorded)" in again.said
 
 
@@ -154,7 +152,7 @@ def test_fit_takes_the_threads_it_is_told_for_the_data_too(tmp_path: Path, monke
     folder = RunFolder(tmp_path / "run")
     fit(tiny(threads=1), folder, on_validation=lambda _: used.append(torch.get_num_threads()))
     assert seen == [1] and set(used) == {1} and torch.get_num_threads() == 2
-    assert folder.read_config()["threads"] == 1
+    assert folder.read_record().threads == 1
 
 
 def test_threads_are_put_back_after_a_run_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

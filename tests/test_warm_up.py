@@ -20,6 +20,7 @@ from pyro_disent.objectives.methods import build
 from pyro_disent.objectives.terms import Similarity
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.record import read_fit
 from tests.models import linear_vae, pair_batch
 from tests.table import tiny
 from tests.test_frozen import TINY, data
@@ -75,7 +76,7 @@ def test_a_loop_with_a_torch_optimizer_decides_by_itself() -> None:
 def test_fit_writes_and_loads_and_repeats_a_warm_up(case: str, tmp_path: Path) -> None:
     said = WEIGHTS[case] | {"max_steps": 10}
     run = pyro_disent.fit("similarity", data(), out=tmp_path / "run", network="mlp", **TINY | said)
-    config = FitConfig.read(run.path / "config.json")
+    config = read_fit(run.path / "config.json")
     for name, value in WEIGHTS[case].items():
         assert getattr(config, name) == value
     again = pyro_disent.load(run.path)

@@ -45,7 +45,7 @@ def evaluate(
         for run in loaded:
             check_fits(run, given)
     for run in loaded:
-        own = (Path(run.config["fit"]["data"]).name, run.config["source"]["sha256"])
+        own = (Path(run.record.fit.data).name, run.record.source.sha256)
         path = report.place(run, *(own if given is None else (given.name, given.source.sha256)))
         if found := files.obstacle(path):
             raise InputError(f"{path} {found}, and the evaluation is written there: move it away")
@@ -77,5 +77,5 @@ def _options(data: str, run: Run) -> dict[str, Any]:
     if not registry.is_folder(data):
         return {}
     channels, size, _ = run.vae.image_shape
-    own = run.config["fit"]["options"] if registry.is_folder(run.config["fit"]["data"]) else {}
+    own = run.record.fit.options if registry.is_folder(run.record.fit.data) else {}
     return {**own, "image_size": size, "channels": channels}

@@ -34,7 +34,7 @@ def figures(
 
     folder = place(None, run, "")
     loaded = load_run(run, checkpoint, device)
-    if loaded.config["source"]["kind"] == GIVEN:
+    if loaded.record.source.kind == GIVEN:
         raise InputError(
             f"{run} was trained on data handed over from Python, which has to hand it over again: "
             "pyro_disent.figures.of_run.draw(run, data)"

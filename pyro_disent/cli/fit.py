@@ -134,9 +134,7 @@ def fit(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(
-            "--resume", metavar="RUN", help="Go on where it stopped; nothing else to say, but --device and --threads."
-        ),
+        typer.Option("--resume", metavar="RUN", help="Go on where it stopped, or further by --epochs or --max-steps."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
@@ -182,7 +180,8 @@ def fit(
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
-    beside = said.keys() - {"device"}  # a run may go on on another device than it was begun on
+    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps") if name in said}
+    beside = said.keys() - {"device", *longer}  # a run may go on on another device than it was begun on, and for longer
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
         but = ", but --device and --threads" if resume else ""
         raise InputError(
@@ -198,18 +197,19 @@ def fit(
     from pyro_disent.threads import using
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.fit import fit as train
+    from pyro_disent.training.record import read_fit
     from pyro_disent.training.run import RunFolder
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
     if resume is not None:
         folder = RunFolder(resume)
-        recorded = folder.read_config()
-        settings, used = FitConfig.from_json(recorded["fit"]), device or recorded["device"]
+        recorded = folder.read_record()
+        settings, used = FitConfig(**overridden(vars(recorded.fit), longer)), device or recorded.device
         if threads is not None:
             settings = dataclasses.replace(settings, threads=threads)
     else:
         if config is not None:
-            settings = FitConfig(**overridden(vars(FitConfig.read(config)), said))
+            settings = FitConfig(**overridden(vars(read_fit(config)), said))
         else:
             assert method is not None and data is not None
             methods.parse(method)

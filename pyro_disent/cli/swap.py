@@ -46,7 +46,7 @@ def swap(
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    white = loaded.config["fit"]["options"].get("white")
+    white = loaded.record.fit.options.get("white")
     shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
     finish(figure, place(out, run, "swap.png"), as_json)

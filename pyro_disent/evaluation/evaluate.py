@@ -93,7 +93,7 @@ def evaluate(
     data = run.data() if data is None else data
     check_fits(run, data)
     # Its opponents know factors by the bins that were recorded.
-    codes = Codes(run.vae, in_units(data, run.config.get("units", {})), seed, run.objective)
+    codes = Codes(run.vae, in_units(data, run.record.units), seed, run.objective)
     chosen = choose(USE_IMAGES) if threads is None else Threads(threads, "as set")
     if progress:
         progress(0, 1, f"encoding images, threads: {chosen}")
@@ -104,7 +104,7 @@ def evaluate(
     return {
         "protocol": PROTOCOL,
         "run": run.path.name,
-        "method": run.config["fit"]["method"],
+        "method": run.record.fit.method,
         "data": data.name,
         "source": data.source._asdict(),
         "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},

@@ -39,7 +39,7 @@ def write(evaluation: Evaluation, run: Run) -> Path:
 
 def place(run: Run, data: str, sha256: str) -> Path:
     """``evaluation.json`` in a run's folder, or ``evaluation-<data>.json`` for another data set than its own."""
-    own = data == Path(run.config["fit"]["data"]).name and sha256 == run.config["source"]["sha256"]
+    own = data == Path(run.record.fit.data).name and sha256 == run.record.source.sha256
     return run.path / ("evaluation.json" if own else f"evaluation-{data}.json")
 
 

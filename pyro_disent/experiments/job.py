@@ -46,7 +46,8 @@ def fit(
     """Train, leave a run folder, and give the run with its best weights; or go on with one, by ``fit(resume=RUN)``.
 
     A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
-    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, or ``device``.
+    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for ``device``,
+    ``threads``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
 
     Args:
         method: one method, or several joined by ``+``.
@@ -114,11 +115,11 @@ def _resume(
     said: dict[str, Any],
 ) -> Run:
     """Go on with a run; raises InputError for anything said that it was not begun with."""
-    recorded = folder.read_config()
-    config = FitConfig.from_json(recorded["fit"])
+    config = folder.read_record().fit
     device, threads = said.pop("device", None), said.pop("threads", None)
     if isinstance(data, str | Path):
         said["data"], data = named(str(data)), None
+    longer = {name: said.pop(name) for name in ("epochs", "max_steps") if said.get(name) is not None}
     begun_with = config.to_json()
     for name, value in said.items():
         if value is None:
@@ -131,6 +132,7 @@ def _resume(
                 f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
                 "as it was begun, on any device"
             )
+    config = FitConfig(**overridden(vars(config), longer))
     train(
         dataclasses.replace(config, threads=threads) if threads is not None else config,
         folder,
@@ -143,4 +145,4 @@ def _resume(
     )
     encoder, decoder = networks or (None, None)
     with keeping_modes(*(networks or ())):
-        return load(folder.path, device=device or folder.read_config()["device"], encoder=encoder, decoder=decoder)
+        return load(folder.path, device=device or folder.read_record().device, encoder=encoder, decoder=decoder)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
@@ -140,20 +138,9 @@ class FitConfig:
         except TypeError as error:
             raise InputError(f"the configuration is not whole: {error}") from error
 
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """From a run's ``config.json``.
-
-        Raises:
-            InputError: for a file that is not there or not a configuration.
-        """
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a run's configuration: {error}") from error
-        if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
-            raise InputError(f"{path} is not a run's configuration: it has no table named fit")
-        return cls.from_json(content["fit"])
+    def lasting(self, other: FitConfig) -> FitConfig:
+        """The same, for as long as another one lasts."""
+        return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps)
 
 
 _WARM_UP = "warm_up"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
-from pyro_disent.training.resume import as_recorded, how_to_go_on
+from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation, Progress, asked_to_end, used, validate
 
@@ -70,7 +71,7 @@ def fit(
     the exception.
     """
     reporter = reporter or Silent()
-    recorded = folder.read_config() if resume else None
+    recorded = folder.read_record() if resume else None
     if recorded is None:
         folder.refuse_existing(overwrite)
     else:
@@ -85,13 +86,13 @@ def fit(
 
     if data is None:
         with using(config.threads):
-            data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
+            data = setup.load_data(config, reporter.preparing, recorded.source if recorded else None)
     elif recorded is not None:
-        setup.check_unchanged(data, recorded["source"])
+        setup.check_unchanged(data, recorded.source)
     if recorded is not None:
-        data = in_units(data, recorded.get("units", {}))
-    edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
-    latents = setup.recorded_latents(recorded) if recorded else setup.latents(config, data)
+        data = in_units(data, recorded.units)
+    edges = dict(recorded.edges) if recorded else setup.factor_edges(data, config)
+    latents = recorded.build_latents() if recorded else setup.latents(config, data)
     with forked_random_state(device):
         seed_random_state(config.seed, device)
         vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
@@ -110,6 +111,8 @@ def fit(
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
     if recorded is None:
         setup.check_warm_up(objective, config, steps)
+    if recorded and not goes_further(folder, steps, reporter):
+        return
     optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
@@ -126,12 +129,19 @@ def fit(
             folder.open()
             start = state.restore(folder, objective, progress, optimizer, feed, device)
             folder.forget_metrics_after(start)
-            if recorded["device"] != device.type:
-                folder.record(device=device.type)
-                reporter.say(f"moved    from {recorded['device']} to {device.type}: what is drawn is drawn anew")
+            changed = dataclasses.replace(recorded, device=device.type, fit=recorded.fit.lasting(config))
+            if changed != recorded:
+                folder.change_record(changed)
+            if changed.device != recorded.device:
+                reporter.say(f"moved    from {recorded.device} to {device.type}: what is drawn is drawn anew")
+            if changed.fit != recorded.fit:
+                anew = (
+                    "; the learning rate is from here on that of the new total" if config.schedule != "constant" else ""
+                )
+                reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
-            described = setup.described(config, latents, data, edges, device, how, threads.number, init)
-            folder.create(described, overwrite=overwrite)
+            record_of = setup.record_of(config, latents, data, edges, device, step_fn, how, threads.number, init)
+            folder.create(record_of, overwrite=overwrite)
             if kept := folder.kept:
                 reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
         for line in setup.announced(config, latents, data, edges, device, how, threads, steps, views):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,12 +12,15 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.models.networks import Networks
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.setup import COMPILED, GIVEN
+from pyro_disent.training.log import Reporter
+from pyro_disent.training.record import RunRecord
+from pyro_disent.training.run import RunFolder
+from pyro_disent.training.setup import GIVEN
 
 
 def as_recorded(
     config: FitConfig,
-    recorded: Mapping[str, Any],
+    recorded: RunRecord,
     run: Path,
     moved_to: str | None,
     data: DataSet | None,
@@ -32,7 +33,7 @@ def as_recorded(
     """
     if config.devices > 1:
         raise InputError("a run of several processes cannot be resumed: their random states are not recorded")
-    kind = recorded["source"]["kind"]
+    kind = recorded.source.kind
     again = how_to_go_on(run, config, kind)
     if data is None and GIVEN in (config.data, kind):
         raise InputError(f"{run} was trained on data handed over from Python: go on with {again}")
@@ -40,16 +41,16 @@ def as_recorded(
         raise InputError(f"{run} was trained on networks handed over from Python: go on with {again}")
     if networks is not None and config.network != GIVEN:
         raise InputError(f"{run} was trained on the network {config.network}: hand over none")
-    if moved_to is None and recorded["device"] == "cuda" and not torch.cuda.is_available():
+    if moved_to is None and recorded.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{run} was trained on CUDA, which this machine does not have: go on with "
             f"{how_to_go_on(run, config, kind, device='cpu')}"
         )
     return dataclasses.replace(
         config,
-        device=moved_to or recorded["device"],
-        precision=recorded["precision"].removesuffix("-true"),
-        compile=recorded["step"].startswith(COMPILED),
+        device=moved_to or recorded.device,
+        precision=recorded.precision.removesuffix("-true"),
+        compile=recorded.compiled,
     )
 
 
@@ -67,3 +68,18 @@ def how_to_go_on(run: Path, config: FitConfig, kind: str, device: str | None = N
         said = [*given, f"resume={str(run)!r}", *([f"device={device!r}"] if device else [])]
         return f"pyro_disent.fit({', '.join(said)})"
     return " ".join(["pyro-disent fit --resume", shlex.quote(str(run)), *(["--device", device] if device else [])])
+
+
+def goes_further(folder: RunFolder, steps: int, reporter: Reporter) -> bool:
+    """Whether a run has steps left to take; says so where it has not, before anything is compiled for it.
+
+    Raises:
+        InputError: where it has taken more steps than it is to have.
+    """
+    taken = folder.state("last").get("step")
+    if not isinstance(taken, int) or taken < steps:
+        return True
+    if taken > steps:
+        raise InputError(f"{folder.path} has taken {taken} steps already, more than the {steps} that it is to go to")
+    reporter.say(f"{folder.path} is finished: it has taken all of its {steps} steps")
+    return False

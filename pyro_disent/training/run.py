@@ -15,23 +15,20 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from pyro_disent import files
-from pyro_disent.data.dataset import Pairs
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.process import left_as_found
 from pyro_disent.training import checkpoints, metrics, replaced
 from pyro_disent.training.checkpoints import Which
-from pyro_disent.training.config import FitConfig
 from pyro_disent.training.metrics import Row
+from pyro_disent.training.record import RunRecord
 
 if TYPE_CHECKING:
     from pyro_disent.data.dataset import DataSet
     from pyro_disent.models.factored_vae import FactoredVAE
     from pyro_disent.objectives.elbo import Objective
 
-RECORDED = frozenset({"source", "image_shape", "factors", "edges", "latents", "device", "precision", "step"})
-"""What ``config.json`` holds beside the `FitConfig`, and every reader of it needs."""
 REPLACES = "replaces"
 """In ``config.json`` of a run that replaced another: the sha256 of that one's ``config.json``."""
 
@@ -109,18 +106,19 @@ class RunFolder:
         if self.path.is_symlink():
             raise InputError(f"{self.path} is a link, so it is not overwritten: name the folder that it leads to")
         try:
-            self.read_config()
+            self.read_record()
         except InputError as error:
             raise InputError(f"{self.path} is not a run's folder, so it is not overwritten") from error
         if Path.cwd().is_relative_to(self.path.resolve()):
             raise InputError(f"{self.path} is the folder you are in, or above it, so it is not overwritten")
 
-    def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """Make the folder and its configuration. A run that it replaces is put `aside` until this one has a checkpoint.
+    def create(self, record: RunRecord, *, overwrite: bool = False) -> None:
+        """Make the folder and its record. A run that it replaces is put `aside` until this one has a checkpoint.
 
         Raises:
             InputError: where something is there that may not be overwritten, and where the folder cannot be made.
         """
+        config = record.to_json()
         try:
             if overwrite and not self._numbered and os.path.lexists(self.path):
                 config = {**config, REPLACES: self._put_aside()}
@@ -187,7 +185,7 @@ class RunFolder:
         try:
             self.path.rename(aside.path)
             try:
-                aside.read_config()
+                aside.read_record()
             except InputError:  # it was exchanged for something else since it was looked at
                 aside.path.rename(self.path)
                 raise
@@ -238,8 +236,8 @@ class RunFolder:
         """Where the run is that was here before one that has no checkpoint, in words."""
         return f"; the run that was there lies in {self.aside.path}" if self.aside.config_file.is_file() else ""
 
-    def read_config(self) -> dict[str, Any]:
-        """The whole of ``config.json``.
+    def read_record(self) -> RunRecord:
+        """What the run is, from ``config.json``.
 
         Raises:
             InputError: where the folder is not a run's.
@@ -247,16 +245,13 @@ class RunFolder:
         before = self._put_aside_is()
         if not self.path.exists() or (before and not self.config_file.exists()):
             raise InputError(f"there is no run at {self.path}{before}")
-        FitConfig.read(self.config_file)
-        config = json.loads(self.config_file.read_text())
-        if missing := RECORDED - config.keys():
-            raise InputError(f"{self.config_file} is not a run's configuration: it lacks {', '.join(sorted(missing))}")
-        return config
+        return RunRecord.read(self.config_file)
 
-    def record(self, **changed: Any) -> None:
+    def change_record(self, record: RunRecord) -> None:
         """Write down what has changed since the run began."""
         with self._storage():
-            files.write_atomically(self.config_file, json.dumps({**self._config(), **changed}, indent=2).encode())
+            content = {**self._config(), **record.to_json()}
+            files.write_atomically(self.config_file, json.dumps(content, indent=2).encode())
 
     def save(self, which: Which, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Write a checkpoint, see `checkpoints.save`; a run that this one replaces has then been replaced.
@@ -338,8 +333,8 @@ class Run:
     """A trained model and what it was trained on."""
 
     path: Path
-    config: dict[str, Any]
-    """The whole of ``config.json``; ``config["fit"]`` is the `FitConfig`."""
+    record: RunRecord
+    """What its ``config.json`` says; ``record.fit`` is the `FitConfig`."""
     vae: FactoredVAE
     objective: Objective
 
@@ -350,12 +345,12 @@ class Run:
     @property
     def factors(self) -> tuple[str, ...]:
         """Names of the factors of the data it was trained on."""
-        return tuple(self.config["factors"])
+        return self.record.factors
 
     @property
     def shared(self) -> tuple[str, ...]:
         """Names of the latents that its pairs share, see `surely_shared`."""
-        return surely_shared(self.vae.latents, Pairs.from_json(self.config["pairs"]).typical)
+        return surely_shared(self.vae.latents, self.record.pairs.typical)
 
     def data(self, progress: Callable[[int, int], None] | None = None) -> DataSet:
         """The data set it was trained on, loaded again from the same source.
@@ -365,7 +360,7 @@ class Run:
         """
         from pyro_disent.training.setup import load_data
 
-        return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
+        return load_data(self.record.fit, progress, recorded=self.record.source)
 
 
 @left_as_found()
@@ -387,14 +382,13 @@ def load(
     Raises:
         InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
     """
-    from pyro_disent.training.setup import build, load_weights, recorded_latents, resolve_device
+    from pyro_disent.training.setup import build, load_weights, resolve_device
 
     folder = RunFolder(Path(path))
-    config = folder.read_config()
+    record = folder.read_record()
     given = None if encoder is None or decoder is None else (encoder, decoder)
-    settings = FitConfig.from_json(config["fit"])
-    vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], recorded_latents(config), given)
+    vae, objective = build(record.fit, record.image_shape, record.edges, record.build_latents(), given)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()
-    return Run(folder.path, config, vae, objective)
+    return Run(folder.path, record, vae, objective)

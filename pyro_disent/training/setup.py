@@ -16,9 +16,8 @@ import torch
 
 from pyro_disent.batch import Batch
 from pyro_disent.data import registry
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
-from pyro_disent.models import families
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Each, Latent
 from pyro_disent.models.likelihoods import LIKELIHOODS
@@ -33,6 +32,7 @@ from pyro_disent.threads import Threads, choose
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
+from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run import RunFolder
 
 if TYPE_CHECKING:
@@ -40,14 +40,13 @@ if TYPE_CHECKING:
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
-COMPILED = "compiled"
 WORTH_COMPILING = 2000  # steps below which compiling for the first time takes longer than it saves
 
 
 def load_data(
     config: FitConfig,
     progress: Callable[[int, int], None] | None = None,
-    recorded: Mapping[str, str] | None = None,
+    recorded: Source | None = None,
 ) -> DataSet:
     """The data set a configuration names.
 
@@ -57,7 +56,7 @@ def load_data(
     Raises:
         InputError: where it cannot be had, or is not what it was.
     """
-    if config.data == GIVEN or (recorded is not None and recorded["kind"] == GIVEN):
+    if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
         raise InputError(
             "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...), and "
             "pyro_disent.fit(data=..., resume=...) to go on"
@@ -66,9 +65,9 @@ def load_data(
     if recorded is not None:
         source, root = "auto", None
         if config.data in registry.names():  # a folder of images is its own source
-            if recorded["kind"] in ("embedded", "local"):
-                source = recorded["kind"]
-            root = recorded["location"] if recorded["kind"] == "local" else None
+            if recorded.kind in ("embedded", "local"):
+                source = recorded.kind
+            root = recorded.location if recorded.kind == "local" else None
     data = registry.load(
         config.data,
         source=source,
@@ -82,11 +81,11 @@ def load_data(
     return data
 
 
-def check_unchanged(data: DataSet, recorded: Mapping[str, str]) -> None:
+def check_unchanged(data: DataSet, recorded: Source) -> None:
     """Raises InputError for data that is not what a run recorded."""
-    if data.source.sha256 != recorded["sha256"]:
+    if data.source.sha256 != recorded.sha256:
         raise InputError(
-            f"this run was trained on data of sha256 {recorded['sha256'][:12]}, but {data.source.location} has "
+            f"this run was trained on data of sha256 {recorded.sha256[:12]}, but {data.source.location} has "
             f"{data.source.sha256[:12]}"
         )
 
@@ -108,15 +107,6 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
             "nothing in common: say which factors each latent explains, or leave it out by 0 units"
         )
     return made
-
-
-def recorded_latents(recorded: Mapping[str, Any]) -> tuple[Latent, ...]:
-    """The latents of a run, from its record."""
-    specs = {name: LatentSpec.from_json(values, name) for name, values in recorded["latents"].items()}
-    return tuple(
-        Latent(name, spec.units, families.make(spec.family, spec.settings, of=name), spec.explains or "common")
-        for name, spec in specs.items()
-    )
 
 
 def idle(latents: Sequence[Latent], data: DataSet) -> list[str]:
@@ -151,7 +141,7 @@ def _kind(tensor: torch.Tensor) -> str:
 def build(
     config: FitConfig,
     image_shape: tuple[int, int, int],
-    edges: dict[str, list[float]],
+    edges: Mapping[str, list[float]],
     latents: Sequence[Latent],
     given: Networks | None = None,
 ) -> tuple[FactoredVAE, Objective]:
@@ -273,7 +263,7 @@ def make_step(
     except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
         reason = str(error).strip().splitlines() or [type(error).__name__]
         return eager, f"eager (compiling failed: {reason[0]})"
-    return compiled, f"{COMPILED} in {time.perf_counter() - start:.0f} s"
+    return compiled, f"compiled in {time.perf_counter() - start:.0f} s"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -318,7 +308,7 @@ def precision(config: FitConfig) -> Any:
 
 
 def thread_count(
-    config: FitConfig, recorded: Mapping[str, Any] | None, device: torch.device, views: int, processes: int
+    config: FitConfig, recorded: RunRecord | None, device: torch.device, views: int, processes: int
 ) -> Threads:
     """Threads of the CPU to train with: as set, as recorded, or the fastest now; on CUDA those that torch has."""
     if config.threads is not None:
@@ -326,36 +316,38 @@ def thread_count(
     if device.type != "cpu":
         return Threads(torch.get_num_threads(), "torch's own")
     rows = views * config.batch_size // config.devices
-    return choose(rows, recorded=(recorded or {}).get("threads"), processes=processes)
+    return choose(rows, recorded=None if recorded is None else recorded.threads, processes=processes)
 
 
-def described(
+def record_of(
     config: FitConfig,
     latents: Sequence[Latent],
     data: DataSet,
     edges: dict[str, list[float]],
     device: torch.device,
+    step: EagerStep,
     how: str,
     threads: int,
     init: RunFolder | None,
-) -> dict[str, Any]:
-    """What ``config.json`` holds: everything needed to build the model again, and what a result depends on."""
-    return {
-        "fit": config.to_json(),
-        "source": data.source._asdict(),
-        "image_shape": list(data.image_shape),
-        "factors": [factor.name for factor in data.factors],
-        "edges": edges,
-        "units": {name: list(unit) for name, unit in data.units.items()},
-        "latents": {latent.name: LatentSpec.of(latent, latent.name).to_json() for latent in latents},
-        "pairs": data.pairs.to_json(),
-        "init": None if init is None else str(init.path),
-        "device": device.type,
-        "precision": precision(config),
-        "step": how,
-        "threads": threads,
-        "versions": versions(),
-    }
+) -> RunRecord:
+    """The record of a run that begins."""
+    return RunRecord(
+        fit=config,
+        source=data.source,
+        image_shape=data.image_shape,
+        factors=tuple(factor.name for factor in data.factors),
+        pairs=data.pairs,
+        latents={latent.name: LatentSpec.of(latent, latent.name) for latent in latents},
+        edges=edges,
+        units={name: list(unit) for name, unit in data.units.items()},
+        device=device.type,
+        precision=precision(config),
+        compiled=isinstance(step, CompiledStep),
+        step=how,
+        threads=threads,
+        init=None if init is None else str(init.path),
+        versions=versions(),
+    )
 
 
 def announced(

@@ -1,0 +1,183 @@
+"""What ``config.json`` holds: everything needed to build a run's model again, and what its result depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pyro_disent.data.dataset import Pairs, Source
+from pyro_disent.errors import InputError
+from pyro_disent.models.families import make
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.specification import LatentSpec
+from pyro_disent.pixels import ImageShape
+from pyro_disent.training.config import FitConfig
+
+FORMAT = 1
+"""Of the file; what was written before there was one is read by `_of_format_0`."""
+_NEEDED = ("fit", "source", "image_shape", "factors", "edges", "latents", "pairs", "device", "precision", "compiled")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run's configuration, and what was chosen and found when it began; `to_json` and `from_json` round-trip."""
+
+    fit: FitConfig
+    source: Source
+    image_shape: ImageShape
+    factors: tuple[str, ...]
+    """Names of the data's factors."""
+    pairs: Pairs
+    latents: Mapping[str, LatentSpec]
+    """The latents of the model, made for the data: what each explains is said."""
+    edges: Mapping[str, list[float]]
+    """factor's name -> inner edges of the bins a predictor sees it in."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    precision: str
+    """Fabric's."""
+    compiled: bool
+    """Whether its step is compiled."""
+    step: str = ""
+    """How the step is taken, in words."""
+    units: Mapping[str, list[float]] = field(default_factory=dict)
+    """factor's name -> center and scale of the user's numbers that a batch holds standardized."""
+    threads: int | None = None
+    """Of the CPU."""
+    init: str | None = None
+    """The run whose weights it started from."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def build_latents(self) -> tuple[Latent, ...]:
+        """The model's latents, with fresh families."""
+        return tuple(
+            Latent(name, spec.units, make(spec.family, spec.settings, of=name), spec.explains or "common")
+            for name, spec in self.latents.items()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "fit": self.fit.to_json(),
+            "source": self.source._asdict(),
+            "image_shape": list(self.image_shape),
+            "factors": list(self.factors),
+            "pairs": self.pairs.to_json(),
+            "latents": {name: spec.to_json() for name, spec in self.latents.items()},
+            "edges": dict(self.edges),
+            "units": dict(self.units),
+            "device": self.device,
+            "precision": self.precision,
+            "compiled": self.compiled,
+            "step": self.step,
+            "threads": self.threads,
+            "init": self.init,
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: Path) -> Self:
+        """From the content of a ``config.json``, whose path messages name.
+
+        Raises:
+            InputError: for what is no record, and one that another version of this program has to read.
+        """
+        content = _of_this_format(content, path)
+        if missing := [name for name in _NEEDED if name not in content]:
+            raise InputError(f"{path} is not a run's configuration: it lacks {', '.join(missing)}")
+        try:
+            channels, height, width = content["image_shape"]
+            return cls(
+                fit=FitConfig.from_json(content["fit"]),
+                source=Source(**content["source"]),
+                image_shape=(channels, height, width),
+                factors=tuple(content["factors"]),
+                pairs=Pairs.from_json(content["pairs"]),
+                latents={name: LatentSpec.from_json(spec, name) for name, spec in content["latents"].items()},
+                edges=content["edges"],
+                device=content["device"],
+                precision=content["precision"],
+                compiled=content["compiled"],
+                step=content.get("step", ""),
+                units=content.get("units", {}),
+                threads=content.get("threads"),
+                init=content.get("init"),
+                versions=content.get("versions", {}),
+            )
+        except InputError:
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} is not a run's configuration: {error}") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises InputError for a file that is not there or no record."""
+        return cls.from_json(_content(path), path)
+
+
+def read_fit(path: Path) -> FitConfig:
+    """The configuration of a run's ``config.json``, to train by it again.
+
+    Raises:
+        InputError: for a file that is not there or not a configuration.
+    """
+    return FitConfig.from_json(_of_this_format(_content(path), path)["fit"])
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read as a run's configuration: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
+        raise InputError(f"{path} is not a run's configuration: it has no table named fit")
+    return content
+
+
+def _of_this_format(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The same in today's format.
+
+    Raises:
+        InputError: for a format that is not known here, with the way forward.
+    """
+    written = content.get("format", 0)
+    if written == FORMAT:
+        return content
+    if written != 0:
+        version = content.get("versions", {}).get("pyro-disent", "a newer one")
+        raise InputError(
+            f"{path} has the format {written!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
+            f"that wrote it ({version}) or a newer one"
+        )
+    return _of_format_0(content)
+
+
+def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written before a record had a format: latents were numbers of units, and roles followed from names.
+
+    A latent named after a factor stood for it, a unit with a factor's name likewise, ``y`` for the factors without a
+    latent of their own, and every other latent for what pairs share.
+    """
+    fit, factors = dict(content["fit"]), content.get("factors", ())
+    units, unit_names = fit.get("latents", {}), content.get("unit_names", {})
+
+    def role(name: str) -> Any:
+        if unit_names.get(name):
+            return {"each": list(unit_names[name])}
+        return [name] if name in factors else "rest" if name == "y" else "common"
+
+    latents = {name: {"units": count, "explains": role(name)} for name, count in units.items()}
+    if fit.get("preset") == "paper" and fit.get("precision", "auto") == "auto":
+        fit["precision"] = "32"  # which the preset's name alone said
+    faces = bool(unit_names)
+    return {
+        "pairs": {"kinds": [] if faces else [["identity"]], "rest_differs": faces},
+        "compiled": str(content.get("step", "")).startswith("compiled"),
+        **content,
+        "format": FORMAT,
+        "fit": fit | {"latents": latents},
+        "latents": latents,
+    }
