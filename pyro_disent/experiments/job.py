@@ -46,8 +46,8 @@ def fit(
     """Train, leave a run folder, and give the run with its best weights; or go on with one, by ``fit(resume=RUN)``.
 
     A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
-    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for ``device``,
-    ``threads``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
+    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for
+    ``device``, ``threads``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
 
     Args:
         method: one method, or several joined by ``+``.
