@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+WRITTEN_BY = "pyro-disent"
+"""What pictures that we write say of themselves, so that they are never taken for images of a user's set."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by a whole new one, on the disk before it is named."""

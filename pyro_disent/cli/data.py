@@ -67,12 +67,14 @@ def show(
     from pyro_disent.figures import save
     from pyro_disent.figures.pairs import contact_sheet
 
-    path = out or Path(f"{Path(data).name}-pairs.png")
+    path = out or Path(f"{Path(registry.named(data)).name}-pairs.png")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"--out {path} is no file that can be written: name a PNG file in a folder that exists")
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
+    for note in loaded.notes:
+        typer.echo(f"  {note}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     try:

@@ -128,6 +128,8 @@ class DataSet:
     """What `load` was told beyond the source, enough to load the same again."""
     unit_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """latent's name -> the factor that each of its units stands for, where the data set says so."""
+    notes: tuple[str, ...] = ()
+    """What was taken for what, left aside or changed, in words: a user is told before anything is trained."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

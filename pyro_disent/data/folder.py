@@ -2,22 +2,23 @@
 
 * ``<identity>/*.png``: images of one sub-folder are a pair and share everything but ``y``. Folders deeper down belong
   to the first one; images beside the sub-folders belong to none, and are bad.
-* ``metadata.csv`` beside the images (Hugging Face's imagefolder: a column ``file_name`` and others, UTF-8): numbers and
-  texts become factors, blank cells and NaN are not known. ``pair_by`` names the column that a pair has in common, which
-  is then no factor; without it sub-folders are the identities, if there are any.
+* ``train/<identity>/*.png`` beside ``test/`` (and ``val/``; see `pyro_disent.data.layout` for their names): the splits
+  are those, and one that is missing is made of training identities.
+* ``metadata.csv`` beside the images, or one in each split's folder (Hugging Face's imagefolder: a column ``file_name``
+  and others): numbers and texts become factors, blank cells and NaN are not known. ``pair_by`` names the column that a
+  pair has in common, which is then no factor; without it sub-folders are the identities, if there are any. A column
+  ``split`` that says train, validation or test is honored.
 * Neither: there are no pairs, and every image is an identity of its own.
 
-Names that begin with a dot, and files of other kinds, are not looked at.
+Names that begin with a dot, and what this program wrote, are not looked at; files of other kinds are counted.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import os
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,48 +26,40 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_disent.data import array_cache, image_store
+from pyro_disent.data.contents import UNKNOWN, Contents, Image, contents
 from pyro_disent.data.dataset import DataSet, Factor, Source
 from pyro_disent.data.grouped import alone
-from pyro_disent.data.image_files import SUFFIXES, read_image
+from pyro_disent.data.image_files import read_image
+from pyro_disent.data.image_headers import Header
+from pyro_disent.data.image_shapes import SHAPES, about_channels, about_shapes, channels_of
 from pyro_disent.data.image_store import Stored
-from pyro_disent.data.metadata import METADATA, NAME, read_metadata
-from pyro_disent.data.sources import Progress, Request, cache_dir, leads_out
-from pyro_disent.data.splits import Column, Known, check_enough, check_names, data_set, numbered
+from pyro_disent.data.layout import SPLITS
+from pyro_disent.data.listing import digest, listed, shown
+from pyro_disent.data.metadata import METADATA
+from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
+from pyro_disent.data.splits import Column, Known, check_enough, data_set, named_splits, numbered
 from pyro_disent.errors import InputError
 
 FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
 SIZES = range(8, 513)
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Of what a converted image looks like: another one converts again."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_UNKNOWN = ("", "nan", "NaN")
 
 
-class _Image(NamedTuple):
-    """One image that was found, and what is said of it."""
+class _Converted(NamedTuple):
+    """A folder's images in the cache."""
 
-    name: str
-    """Its path below the folder."""
-    identity: str | None
-    cells: tuple[str, ...]
-    """Its row of the metadata, in the order of `_Listing.columns`."""
-
-
-class _Listing(NamedTuple):
-    """What a folder holds, before any image is read."""
-
-    root: Path
-    images: list[_Image]
-    """In the order of identities and names."""
-    columns: tuple[str, ...]
+    found: Contents
+    """Without images that have no other of their identity."""
+    stored: Stored
+    places: dict[str, int]
+    """image's name -> its place in what is stored."""
     bad: list[str]
-    """Why images, or rows of the metadata, cannot be used: one sentence's start each."""
-    identities: str
-    """What messages call the identities."""
-    states: dict[str, str]
-    """image's name -> what changes when the file does."""
+    channels: int
+    headers: dict[str, Header]
 
 
 def load(
@@ -76,7 +69,8 @@ def load(
     limit: int | None = None,
     progress: Progress | None = None,
     image_size: int = 64,
-    channels: int = 3,
+    channels: int | None = None,
+    shape: str = "crop",
     pair_by: str | None = None,
     factors: Sequence[str] | None = None,
     skip_bad: bool = False,
@@ -89,7 +83,9 @@ def load(
         limit: use this many training images at most.
         progress: called with (done, total) while images are converted.
         image_size: height and width that images get, from 8 to 512; see `read_image` for how.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB; None: grey where every image is, by what its header says.
+        shape: images that are no squares are cropped to one about their center (``crop``), or kept whole between black
+            margins (``pad``).
         pair_by: the column of ``metadata.csv`` that images of a pair have in common.
         factors: columns of ``metadata.csv`` that are factors, the others being ignored; None: all. A predictor hides
             them from ``z``, which is not what is wanted of what belongs to an identity.
@@ -100,36 +96,41 @@ def load(
         InputError: for a folder that does not hold what is described above; the first bad image is named, after all
             others have been converted, so that they need not be again.
     """
-    listing, stored, bad = _converted(request, image_size, channels, pair_by, skip_bad, progress)
-    root = listing.root
-    rows = np.array([row for row in range(stored.total) if row not in stored.skipped], np.int64)
-    lonely = _lonely([listing.images[row] for row in rows])
+    found, stored, places, bad, channels, headers = _converted(
+        request, image_size, channels, shape, pair_by, skip_bad, seed, progress
+    )
+    root = found.root
+    images = [image for image in found.images if places[image.name] not in stored.skipped]
+    lonely = _lonely(images)
     bad += lonely.values()
     _refuse(root, bad, skip_bad)
-    rows = np.delete(rows, list(lonely))
-    known = _known([listing.images[row] for row in rows], listing.columns, _chosen(factors, listing))
+    images = [image for place, image in enumerate(images) if place not in lonely]
+    rows = np.array([places[image.name] for image in images], np.int64)
+    known = _known(images, found.columns, _chosen(factors, found))
     sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
-    options = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
-    return data_set(
+    options = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels, "shape": shape}
+    data = data_set(
         root.name,
         lambda chosen: stored.images(rows[chosen]),
         known,
-        identities=f"{listing.identities} in {root}{_skipped(bad)}",
+        identities=f"{found.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
         source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
     )
+    notes = [*found.notes, *_about_splits(data, known), about_channels(headers, channels)]
+    return dataclasses.replace(data, notes=(*notes, *about_shapes(headers, image_size, shape)))
 
 
 def describe(request: Request) -> str:
-    """Where the folder is and how much it holds; reads no image.
+    """Where the folder is and how much it holds; decodes no image.
 
     Raises:
         InputError: where there is no such folder, or it cannot be listed.
     """
     root = _root(request)
-    return f"local: {root}, {sum(1 for name, _ in _files(root) if _is_image(name))} images"
+    return f"local: {root}, {len(listed(root).images)} images"
 
 
 def prepare(
@@ -138,7 +139,8 @@ def prepare(
     seed: int = 0,
     progress: Progress | None = None,
     image_size: int = 64,
-    channels: int = 3,
+    channels: int | None = None,
+    shape: str = "crop",
     pair_by: str | None = None,
     skip_bad: bool = False,
 ) -> Path:
@@ -147,37 +149,53 @@ def prepare(
     Raises:
         InputError: as `load`, as far as images cannot be read or found.
     """
-    return _converted(request, image_size, channels, pair_by, skip_bad, progress)[1].path
+    return _converted(request, image_size, channels, shape, pair_by, skip_bad, seed, progress).stored.path
 
 
 def _converted(
-    request: Request, image_size: int, channels: int, pair_by: str | None, skip_bad: bool, progress: Progress | None
-) -> tuple[_Listing, Stored, list[str]]:
+    request: Request,
+    image_size: int,
+    channels: int | None,
+    shape: str,
+    pair_by: str | None,
+    skip_bad: bool,
+    seed: int,
+    progress: Progress | None,
+) -> _Converted:
     """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
     if isinstance(image_size, bool) or image_size not in SIZES:
         raise InputError(f"--image-size {image_size} is not a whole number from {SIZES[0]} to {SIZES[-1]}")
-    if isinstance(channels, bool) or channels not in (1, 3):
+    if isinstance(channels, bool) or channels not in (None, 1, 3):
         raise InputError(f"--channels {channels} is neither 1 (grey) nor 3 (RGB)")
-    listing = _listed(_root(request), pair_by)
+    if shape not in SHAPES:
+        raise InputError(f"--shape {shape} is none of {', '.join(SHAPES)}")
+    found = contents(_root(request), pair_by)
     # Before hours of converting: what would be refused after them.
-    lonely = _lonely(listing.images)
-    bad = [*listing.bad, *lonely.values()]
-    _refuse(listing.root, bad, skip_bad)
-    used = [image for place, image in enumerate(listing.images) if place not in lonely]
-    listing = listing._replace(images=used)
-    check_enough(
-        len({image.identity or image.name for image in used}), f"{listing.identities} in {listing.root}{_skipped(bad)}"
-    )
-    stored = _stored(listing, image_size, channels, progress)
-    bad += stored.skipped.values()
-    _refuse(listing.root, bad, skip_bad)
-    return listing, stored, bad
+    lonely = _lonely(found.images)
+    bad = [*found.bad, *lonely.values()]
+    _refuse(found.root, bad, skip_bad)
+    used = [image for place, image in enumerate(found.images) if place not in lonely]
+    found = found._replace(images=used)
+    known, identities = _known(used, (), ()), f"{found.identities} in {found.root}{_skipped(bad)}"
+    if known.split is None:
+        check_enough(len({image.identity or image.name for image in used}), identities)
+    else:
+        named_splits(known, seed, identities)
+    headers = {image.name: seen for image in used if (seen := found.listing.images.get(image.name)) is not None}
+    channels = channels or channels_of(headers)
+    # All there are, so that they are converted once, whatever is made of them.
+    names = sorted({*found.listing.images, *(image.name for image in used)})
+    places = {name: place for place, name in enumerate(names)}
+    stored = _stored(found, names, image_size, channels, shape, progress)
+    bad += [stored.skipped[places[image.name]] for image in used if places[image.name] in stored.skipped]
+    _refuse(found.root, bad, skip_bad)
+    return _Converted(found, stored, places, bad, channels, headers)
 
 
 def _root(request: Request) -> Path:
     if request.root is None or not request.root.is_dir():
         raise InputError(f"there is no folder {request.root}")
-    return request.root.absolute()
+    return absolute(request.root)
 
 
 def _refuse(root: Path, bad: list[str], skip_bad: bool) -> None:
@@ -192,172 +210,61 @@ def _skipped(bad: list[str]) -> str:
     return f", {len(bad)} bad image{'s' * (len(bad) > 1)} skipped ({bad[0]})" if bad else ""
 
 
-def _listed(root: Path, pair_by: str | None) -> _Listing:
-    states = dict(_files(root))
-    for other in ("metadata.jsonl", "metadata.parquet"):
-        if other in states:
-            raise InputError(f"{root / other} is not read: write it as {METADATA}, with a column {NAME}")
-    if METADATA in states:
-        listing = _with_metadata(root, states, pair_by)
-    elif pair_by is not None:
-        raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
-    else:
-        found = [_Image(name, None, ()) for name in sorted(states) if _is_image(name)]
-        listing = _arranged(_Listing(root, found, (), [], "images", states))
-    if not listing.images and not listing.bad:
-        raise InputError(f"{root} holds no images: looked for {', '.join(SUFFIXES)}")
-    return listing
-
-
-def _files(root: Path) -> Iterator[tuple[str, str]]:
-    """Every file below a folder that is not hidden: its path from there, and what changes when it does.
-
-    A folder named like an image is no folder that anybody meant: it is given as a file, which cannot be read.
-    """
-
-    def below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be listed ({error.strerror or error})") from error
-        for entry in entries:
-            name = prefix + entry.name
-            if entry.name.startswith("."):
-                continue
-            try:
-                status = entry.stat()
-            except OSError:  # a link that leads nowhere
-                yield name, "missing"
-                continue
-            if entry.is_dir() and not _is_image(name):
-                here = (status.st_dev, status.st_ino)
-                if here in above:
-                    raise InputError(f"{folder / entry.name} is a link to a folder that it lies in")
-                yield from below(folder / entry.name, f"{name}/", (*above, here))
-            else:
-                # The mode, as a file that could not be read may be readable now.
-                yield name, f"{status.st_size} {status.st_mtime_ns} {status.st_mode}"
-
-    status = root.stat()
-    return below(root, "", ((status.st_dev, status.st_ino),))
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
-
-
-def _arranged(listing: _Listing) -> _Listing:
-    """A listing with sub-folders as identities, where there are any."""
-    within = [image for image in listing.images if "/" in image.name]
-    if not within:
-        return listing
-    bad = [
-        f"{_shown(image.name)} lies beside sub-folders, each of which is an identity"
-        for image in listing.images
-        if "/" not in image.name
-    ]
-    return listing._replace(
-        images=_sorted([image._replace(identity=image.name.split("/")[0]) for image in within]),
-        bad=listing.bad + bad,
-        identities="sub-folders with images",
-    )
-
-
-def _sorted(images: Iterable[_Image]) -> list[_Image]:
-    return sorted(images, key=lambda image: (image.identity or "", image.name))
-
-
-def _with_metadata(root: Path, states: dict[str, str], pair_by: str | None) -> _Listing:
-    """Images as the metadata names them."""
-    path = root / METADATA
-    columns, rows = read_metadata(path)
-    described = [column for column in columns if column != NAME]
-    if pair_by is not None and pair_by not in described:
-        close = difflib.get_close_matches(pair_by, described, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise InputError(
-            f"--pair-by {pair_by}: {path} has no such column{hint}; its columns are {', '.join(described) or 'none'}"
-        )
-    images: dict[str, _Image] = {}
-    bad = []
-    for line, row in rows:
-        if len(row) != len(columns):
-            bad.append(f"line {line} of {METADATA} has {len(row)} cells instead of {len(columns)}")
-            continue
-        cells = dict(zip(columns, row, strict=True))
-        # As files are listed: a/b.png for ./a//b.png.
-        name = str(PurePosixPath(cells.pop(NAME))) if cells[NAME] else ""
-        identity = None if pair_by is None else cells.pop(pair_by)
-        if leads_out(name):
-            raise InputError(f"line {line} of {path} names {name}, which does not lie in this folder: paths lead down")
-        if not name:
-            bad.append(f"line {line} of {METADATA} names no file")
-        elif name not in states:
-            bad.append(f"line {line} of {METADATA} names {_shown(name)}, which is not there")
-        elif name in images:
-            bad.append(f"line {line} of {METADATA} names {_shown(name)} a second time")
-        elif identity in _UNKNOWN:
-            bad.append(f"line {line} of {METADATA} has no {pair_by}, so {_shown(name)} cannot be paired")
-        else:
-            images[name] = _Image(name, identity, tuple(cells.values()))
-    place = columns.index(NAME)
-    named = {str(PurePosixPath(row[place])) for _, row in rows if len(row) > place}
-    unnamed = sorted(name for name in states if _is_image(name) and name not in named)
-    bad += [f"{_shown(name)} is not named in {METADATA}" for name in unnamed]
-    others = tuple(column for column in described if column != pair_by)
-    check_names(others)
-    listing = _Listing(root, _sorted(images.values()), others, bad, "images", states)
-    return _arranged(listing) if pair_by is None else listing._replace(identities=f"values of {pair_by}")
-
-
-def _shown(name: str) -> str:
-    """A file's name as it can be printed, also where its bytes are no text."""
-    return name.encode(errors="backslashreplace").decode()
-
-
-def _stored(listing: _Listing, image_size: int, channels: int, progress: Progress | None) -> Stored:
-    """All images in the cache, with those that are bad left black."""
-    names = [image.name for image in listing.images]
+def _stored(
+    found: Contents, names: list[str], image_size: int, channels: int, shape: str, progress: Progress | None
+) -> Stored:
+    """These images in the cache, with those that are bad left black."""
 
     def convert(name: str) -> NDArray[np.uint8]:
-        return read_image(listing.root / name, _shown(name), size=(image_size, image_size), channels=channels)
+        size = (image_size, image_size)
+        return read_image(found.root / name, shown(name), size=size, channels=channels, pad=shape == "pad")
 
-    key = hashlib.sha256(f"version {CONVERTER_VERSION} of {len(names)} images".encode())
-    for name in names:
-        key.update(b"\0" + os.fsencode(name) + b"\0" + listing.states[name].encode())
-    path = cache_dir() / f"folder-{key.hexdigest()[:16]}-{image_size}x{channels}.pixels"
-    shape = (channels, image_size, image_size)
-    return image_store.store(path, names, convert, shape, skip_bad=True, progress=progress)
+    key = digest({**{name: found.listing.states[name] for name in names}, "version": str(CONVERTER_VERSION)})
+    path = cache_dir() / f"folder-{key[:16]}-{image_size}x{channels}{'-pad' * (shape == 'pad')}.pixels"
+    return image_store.store(path, names, convert, (channels, image_size, image_size), skip_bad=True, progress=progress)
 
 
-def _lonely(images: list[_Image]) -> dict[int, str]:
-    """Which of these images have no other of their identity, by their places, and what to say of them."""
-    names = [image.identity for image in images if image.identity is not None]
-    lonely = alone([torch.from_numpy(numbered(names))]).tolist() if names else []
+def _lonely(images: list[Image]) -> dict[int, str]:
+    """Which of these images have no other of their identity in their split, by place, and what to say of them."""
+    identities = [image.identity for image in images if image.identity is not None]
+    groups = numbered([f"{image.split} {image.identity}" for image in images if image.identity is not None])
+    lonely = alone([torch.from_numpy(groups)]).tolist() if identities else []
     return {
-        place: f"{_shown(images[place].name)} is the only image of {_shown(names[place])}, and a pair needs two"
+        place: f"{shown(images[place].name)} is the only image of {shown(identities[place])}"
+        f"{'' if (split := images[place].split) is None else f' in {SPLITS[split]}'}, and a pair needs two"
         for place in lonely
     }
 
 
-def _chosen(factors: Sequence[str] | None, listing: _Listing) -> Sequence[str]:
+def _about_splits(data: DataSet, known: Known) -> list[str]:
+    """Which splits had to be made where others were named, in words."""
+    if known.split is None:
+        return []
+    missing = [name for place, name in enumerate(SPLITS) if not (known.split == place).any()]
+    sizes = f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images"
+    made = f"; {' and '.join(missing)}, of which there is none, made of training identities" if missing else ""
+    return [f"{sizes}, as their splits are named{made}"]
+
+
+def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
     """The columns that are to be factors.
 
     Raises:
         InputError: for names that are no columns.
     """
     if factors is None:
-        return listing.columns
-    if unknown := [name for name in factors if name not in listing.columns]:
+        return found.columns
+    if unknown := [name for name in factors if name not in found.columns]:
         raise InputError(
-            f"--factors names {', '.join(unknown)}; columns of {listing.root / METADATA} that can be factors: "
-            f"{', '.join(listing.columns) or 'none'}"
+            f"--factors names {', '.join(unknown)}; columns of {found.root / METADATA} that can be factors: "
+            f"{', '.join(found.columns) or 'none'}"
         )
     return factors
 
 
-def _known(images: list[_Image], columns: tuple[str, ...], factors: Sequence[str]) -> Known:
+def _known(images: list[Image], columns: tuple[str, ...], factors: Sequence[str]) -> Known:
     identities = [image.identity for image in images if image.identity is not None]
+    splits = [image.split for image in images if image.split is not None]
     return Known(
         len(images),
         numbered(identities) if identities else None,
@@ -366,12 +273,13 @@ def _known(images: list[_Image], columns: tuple[str, ...], factors: Sequence[str
             for place, column in enumerate(columns)
             if column in factors
         },
+        split=np.array(splits, np.int64) if splits else None,
     )
 
 
 def _column(cells: list[str], label: str) -> Column:
     """Numbers where every known cell is one, else texts."""
-    known = [None if cell in _UNKNOWN else cell for cell in cells]
+    known = [None if cell in UNKNOWN else cell for cell in cells]
     if all(cell is None or _NUMBER.fullmatch(cell) for cell in known):
         return Column.of_numbers(np.array([np.nan if cell is None else float(cell) for cell in known]), label)
     return Column.of_texts(known)

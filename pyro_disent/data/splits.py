@@ -76,6 +76,7 @@ class Known:
             which images belong together.
         columns: factor's name -> its column; those that are no factors are left out, see `no_factors`.
         labels: label's name -> ``(images,)`` int64.
+        split: ``(images,)`` int64, 0 for training, 1 for validation, 2 for testing; None where nothing says it.
 
     Raises:
         InputError: for a column with a name of `TAKEN`.
@@ -85,6 +86,7 @@ class Known:
     identity: NDArray[np.int64] | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    split: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         check_names(self.columns)
@@ -102,9 +104,16 @@ class Known:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, to be hashed with the pixels."""
         identity = {} if self.identity is None else {"identity": self.identity}
+        split = {} if self.split is None else {"split": self.split}
         factors = {f"factors/{name}": column.values for name, column in self.factors.items()}
         categories = {f"categories/{name}": np.array(column.categories) for name, column in self.factors.items()}
-        return {**identity, **factors, **categories, **{f"labels/{name}": label for name, label in self.labels.items()}}
+        return {
+            **identity,
+            **split,
+            **factors,
+            **categories,
+            **{f"labels/{name}": label for name, label in self.labels.items()},
+        }
 
 
 def check_names(factors: Iterable[str]) -> None:
@@ -138,8 +147,8 @@ def data_set(
 
     Identities are dealt out by a permutation of their sorted names that ``seed`` fixes, whatever the order in which
     images were found: a tenth, at least one, each for testing and validation, the rest for training. Without
-    identities every image is one. Bins of numbers come from training images: between neighbors of at most `FEW_VALUES`
-    values, else below and above the median.
+    identities every image is one. Splits that are known are kept, see `named_splits`. Bins of numbers come from
+    training images: between neighbors of at most `FEW_VALUES` values, else below and above the median.
 
     Args:
         images: which images -> their pixels.
@@ -153,7 +162,9 @@ def data_set(
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
-    train, validation, test = split_by_identity(identity, seed, identities)
+    train, validation, test = (
+        split_by_identity(identity, seed, identities) if known.split is None else named_splits(known, seed, identities)
+    )
     if limit is not None:
         train = _first(train, identity, limit, paired)
     factors = tuple(
@@ -188,6 +199,32 @@ def split_by_identity(identity: NDArray[np.int64], seed: int, identities: str) -
     dealt = np.split(order, [held_out, 2 * held_out])
     test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in dealt)
     return [train, validation, test]
+
+
+def named_splits(known: Known, seed: int, identities: str) -> list[NDArray[np.int64]]:
+    """Which images are for training, for validation and for testing, as it is known; sorted by identity.
+
+    A split that is nowhere named is a tenth of the training identities, at least one, dealt as `data_set` says.
+
+    Raises:
+        InputError: where nothing is for training, or nothing is left of it.
+    """
+    assert known.split is not None
+    identity = np.arange(known.count) if known.identity is None else known.identity
+    by_identity = np.argsort(identity, kind="stable")
+    parts = [by_identity[known.split[by_identity] == place] for place in range(3)]
+    missing = [place for place in (2, 1) if len(parts[place]) == 0]
+    count = len(np.unique(identity[parts[0]]))
+    if count <= len(missing):
+        raise InputError(
+            f"too few {identities}: {count} for training, of which {len(missing)} would be held out for splits that "
+            "nothing is named for"
+        )
+    order, held_out = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]])), max(1, round(count / 10))
+    for number, place in enumerate(missing):
+        taken = np.isin(identity[parts[0]], order[number * held_out : (number + 1) * held_out])
+        parts[0], parts[place] = parts[0][~taken], parts[0][taken]
+    return parts
 
 
 def check_enough(count: int, identities: str) -> None:

@@ -278,6 +278,7 @@ def announced(config: FitConfig, data: DataSet, device: torch.device, how: str, 
     seen = "one view each" if views == 1 else f"{views} views each"
     return [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
+        *(f"         {note}" for note in data.notes),
         f"model    {config.network}, {latents}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",

@@ -1,0 +1,279 @@
+"""Which images make up the set of a user's folder, and what is known of each: files, tables and layout together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pyro_disent.data.file_names import FileNames
+from pyro_disent.data.layout import SPLITS, Layout, arranged, split_named
+from pyro_disent.data.listing import Listing, listed, shown, some
+from pyro_disent.data.metadata import METADATA, NAME, Table, read_metadata
+from pyro_disent.data.sources import leads_out
+from pyro_disent.data.splits import check_names
+from pyro_disent.errors import InputError
+
+UNKNOWN = ("", "nan", "NaN")
+_READ = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl", ".json")
+
+
+class Image(NamedTuple):
+    """One image that was found, and what is said of it."""
+
+    name: str
+    """Its path below the folder."""
+    identity: str | None = None
+    cells: tuple[str, ...] = ()
+    """Its row of the metadata, in the order of `Contents.columns`."""
+    split: int | None = None
+    """Its place in `SPLITS`, where the user said it."""
+
+
+class Contents(NamedTuple):
+    """What a folder holds, before any image is read."""
+
+    listing: Listing
+    images: list[Image]
+    """In the order of identities and names."""
+    columns: tuple[str, ...]
+    bad: list[str]
+    """Why images, or rows of the metadata, cannot be used: one sentence's start each."""
+    identities: str
+    """What messages call the identities."""
+    notes: list[str]
+    """What was taken for what, in words."""
+
+    @property
+    def root(self) -> Path:
+        return self.listing.root
+
+
+class _Described(NamedTuple):
+    """What tables say."""
+
+    images: list[Image]
+    columns: tuple[str, ...]
+    bad: list[str]
+    notes: list[str]
+    has_splits: bool
+
+
+def contents(root: Path, pair_by: str | None) -> Contents:
+    """What a folder holds, told by its files' names, its tables and the headers of its images.
+
+    Raises:
+        InputError: for a folder without images, tables that cannot be read or contradict each other, a column to pair
+            by that is not there, and folders of which some are called as splits are.
+    """
+    listing = listed(root)
+    tables = _tables(listing)
+    if tables:
+        described = _described(listing, tables, pair_by)
+    elif pair_by is not None:
+        raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
+    else:
+        described = _Described([Image(name) for name in listing.images], (), [], _tables_aside(listing), False)
+    if not described.images and not described.bad:
+        here = [listing.written_here(), listing.left_aside()]
+        raise InputError("; ".join([f"{root} holds no images of a kind that Pillow reads", *filter(None, here)]))
+    layout = _layout(root, described)
+    found, bad = _placed(described, layout, paired_by_column=pair_by is not None)
+    by_folder = pair_by is None and bool(layout.identities)
+    what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
+    notes = [
+        *described.notes,
+        *layout.notes,
+        *_about_identities(found, pair_by, layout.deeper),
+        *filter(None, (listing.without_images(), listing.left_aside(), listing.written_here())),
+    ]
+    return Contents(listing, found, described.columns, described.bad + bad, what, notes)
+
+
+def _tables(listing: Listing) -> list[str]:
+    """The metadata files that are read.
+
+    Raises:
+        InputError: for one of another kind, two in one folder, and one that lies below another.
+    """
+    for name in listing.tables:
+        if not name.lower().endswith(_READ):
+            raise InputError(f"{listing.root / name} is not read: write it as {METADATA}, with a column {NAME}")
+    for one in listing.tables:
+        for other in listing.tables:
+            if one != other and other.startswith(_folder(one)):
+                raise InputError(
+                    f"in {listing.root}, both {one} and {other} speak of the images below {_folder(other) or 'it'}: "
+                    "join them in one"
+                )
+    return listing.tables
+
+
+def _folder(name: str) -> str:
+    """The folder of a file, ending in ``/``; empty for the root."""
+    return name[: name.rfind("/") + 1]
+
+
+def _described(listing: Listing, tables: Sequence[str], pair_by: str | None) -> _Described:
+    """Images as the tables name them."""
+    root = listing.root
+    read = {name: read_metadata(root / name) for name in tables}
+    columns = list(dict.fromkeys(column for table in read.values() for column in table.columns if column != NAME))
+    where = root / tables[0] if len(tables) == 1 else f"{root}: {some(tables)}"
+    if pair_by is not None and pair_by not in columns:
+        close = difflib.get_close_matches(pair_by, columns, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise InputError(
+            f"--pair-by {pair_by}: {where} has no such column{hint}; its columns are {', '.join(columns) or 'none'}"
+        )
+    split_by = _split_column(read, pair_by)
+    others = tuple(column for column in columns if column not in (pair_by, split_by))
+    check_names(others)
+    images: dict[str, Image] = {}
+    bad: list[str] = []
+    files = FileNames(root, listing.states)
+    for name, table in read.items():
+        for line, row in table.rows:
+            image = _image(files, name, table.columns, line, row, others, pair_by, split_by)
+            if isinstance(image, str):
+                bad.append(image)
+            elif image.name in images:
+                bad.append(f"line {line} of {name} names {shown(image.name)} a second time")
+            else:
+                images[image.name] = image
+    named = images.keys() | {known for name, table in read.items() for known in _named(files, name, table)}
+    bad += [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
+    notes = [note for table in read.values() for note in table.notes]
+    if split_by is not None:
+        notes.append(f"splits by the column {split_by}")
+    return _Described(list(images.values()), others, bad, notes, split_by is not None)
+
+
+def _named(files: FileNames, table: str, content: Table) -> Iterable[str]:
+    """Every file that a table names, whatever else is wrong with its row."""
+    place = content.columns.index(NAME)
+    for _, row in content.rows:
+        if len(row) > place and (found := files.find(row[place], _folder(table))) is not None:
+            yield found
+
+
+def _image(
+    files: FileNames,
+    table: str,
+    columns: Sequence[str],
+    line: int,
+    row: Sequence[str],
+    others: Sequence[str],
+    pair_by: str | None,
+    split_by: str | None,
+) -> Image | str:
+    """The image that a row speaks of, or why it cannot be used."""
+    here = f"line {line} of {table}"
+    if len(row) != len(columns):
+        return f"{here} has {len(row)} cells instead of {len(columns)}"
+    cells = dict(zip(columns, row, strict=True))
+    name = files.within(cells[NAME])
+    if leads_out(name):
+        raise InputError(
+            f"line {line} of {files.root / table} names {name}, which does not lie in this folder: paths lead down"
+        )
+    if not name:
+        return f"{here} names no file"
+    found = files.find(name, _folder(table))
+    if found is None:
+        is_there = (files.root / _folder(table) / name).exists()
+        why = "which is hidden, or written by this program" if is_there else files.why_not(name, _folder(table))
+        return f"{here} names {shown(name)}, {why}"
+    identity = None if pair_by is None else cells.get(pair_by, "")
+    if identity in UNKNOWN:
+        return f"{here} has no {pair_by}, so {shown(found)} cannot be paired"
+    split = None if split_by is None else split_named(cells.get(split_by, ""))
+    if split_by is not None and split is None:
+        return f"{here} has no {split_by}, where other lines have one"
+    return Image(found, identity, tuple(cells.get(column, "") for column in others), split)
+
+
+def _split_column(read: dict[str, Table], pair_by: str | None) -> str | None:
+    """The column ``split``, where its cells are names of splits.
+
+    Raises:
+        InputError: where some are and others are not.
+    """
+    for name, table in read.items():
+        for place, column in enumerate(table.columns):
+            if column.lower() != "split" or column == pair_by:
+                continue
+            cells = {row[place] for _, row in table.rows if len(row) > place and row[place] not in UNKNOWN}
+            others = sorted(cell for cell in cells if split_named(cell) is None)
+            if cells and not others:
+                return column
+            if len(others) < len(cells):
+                raise InputError(
+                    f"the column {column} of {name} names splits, but not everywhere: {some(others)} is none of "
+                    f"{', '.join(SPLITS)}"
+                )
+    return None
+
+
+def _tables_aside(listing: Listing) -> list[str]:
+    tables = [name for name in listing.others if name.lower().endswith(_TABLES)]
+    return [f"{some(tables)}: not looked at, as what is known of images stands in {METADATA}"] if tables else []
+
+
+def _layout(root: Path, described: _Described) -> Layout:
+    """What folders mean; a column that says the splits goes before folders that only seem to."""
+    try:
+        layout = arranged([image.name for image in described.images], root)
+    except InputError:
+        if not described.has_splits:
+            raise
+        return Layout(
+            {}, {image.name: image.name.split("/")[0] for image in described.images if "/" in image.name}, 0, ()
+        )
+    if described.has_splits:
+        for image in described.images:
+            if layout.splits.get(image.name, image.split) != image.split:
+                raise InputError(
+                    f"in {root}, {shown(image.name)} lies in a folder of one split, and by the column split it is in "
+                    f"{SPLITS[image.split or 0]}: they must agree"
+                )
+    return layout
+
+
+def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) -> tuple[list[Image], list[str]]:
+    """Images with the identities and splits of their folders, in order, and why others have none."""
+    placed, bad = [], []
+    for image in described.images:
+        if layout.splits and not described.has_splits:
+            if image.name not in layout.splits:
+                bad.append(f"{shown(image.name)} lies beside folders that are splits, and in none")
+                continue
+            image = image._replace(split=layout.splits[image.name])
+        if not paired_by_column and layout.identities:
+            if image.name not in layout.identities:
+                bad.append(f"{shown(image.name)} lies beside sub-folders, each of which is an identity")
+                continue
+            image = image._replace(identity=layout.identities[image.name])
+        placed.append(image)
+    return sorted(placed, key=lambda image: (image.identity or "", image.name)), bad
+
+
+def _about_identities(images: Sequence[Image], pair_by: str | None, deeper: int) -> list[str]:
+    splits: dict[str, set[int | None]] = {}
+    for image in images:
+        if image.identity is not None:
+            splits.setdefault(image.identity, set()).add(image.split)
+    if not splits:
+        return ["no identities: nothing says which images belong together, so there are no pairs"]
+    by = "by folder" if pair_by is None else f"by {pair_by}"
+    notes = [f"{len(splits)} identities, {by}: {some(sorted(splits))}"]
+    if deeper and pair_by is None:
+        notes[0] += f"; the {deeper} folders below them are not told apart"
+    if several := sorted(identity for identity, places in splits.items() if len(places) > 1):
+        notes.append(
+            f"{len(several)} identities lie in more than one split ({some(several)}): what is held out are images of "
+            "them, and not identities that were never seen"
+        )
+    return notes

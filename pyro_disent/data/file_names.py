@@ -1,0 +1,90 @@
+"""The file that a table means by a name, written on another system or by another program than the disk's."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from pyro_disent.data.listing import shown, some
+
+
+class FileNames:
+    """Files by name, found as people mean them.
+
+    A name that is no file's is compared without regard to how letters are composed, to their size, to kinds of blanks,
+    to ``\\`` or ``/``, and to ``./`` or the folder's own name in front. It means a file where there is one such.
+
+    Args:
+        root: the folder.
+        names: of files, from there.
+    """
+
+    def __init__(self, root: Path, names: Collection[str]) -> None:
+        self.root, self._names = root, names
+
+    def find(self, name: str, below: str = "") -> str | None:
+        """The file that a name means, from a folder that ends in ``/``; None where none or several may be meant."""
+        exact = below + str(PurePosixPath(name))
+        if exact in self._names:
+            return exact
+        found = self._meant(name, below)
+        return found[0] if len(found) == 1 else None
+
+    def within(self, name: str) -> str:
+        """A name from the folder, where it was written from the system's root or with the folder's own name."""
+        path = Path(name)
+        return str(path.relative_to(self.root)) if path.is_absolute() and path.is_relative_to(self.root) else name
+
+    def why_not(self, name: str, below: str = "") -> str:
+        """What to say of a name that `find` finds no file for: how those differ that it may mean."""
+        if several := self._meant(name, below):
+            return f"which may be any of {some(several)}"
+        key = _key(name)
+        last, stem = PurePosixPath(key).name, PurePosixPath(key).stem
+        for files, how in (
+            (self._by_last.get(last, ()), "lies in another folder"),
+            (self._by_stem.get(stem, ()) or self._by_stem.get(last, ()), "ends otherwise"),
+        ):
+            if len(files) == 1:
+                return f"which is not there, but {shown(files[0])} is, which {how}"
+        close = difflib.get_close_matches(key, self._by_key, n=1, cutoff=0.85) if len(self._by_key) < 10_000 else []
+        return (
+            f"which is not there (did you mean {shown(self._by_key[close[0]][0])}?)" if close else "which is not there"
+        )
+
+    def _meant(self, name: str, below: str) -> Sequence[str]:
+        key = _key(below + name)
+        own = f"{_key(PurePosixPath(below).name or self.root.name)}/"
+        given = _key(name)
+        for candidate in (key, _key(below) + given.removeprefix(own) if below else given.removeprefix(own)):
+            if found := self._by_key.get(candidate):
+                return found
+        return ()
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        return _grouped(self._names, _key)
+
+    @cached_property
+    def _by_last(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: PurePosixPath(_key(name)).name)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: PurePosixPath(_key(name)).stem)
+
+
+def _key(name: str) -> str:
+    """What names have in common that mean the same file."""
+    path = str(PurePosixPath(name.replace("\\", "/")))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+
+
+def _grouped(names: Collection[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
