@@ -245,18 +245,19 @@ def _layout(root: Path, described: _Described) -> Layout:
 def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) -> tuple[list[Image], list[str]]:
     """Images with the identities and splits of their folders, in order, and why others have none."""
     placed, bad = [], []
-    for image in described.images:
-        if layout.splits and not described.has_splits:
-            if image.name not in layout.splits:
-                bad.append(f"{shown(image.name)} lies beside folders that are splits, and in none")
+    by_folder, split_by_folder = bool(layout.identities), bool(layout.splits)
+    for name, identity, cells, split in described.images:
+        if split_by_folder and not described.has_splits:
+            split = layout.splits.get(name)
+            if split is None:
+                bad.append(f"{shown(name)} lies beside folders that are splits, and in none")
                 continue
-            image = image._replace(split=layout.splits[image.name])
-        if not paired_by_column and layout.identities:
-            if image.name not in layout.identities:
-                bad.append(f"{shown(image.name)} lies beside sub-folders, each of which is an identity")
+        if by_folder and not paired_by_column:
+            identity = layout.identities.get(name)
+            if identity is None:
+                bad.append(f"{shown(name)} lies beside sub-folders, each of which is an identity")
                 continue
-            image = image._replace(identity=layout.identities[image.name])
-        placed.append(image)
+        placed.append(Image(name, identity, cells, split))
     return sorted(placed, key=lambda image: (image.identity or "", image.name)), bad
 
 

@@ -120,7 +120,7 @@ def load(
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
     )
     notes = [*found.notes, *_about_splits(data, known), about_channels(headers, channels)]
-    return dataclasses.replace(data, notes=(*notes, *about_shapes(headers, image_size, shape)))
+    return dataclasses.replace(data, notes=(*data.notes, *notes, *about_shapes(headers, image_size, shape)))
 
 
 def describe(request: Request) -> str:
@@ -242,7 +242,8 @@ def _about_splits(data: DataSet, known: Known) -> list[str]:
         return []
     missing = [name for place, name in enumerate(SPLITS) if not (known.split == place).any()]
     sizes = f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images"
-    made = f"; {' and '.join(missing)}, of which there is none, made of training identities" if missing else ""
+    whom = "images" if known.identity is None else "identities"
+    made = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
     return [f"{sizes}, as their splits are named{made}"]
 
 

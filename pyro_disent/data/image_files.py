@@ -158,7 +158,7 @@ def _failed(label: str, error: Exception) -> InputError:
         return InputError(f"{label} needs more memory than there is")
     if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(str(error)):
         return InputError(f"{label} is of a kind that Pillow does not decode ({error})")
-    if isinstance(error, KeyError):  # of its tables of compressions and modes
+    if isinstance(error, KeyError) or isinstance(error.__cause__, KeyError):  # of its tables of compressions and modes
         return InputError(f"{label} is of a kind that Pillow does not decode (it does not know {error})")
     if str(error).startswith("decoder error"):
         return InputError(f"{label} is damaged, truncated or packed in a way that Pillow does not decode ({error})")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import io
+import posixpath
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NamedTuple
 
-from PIL import Image, JpegImagePlugin, features
+from PIL import ExifTags, Image, JpegImagePlugin, features
 
 from pyro_disent.files import WRITTEN_BY
 
@@ -71,14 +72,12 @@ def formats_of(name: str) -> tuple[str, ...]:
 
 def is_image_name(name: str) -> bool | None:
     """Whether a suffix means an image that is read; None where only the content tells."""
-    if _format(name) is not None:
-        return True
-    return False if suffix(name) in UNREADABLE | OTHER else None
+    return _is_image_suffix(suffix(name), len(Image.registered_extensions()))
 
 
 def suffix(name: str) -> str:
     """A file's suffix in small letters, without its dot; empty where it has none."""
-    return PurePosixPath(name).suffix.lower().lstrip(".")
+    return posixpath.splitext(name)[1].lower()[1:]
 
 
 def header(path: Path) -> Header | None:
@@ -138,14 +137,24 @@ def _format(name: str) -> str | None:
     return said if said in UNSIGNED or said in readable() else None
 
 
+@functools.lru_cache(4096)
+def _is_image_suffix(suffix: str, _registered: int) -> bool | None:
+    """As `is_image_name`; plugins may be registered with Pillow at any time."""
+    if _format(f"_.{suffix}") is not None:
+        return True
+    return False if suffix in UNREADABLE or suffix in OTHER else None
+
+
 @functools.cache
 def _has_codec(name: str) -> bool:
     return name not in _CODECS or bool(features.check(_CODECS[name]))
 
 
 def _is_ours(image: Image.Image) -> bool:
-    said = str(image.info.get("Software", "")), bytes(image.info.get("exif") or b"").decode("latin-1")
-    return any(WRITTEN_BY in text for text in said)
+    """Whether its notes name this program: a PNG's text, EXIF's or TIFF's tag."""
+    tags = getattr(image, "tag_v2", {}).get(ExifTags.Base.Software, "")
+    exif = bytes(image.info.get("exif") or b"").decode("latin-1")
+    return any(WRITTEN_BY in text for text in (str(image.info.get("Software", "")), str(tags), exif))
 
 
 @contextmanager

@@ -75,15 +75,15 @@ def listed(root: Path) -> Listing:
     ours: list[str] = []
     states = dict(sorted(_files(root, ours)))
     tables = [name for name in states if name.rpartition("/")[2].lower() in TABLES]
-    maybe = [name for name in states if is_image_name(name) is not False and name not in tables]
-    headers = _headers(root, {name: states[name] for name in maybe})
-    figures = [name for name, seen in headers.items() if seen is not None and seen.ours]
+    maybe = {name: state for name, state in states.items() if is_image_name(name) is not False}
+    headers = _headers(root, maybe)
+    figures = {name for name, seen in headers.items() if seen is not None and seen.ours}
     images = {
         name: seen
         for name, seen in headers.items()
         if name not in figures and (seen is not None or is_image_name(name) is True)
     }
-    others = [name for name in states if name not in images and name not in tables and name not in figures]
+    others = [name for name in states if name not in images and name not in figures and name not in tables]
     kept = {name: state for name, state in states.items() if name not in figures}
     return Listing(root, kept, images, tables, others, sorted([*ours, *figures]))
 

@@ -220,7 +220,8 @@ def named_splits(known: Known, seed: int, identities: str) -> list[NDArray[np.in
             f"too few {identities}: {count} for training, of which {len(missing)} would be held out for splits that "
             "nothing is named for"
         )
-    order, held_out = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]])), max(1, round(count / 10))
+    order = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]]))
+    held_out = max(1, round(count / 10))
     for number, place in enumerate(missing):
         taken = np.isin(identity[parts[0]], order[number * held_out : (number + 1) * held_out])
         parts[0], parts[place] = parts[0][~taken], parts[0][taken]
