@@ -47,7 +47,8 @@ def swap(
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed)
+    pad = loaded.config["fit"]["options"].get("shape") == "pad"
+    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, pad=pad)
     labels = [Path(name).stem[:14] for name in images]
     shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, loaded.factors)]
     figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)

@@ -183,7 +183,7 @@ def _image(
         return f"{here} names no file"
     found = files.find(name, _folder(table))
     if found is None:
-        is_there = (files.root / _folder(table) / name).exists()
+        is_there = (files.root / _folder(table) / name).is_file()
         why = "which is hidden, or written by this program" if is_there else files.why_not(name, _folder(table))
         return f"{here} names {shown(name)}, {why}"
     identity = None if pair_by is None else cells.get(pair_by, "")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from pyro_disent.data.listing import some
+from pyro_disent.data.listing import shown, some
 from pyro_disent.errors import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -83,7 +83,7 @@ def _unwrapped(above: dict[str, list[str]], notes: list[str]) -> dict[str, list[
         around.append(next(iter(above.values()))[0])
         above = {name: folders[1:] for name, folders in above.items()}
     if around:
-        notes.append(f"all images lie in {'/'.join(around)}, which says nothing of them")
+        notes.append(f"all images lie in {shown('/'.join(around))}, which says nothing of them")
     return above
 
 

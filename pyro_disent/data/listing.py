@@ -55,14 +55,13 @@ class Listing(NamedTuple):
         return f"no images of the set, as this program wrote them: {some(self.ours)}" if self.ours else ""
 
     def without_images(self) -> str:
-        """Which folders right below the root hold files and no image, as one sentence; empty where all hold some."""
-        with_images = {name.split("/")[0] for name in self.images}
+        """Which folders hold files and no image, as one sentence; empty where all hold some."""
+        with_images = {folder for name in self.images for folder in _folders(name)}
         without: dict[str, Counter[str]] = {}
         for name in self.others:
-            top, slash, _ = name.partition("/")
-            if slash and top not in with_images:
-                without.setdefault(top, Counter())[suffix(name)] += 1
-        named = some((f"{top} ({_counted(kinds)})" for top, kinds in without.items()), 4 * SHOWN)
+            if empty := next((folder for folder in _folders(name) if folder not in with_images), None):
+                without.setdefault(empty, Counter())[suffix(name)] += 1
+        named = some((f"{folder} ({_counted(kinds)})" for folder, kinds in without.items()), 4 * SHOWN)
         return f"no image that is read lies in {named}" if without else ""
 
 
@@ -106,6 +105,14 @@ def some(names: Iterable[str], most: int = SHOWN) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown, names[:most])) + more
+
+
+def _folders(name: str) -> Iterator[str]:
+    """The folders above a file, from the first one down."""
+    end = name.find("/")
+    while end >= 0:
+        yield name[:end]
+        end = name.find("/", end + 1)
 
 
 def _counted(kinds: Counter[str]) -> str:

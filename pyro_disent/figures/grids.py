@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 from torch import Tensor
 
-from pyro_disent.files import WRITTEN_BY, write_atomically
+from pyro_disent.figures.signature import signed
+from pyro_disent.files import write_atomically
 
 DPI = 100
 GAP = 4  # white pixels between images
@@ -118,18 +118,7 @@ def save(figure: Figure, path: Path | str) -> Path:
     path = Path(path)
     buffer = io.BytesIO()
     kind = path.suffix.lower().lstrip(".") or "png"
-    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", **_signed(kind))
+    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", **signed(kind))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path
-
-
-def _signed(kind: str) -> dict[str, Any]:
-    """What `Figure.savefig` takes so that a picture says who wrote it: nobody's data set shall be made of it."""
-    if kind == "png":
-        return {"metadata": {"Software": WRITTEN_BY}}
-    if kind in ("jpg", "jpeg", "tif", "tiff", "webp"):
-        exif = Image.Exif()
-        exif[ExifTags.Base.Software] = WRITTEN_BY
-        return {"pil_kwargs": {"exif": exif.tobytes()}}
-    return {}
