@@ -129,6 +129,16 @@ def test_an_only_image_within_its_split_is_named(tmp_path: Path) -> None:
     assert len(load(tmp_path / "faces", skip_bad=True).test) == 10
 
 
+def test_images_of_a_split_that_lie_in_no_identity_are_named(tmp_path: Path) -> None:
+    """As public sets have it whose test images are given without their classes."""
+    tree(tmp_path / "pets", [*of_people("train/"), "test/0.png", "test/1.png"])
+    with pytest.raises(InputError, match=r"test/0.png lies in no sub-folder, each of which is an identity"):
+        load(tmp_path / "pets")
+    data = load(tmp_path / "pets", skip_bad=True)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [6, 2, 2]
+    assert any("validation and test, of which there is none, made of training identities" in n for n in data.notes)
+
+
 def test_a_folder_around_all_images_is_no_identity(tmp_path: Path) -> None:
     names = tree(tmp_path / "faces", of_people("faces/images/"))
     bare = tree(tmp_path / "bare", of_people())

@@ -25,7 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CELLS = st.text("abzé漢0 .,;|\"'=-\n", max_size=6).map(lambda text: " ".join(text.split(" ")).strip())
-ENCODINGS = ["utf-8", "utf-8-sig", "utf-16"]
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

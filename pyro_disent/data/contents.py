@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from pyro_disent.errors import InputError
 
 UNKNOWN = ("", "nan", "NaN")
 _READ = (".csv", ".tsv")
-_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl", ".json")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl")
 
 
 class Image(NamedTuple):
@@ -101,13 +102,13 @@ def _tables(listing: Listing) -> list[str]:
     for name in listing.tables:
         if not name.lower().endswith(_READ):
             raise InputError(f"{listing.root / name} is not read: write it as {METADATA}, with a column {NAME}")
-    for one in listing.tables:
-        for other in listing.tables:
-            if one != other and other.startswith(_folder(one)):
-                raise InputError(
-                    f"in {listing.root}, both {one} and {other} speak of the images below {_folder(other) or 'it'}: "
-                    "join them in one"
-                )
+    by_folder = sorted(listing.tables, key=_folder)
+    for one, other in itertools.pairwise(by_folder):  # what lies below a folder comes right after it
+        if _folder(other).startswith(_folder(one)):
+            raise InputError(
+                f"in {listing.root}, both {one} and {other} speak of the images below {_folder(other) or 'it'}: "
+                "join them in one"
+            )
     return listing.tables
 
 
@@ -255,7 +256,8 @@ def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) ->
         if by_folder and not paired_by_column:
             identity = layout.identities.get(name)
             if identity is None:
-                bad.append(f"{shown(name)} lies beside sub-folders, each of which is an identity")
+                beside = "beside sub-folders, each of which" if split is None else "in no sub-folder, each of which"
+                bad.append(f"{shown(name)} lies {beside} is an identity")
                 continue
         placed.append(Image(name, identity, cells, split))
     return sorted(placed, key=lambda image: (image.identity or "", image.name)), bad

@@ -10,6 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from pyro_disent.data.listing import shown, some
 
+_GUESSES, _MANY = 3, 10_000
+"""Guesses at what was meant are slow: only the first names get one, and none among very many files."""
+
 
 class FileNames:
     """Files by name, found as people mean them.
@@ -24,6 +27,7 @@ class FileNames:
 
     def __init__(self, root: Path, names: Collection[str]) -> None:
         self.root, self._names = root, names
+        self._guesses = _GUESSES
 
     def find(self, name: str, below: str = "") -> str | None:
         """The file that a name means, from a folder that ends in ``/``; None where none or several may be meant."""
@@ -50,7 +54,10 @@ class FileNames:
         ):
             if len(files) == 1:
                 return f"which is not there, but {shown(files[0])} is, which {how}"
-        close = difflib.get_close_matches(key, self._by_key, n=1, cutoff=0.85) if len(self._by_key) < 10_000 else []
+        if not self._guesses or len(self._by_key) > _MANY:
+            return "which is not there"
+        self._guesses -= 1
+        close = difflib.get_close_matches(key, self._by_key, n=1, cutoff=0.85)
         return (
             f"which is not there (did you mean {shown(self._by_key[close[0]][0])}?)" if close else "which is not there"
         )

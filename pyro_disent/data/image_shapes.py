@@ -53,11 +53,8 @@ def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[s
     if unlike:
         named = ", ".join(f"{shown(name)} ({headers[name].width}x{headers[name].height})" for name in unlike[:SHOWN])
         more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
-        typical = sorted(headers.values(), key=_side)[len(headers) // 2]
-        notes.append(
-            f"much unlike the others in size or shape: {named}{more}, where the middle one has "
-            f"{typical.width}x{typical.height} pixels"
-        )
+        usual = f"{side * ratio**0.5:.0f}x{side / ratio**0.5:.0f}"
+        notes.append(f"much unlike the others in size or shape: {named}{more}, where {usual} or upright is usual")
     return notes
 
 

@@ -52,7 +52,7 @@ class Listing(NamedTuple):
 
     def written_here(self) -> str:
         """What this program wrote into the folder, as one sentence; empty where it wrote nothing."""
-        return f"no images of the set, as this program wrote them: {some(self.ours)}" if self.ours else ""
+        return f"written by this program and no images of the set: {some(self.ours)}" if self.ours else ""
 
     def without_images(self) -> str:
         """Which folders hold files and no image, as one sentence; empty where all hold some."""

@@ -15,7 +15,14 @@ NAME = "file_name"
 """Its column that says which image a row speaks of."""
 
 _DELIMITERS = (",", ";", "\t", "|")
-_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+"""The longer ones first, as one begins as another."""
 _OTHER_KINDS = {
     b"PK\x03\x04": "a spreadsheet or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet",
@@ -40,9 +47,9 @@ class Table(NamedTuple):
 
 
 def read_metadata(path: Path) -> Table:
-    """Read a table: UTF-8 or, where a byte order mark says so, UTF-16; cells are apart by ``,`` ``;`` tabs or ``|``.
+    """Read a table: UTF-8, or UTF-16 or 32 by its byte order mark, with ``,`` ``;`` tabs or ``|`` between cells.
 
-    Which of them it is shows in the first line, as one of its cells is ``file_name``. pandas' nameless index column and
+    Which of these shows in the first line, as one of its cells is ``file_name``. pandas' nameless index column and
     nameless columns without content are left out. In a table of ``;`` a comma within a number is a decimal point.
 
     Raises:
