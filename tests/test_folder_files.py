@@ -102,9 +102,9 @@ def test_what_is_left_aside_is_counted_by_kind_and_who_has_nothing_else_is_named
     data = load(root)
     assert sum(map(len, where(data, names).values())) == 10
     aside = next(note for note in data.notes if "left aside" in note)
-    assert aside.startswith("10 files left aside: 3 .heic (not read by this Pillow), 2 .txt, ")
+    assert aside.startswith("10 files left aside: 3 .heic (images of a kind that is not read), 2 .txt, ")
     missing = next(note for note in data.notes if "no image that is read" in note)
-    assert "zoe (2 .heic (not read by this Pillow))" in missing and "notes (1 .txt)" in missing
+    assert "zoe (2 .heic (images of a kind that is not read))" in missing and "notes (1 .txt)" in missing
     assert "anna" not in missing and "bob" not in missing
 
 
@@ -112,16 +112,15 @@ def test_who_has_nothing_that_is_read_is_named_below_splits_too(tmp_path: Path) 
     tree(tmp_path / "faces", of_people("train/", "test/"))
     (tmp_path / "faces/train/zoe").mkdir()
     (tmp_path / "faces/train/zoe/1.heic").touch()
-    assert (
-        "no image that is read lies in train/zoe (1 .heic (not read by this Pillow))" in load(tmp_path / "faces").notes
-    )
+    notes = load(tmp_path / "faces").notes
+    assert "no image that is read lies in train/zoe (1 .heic (images of a kind that is not read))" in notes
 
 
 def test_a_folder_of_which_nothing_is_read_says_what_it_holds(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / f"{i}.heic").touch()
     with pytest.raises(
-        InputError, match=r"holds no images .*; 3 files left aside: 3 .heic \(not read by this Pillow\)"
+        InputError, match=r"holds no images .*; 3 files left aside: 3 .heic \(images of a kind that is not read\)"
     ):
         load(tmp_path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,16 +135,18 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None) -> 
     images: dict[str, Image] = {}
     bad: list[str] = []
     files = FileNames(root, listing.states)
+    named: set[str | None] = set()
     for name, table in read.items():
+        reading = _Reading(files, name, table.columns, others, pair_by, split_by)
         for line, row in table.rows:
-            image = _image(files, name, table.columns, line, row, others, pair_by, split_by)
+            named.add(reading.file(row))
+            image = reading.image(line, row)
             if isinstance(image, str):
                 bad.append(image)
             elif image.name in images:
                 bad.append(f"line {line} of {name} names {shown(image.name)} a second time")
             else:
                 images[image.name] = image
-    named = images.keys() | {known for name, table in read.items() for known in _named(files, name, table)}
     bad += [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
     notes = [note for table in read.values() for note in table.notes]
     if split_by is not None:
@@ -152,48 +154,52 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None) -> 
     return _Described(list(images.values()), others, bad, notes, split_by is not None)
 
 
-def _named(files: FileNames, table: str, content: Table) -> Iterable[str]:
-    """Every file that a table names, whatever else is wrong with its row."""
-    place = content.columns.index(NAME)
-    for _, row in content.rows:
-        if len(row) > place and (found := files.find(row[place], _folder(table))) is not None:
-            yield found
+class _Reading(NamedTuple):
+    """How the rows of a table are read."""
 
+    files: FileNames
+    table: str
+    columns: Sequence[str]
+    others: Sequence[str]
+    """Columns that an image keeps."""
+    pair_by: str | None
+    split_by: str | None
 
-def _image(
-    files: FileNames,
-    table: str,
-    columns: Sequence[str],
-    line: int,
-    row: Sequence[str],
-    others: Sequence[str],
-    pair_by: str | None,
-    split_by: str | None,
-) -> Image | str:
-    """The image that a row speaks of, or why it cannot be used."""
-    here = f"line {line} of {table}"
-    if len(row) != len(columns):
-        return f"{here} has {len(row)} cells instead of {len(columns)}"
-    cells = dict(zip(columns, row, strict=True))
-    name = files.within(cells[NAME])
-    if leads_out(name):
-        raise InputError(
-            f"line {line} of {files.root / table} names {name}, which does not lie in this folder: paths lead down"
-        )
-    if not name:
-        return f"{here} names no file"
-    found = files.find(name, _folder(table))
-    if found is None:
-        is_there = (files.root / _folder(table) / name).is_file()
-        why = "which is hidden, or written by this program" if is_there else files.why_not(name, _folder(table))
-        return f"{here} names {shown(name)}, {why}"
-    identity = None if pair_by is None else cells.get(pair_by, "")
-    if identity in UNKNOWN:
-        return f"{here} has no {pair_by}, so {shown(found)} cannot be paired"
-    split = None if split_by is None else split_named(cells.get(split_by, ""))
-    if split_by is not None and split is None:
-        return f"{here} has no {split_by}, where other lines have one"
-    return Image(found, identity, tuple(cells.get(column, "") for column in others), split)
+    def file(self, row: Sequence[str]) -> str | None:
+        """The file that a row names, whatever else is wrong with it."""
+        place = self.columns.index(NAME)
+        return self.files.find(row[place], _folder(self.table)) if len(row) > place else None
+
+    def image(self, line: int, row: Sequence[str]) -> Image | str:
+        """The image that a row speaks of, or why it cannot be used."""
+        here = f"line {line} of {self.table}"
+        if len(row) != len(self.columns):
+            return f"{here} has {len(row)} cells instead of {len(self.columns)}"
+        cells = dict(zip(self.columns, row, strict=True))
+        found = self.file(row)
+        if found is None:
+            return f"{here} {self._why_none(line, cells[NAME])}"
+        identity = None if self.pair_by is None else cells.get(self.pair_by, "")
+        if identity in UNKNOWN:
+            return f"{here} has no {self.pair_by}, so {shown(found)} cannot be paired"
+        split = None if self.split_by is None else split_named(cells.get(self.split_by, ""))
+        if self.split_by is not None and split is None:
+            return f"{here} has no {self.split_by}, where other lines have one"
+        return Image(found, identity, tuple(cells.get(column, "") for column in self.others), split)
+
+    def _why_none(self, line: int, name: str) -> str:
+        """Why a row's name is that of no file, after the row's place."""
+        if not name:
+            return "names no file"
+        if leads_out(name):
+            raise InputError(
+                f"line {line} of {self.files.root / self.table} names {name}, which does not lie in this folder: paths "
+                "lead down"
+            )
+        below = _folder(self.table)
+        if (self.files.root / below / name).is_file():
+            return f"names {shown(name)}, which is hidden, or written by this program"
+        return f"names {shown(name)}, {self.files.why_not(name, below)}"
 
 
 def _split_column(read: dict[str, Table], pair_by: str | None) -> str | None:

@@ -31,16 +31,13 @@ class FileNames:
 
     def find(self, name: str, below: str = "") -> str | None:
         """The file that a name means, from a folder that ends in ``/``; None where none or several may be meant."""
-        exact = below + str(PurePosixPath(name))
-        if exact in self._names:
+        if (exact := below + name) in self._names:
             return exact
+        path = Path(name)
+        if path.is_absolute() and path.is_relative_to(self.root):
+            name, below = str(path.relative_to(self.root)), ""
         found = self._meant(name, below)
         return found[0] if len(found) == 1 else None
-
-    def within(self, name: str) -> str:
-        """A name from the folder, where it was written from the system's root or with the folder's own name."""
-        path = Path(name)
-        return str(path.relative_to(self.root)) if path.is_absolute() and path.is_relative_to(self.root) else name
 
     def why_not(self, name: str, below: str = "") -> str:
         """What to say of a name that `find` finds no file for: how those differ that it may mean."""
@@ -63,13 +60,10 @@ class FileNames:
         )
 
     def _meant(self, name: str, below: str) -> Sequence[str]:
-        key = _key(below + name)
-        own = f"{_key(PurePosixPath(below).name or self.root.name)}/"
-        given = _key(name)
-        for candidate in (key, _key(below) + given.removeprefix(own) if below else given.removeprefix(own)):
-            if found := self._by_key.get(candidate):
-                return found
-        return ()
+        if (exact := below + str(PurePosixPath(name))) in self._names:
+            return (exact,)
+        key, own = _key(name), f"{_key(PurePosixPath(below).name or self.root.name)}/"
+        return self._by_key.get(_key(below + name)) or self._by_key.get(_key(below + key.removeprefix(own))) or ()
 
     @cached_property
     def _by_key(self) -> dict[str, list[str]]:

@@ -122,7 +122,7 @@ def _counted(kinds: Counter[str]) -> str:
 def _kind(kind: str) -> str:
     if not kind:
         return "without a suffix"
-    return f".{shown(kind)}" + (" (not read by this Pillow)" if kind in UNREADABLE else "")
+    return f".{shown(kind)}" + (" (images of a kind that is not read)" if kind in UNREADABLE else "")
 
 
 def _files(root: Path, ours: list[str]) -> Iterator[tuple[str, str]]:
