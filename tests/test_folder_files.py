@@ -90,6 +90,31 @@ def header_of_avif() -> object:
         return None
 
 
+def test_a_layered_image_is_read_as_it_looks() -> None:
+    """Pillow writes no PSD; this is a flat one, and its layers would not be frames."""
+    content = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 8, 8, 8, 3) + bytes(12) + struct.pack(">H", 0)
+    content += b"".join(bytes([value]) * 64 for value in COLOR)
+    image = read_image(content, "it", size=(8, 8), channels=3)
+    assert (image == np.array(COLOR)[:, None, None]).all()
+
+
+def test_what_a_plugin_registered_with_pillow_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, mark = tmp_path / "faces", b"not quite HEIC"
+    for name in of_people():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).with_suffix(".heic").write_bytes(mark + saved(FLAT, "PNG"))
+    with pytest.raises(InputError, match=r"holds no images .*10 \.heic"):
+        load(root)
+
+    def opened(file: Any, name: Any = None) -> Image.Image:
+        return Image.open(io.BytesIO(file.read()[len(mark) :]))
+
+    Image.init()
+    monkeypatch.setitem(Image.OPEN, "HEIF", (opened, lambda start: start.startswith(mark)))
+    monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    assert (load(root).train.images[:] == torch.tensor(COLOR)[:, None, None]).all()
+
+
 def test_what_is_left_aside_is_counted_by_kind_and_who_has_nothing_else_is_named(tmp_path: Path) -> None:
     root = tmp_path / "faces"
     names = tree(root, of_people())
@@ -333,6 +358,21 @@ def test_the_same_folder_is_converted_once_whatever_is_made_of_it(
     run_folder(root / "runs/x")
     (root / "notes.txt").touch()
     assert registry.prepare(str(root), image_size=SIZE, channels=3, skip_bad=True).is_file()
+
+
+def test_channels_follow_from_all_files_so_that_they_are_converted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "faces"
+    root.mkdir()
+    for i in range(8):
+        Image.new("L", (SIZE, SIZE)).save(root / f"{i}.png")
+    FLAT.save(root / "color.png")
+    assert load(root, channels=None).image_shape == (3, SIZE, SIZE)
+    (root / "metadata.csv").write_text("\n".join(["file_name,who", *(f"{i}.png,{i // 2}" for i in range(8))]))
+    monkeypatch.setattr(folder, "read_image", lambda *_, **__: pytest.fail("an image was converted again"))
+    data = load(root, channels=None, pair_by="who", skip_bad=True)
+    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 8 of 8 images are grey" in data.notes
 
 
 def test_bad_images_that_nobody_names_are_not_counted(tmp_path: Path) -> None:

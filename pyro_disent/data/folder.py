@@ -181,9 +181,10 @@ def _converted(
         check_enough(len({image.identity or image.name for image in used}), identities)
     else:
         named_splits(known, seed, identities)
-    headers = {image.name: seen for image in used if (seen := found.listing.images.get(image.name)) is not None}
-    channels = channels or channels_of(headers)
-    # All there are, so that they are converted once, whatever is made of them.
+    known_headers = {name: seen for name, seen in found.listing.images.items() if seen is not None}
+    headers = {image.name: known_headers[image.name] for image in used if image.name in known_headers}
+    # Of all there are, and all of them, so that they are converted once, whatever is made of them.
+    channels = channels or channels_of(known_headers)
     names = sorted({*found.listing.images, *(image.name for image in used)})
     places = {name: place for place, name in enumerate(names)}
     stored = _stored(found, names, image_size, channels, shape, progress)
