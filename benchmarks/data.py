@@ -134,10 +134,9 @@ def rates(loaded: dict[str, tuple[FitConfig, DataSet]]) -> dict[str, dict[str, A
 def share_of_step(config: FitConfig, data: DataSet) -> dict[str, Any]:
     """CPU time of making a batch, as a share of a whole training step on one thread."""
     torch.manual_seed(0)
-    vae, objective = setup.build(config, data.image_shape, {}, unit_names=data.unit_names)
+    vae, objective = setup.build(config, data.image_shape, {}, setup.latents(config, data))
     objective.to(memory_format=torch.channels_last)
-    latents = {latent.name: latent.unit_names for latent in vae.latents}
-    feed = Feed(data.train, config.batch_size, 0, VIEWS, latents)
+    feed = Feed(data.train, config.batch_size, 0, VIEWS, vae.sharing)
     optimizer = setup.make_optimizer(objective, config.lr)
     fabric = setup.make_fabric(config)
     step, how = setup.make_step(objective, config, fabric, setup.WORTH_COMPILING, feed.next())

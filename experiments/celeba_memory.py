@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ import torch
 from experiments.measure import commit, keep, machine
 from pyro_disent.data.celeba import FACTORS, FaceSplit
 from pyro_disent.data.celeba_files import SHAPE
-from pyro_disent.data.dataset import DataSet, Source
+from pyro_disent.data.dataset import DataSet, Pairs, Source
 from pyro_disent.data.image_store import ImagesOnDisk, Stored, opened, store
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.experiments.presets import configure
+from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
@@ -93,7 +95,7 @@ def faces(stored: Stored, *, in_memory: bool) -> DataSet:
             images = images[:]
         splits.append(FaceSplit(images, torch.from_numpy(random.integers(0, 2, (count, len(ATTRIBUTES)))).float()))
     source = Source("given", "random images", stored.sha256)
-    return DataSet("celeba", *splits, FACTORS, source, options={}, unit_names={"z": ATTRIBUTES})
+    return DataSet("celeba", *splits, FACTORS, source, options={}, pairs=Pairs(rest_differs=True))
 
 
 def peak_megabytes() -> int:
@@ -128,9 +130,9 @@ def train(folder: Path, *, in_memory: bool) -> dict[str, Any]:
 def feed(folder: Path) -> dict[str, Any]:
     """Images a second of a feed alone, as the loop calls it: medians of interleaved rounds."""
     stored = opened(stored_in(folder))
-    latents = {"z": ATTRIBUTES, "y": ()}
+    latents = (Latent("z", len(ATTRIBUTES), explains=each(*ATTRIBUTES)), Latent("y", 10, explains="rest"))
     feeds = {
-        name: Feed(faces(stored, in_memory=name == "memory").train, BATCH_SIZE, 0, 2, latents)
+        name: Feed(faces(stored, in_memory=name == "memory").train, BATCH_SIZE, 0, 2, partial(sharing, latents))
         for name in ("disk", "memory")
     }
     rates: dict[str, list[float]] = {name: [] for name in feeds}

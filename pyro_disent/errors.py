@@ -4,6 +4,10 @@
 class InputError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what is accepted. Exit code 2."""
 
+    def __init__(self, message: str = "") -> None:
+        # Pyro raises what is raised inside of a program once more, with the shapes of the trace so far after it.
+        super().__init__(message.partition("\nTrace Shapes:")[0].rstrip())
+
 
 class Diverged(ArithmeticError):
     """Training met a value that is not finite: the site, the step and the last finite values. Exit code 3."""

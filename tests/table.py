@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
+from pyro_disent.data.dataset import Pairs
 from pyro_disent.experiments.presets import configure
+from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training import setup
@@ -36,7 +38,8 @@ class Case(NamedTuple):
     image_shape: tuple[int, int, int]
     edges: dict[str, list[float]]
     factors: tuple[str, ...]
-    unit_names: dict[str, tuple[str, ...]]
+    pairs: Pairs
+    latents: tuple[Latent, ...]
 
 
 @functools.cache
@@ -44,21 +47,22 @@ def case(data: str) -> Case:
     config = tiny("vae", data)
     loaded = setup.load_data(config)
     factors = tuple(factor.name for factor in loaded.factors)
-    return Case(loaded.image_shape, setup.factor_edges(loaded, config), factors, dict(loaded.unit_names))
+    edges, latents = setup.factor_edges(loaded, config), setup.latents(config, loaded)
+    return Case(loaded.image_shape, edges, factors, loaded.pairs, latents)
 
 
 def objective_of(method: str, data: str) -> Objective:
     """The objective that a run of this method on this data set would train, with the quick preset's networks."""
-    image_shape, edges, _, unit_names = case(data)
-    return setup.build(tiny(method, data), image_shape, edges, unit_names=unit_names)[1]
+    image_shape, edges, _, _, latents = case(data)
+    return setup.build(tiny(method, data), image_shape, edges, latents)[1]
 
 
 def batch_of(data: str, device: str = "cpu", dtype: torch.dtype = torch.float32, images: int = 4) -> Batch:
     """Pairs of noise with the data set's shape and factors, of which about half are equal in both views."""
-    image_shape, _, factors, unit_names = case(data)
+    image_shape, _, factors, pairs, latents = case(data)
     values = {name: torch.rand(2, images, device=device, dtype=dtype) for name in factors}
     for value in values.values():
         value[1] = torch.where(torch.rand(images, device=device) < 0.5, value[0], value[1])
     pixels = torch.rand(2, images, *image_shape, device=device, dtype=dtype)
-    latents = {name: unit_names.get(name, ()) for name in tiny("vae", data).latents}
-    return Batch(pixels, factors=values).sharing(latents)
+    pairing = Pairing.of(values, always=pairs.always, rest_differs=pairs.rest_differs)
+    return sharing(latents, Batch(pixels, factors=values, pairing=pairing))

@@ -1,13 +1,11 @@
-"""What a batch accepts, and the one rule of what a pair shares."""
+"""What a batch accepts."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pyro_disent.batch import Batch, shared_latents
+from pyro_disent.batch import Batch
 
 IMAGES = torch.zeros(2, 3, 1, 2, 2)
 
@@ -59,32 +57,12 @@ def test_a_tensor_of_images_is_one_view() -> None:
     assert Batch.of(batch) is batch
 
 
-FACTORS = st.lists(st.sampled_from(["a", "b", "c", "d"]), unique=True, max_size=4)
+def test_what_a_batch_says_is_shared_is_kept() -> None:
+    own, other = torch.tensor([[True], [False], [True]]), torch.tensor([[False], [True], [True]])
+    batch = Batch(IMAGES, {"z": own}).sharing({"z": other, "y": other})
+    assert batch.shared["z"].equal(own) and batch.shared["y"].equal(other)
 
 
-@given(factors=FACTORS, own=FACTORS, bits=st.lists(st.booleans(), min_size=12, max_size=12))
-def test_what_is_shared(factors: list[str], own: list[str], bits: list[bool]) -> None:
-    values = torch.tensor(bits).reshape(4, 3)
-    equal = {name: values[index] for index, name in enumerate(factors)}
-    shared = shared_latents(equal, {"z": (), "y": (), **dict.fromkeys(own, ())}, IMAGES)
-    assert all(mask.shape == (3, 1) for mask in shared.values())
-    assert shared["z"].all()
-    for image in range(3):
-        rest = [bool(equal[name][image]) for name in factors if name not in own]
-        assert shared["y"][image].item() == (bool(rest) and all(rest))
-        for name in own:
-            expected = bool(equal[name][image]) if name in factors else True
-            assert shared[name][image].item() == expected
-
-
-def test_units_named_after_factors() -> None:
-    equal = {"hat": torch.tensor([True, False, True]), "male": torch.tensor([False, False, True])}
-    shared = shared_latents(equal, {"z": ("hat", "male", "unknown"), "y": ()}, IMAGES)
-    assert shared["z"].tolist() == [[True, False, True], [False, False, True], [True, True, True]]
-    assert not shared["y"].any()
-
-
-def test_sharing_reads_the_factors() -> None:
-    batch = Batch(IMAGES, factors={"zoom": torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.5, 3.0]])})
-    assert batch.sharing({"z": (), "zoom": ()}).shared["zoom"].squeeze(1).tolist() == [True, False, True]
-    assert Batch(IMAGES[:1]).sharing({"z": ()}).shared == {}
+def test_factors_that_are_not_known_are_not_equal() -> None:
+    values = torch.tensor([[1.0, float("nan"), 2.0], [1.0, float("nan"), 3.0]])
+    assert Batch(IMAGES, factors={"a": values}).in_common().equal["a"].tolist() == [True, False, False]

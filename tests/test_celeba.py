@@ -8,6 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,13 +26,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pyro_disent.batch import Batch
 from pyro_disent.data import celeba, celeba_files, image_store
 from pyro_disent.data.celeba import FaceSplit, describe, load, prepare
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, Pairs
 from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.data.sources import Request
 from pyro_disent.data.synthetic import faces
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
+from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.training.feed import Feed
 from tests.test_device import NoReadBack
 
@@ -40,7 +42,7 @@ PARTITION = (0, 0, 1, 0, 2, 1, 0, 2, 0, 2)
 HAS = np.random.default_rng(0).random((len(NAMES), 40)) < 0.4
 EMBEDDED = Request("embedded")
 TINY = (4, 3, 3)
-LATENTS = {"z": ATTRIBUTES, "y": ()}
+LATENTS = (Latent("z", 40, explains=each(*ATTRIBUTES)), Latent("y", 2, explains="rest"))
 
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -135,7 +137,7 @@ def test_the_files_become_what_torchvision_makes_of_them(tmp_path: Path, place: 
     check_is_the_tiny_set(data)
     assert data.source.kind == "local" and data.source.location == str(folder)
     assert data.image_shape == (3, 64, 64) and [factor.name for factor in data.factors] == list(ATTRIBUTES)
-    assert data.unit_names == {"z": ATTRIBUTES} and len(ATTRIBUTES) == 40
+    assert data.pairs == Pairs(rest_differs=True) and len(ATTRIBUTES) == 40
 
 
 def test_folder_and_zip_are_one_set(tmp_path: Path) -> None:
@@ -563,7 +565,7 @@ def test_a_pair_shares_the_attributes_that_are_equal(count: int, seed: int) -> N
     known = split.attributes[torch.stack([first, second])]
     assert list(batch.factors) == list(ATTRIBUTES)
     assert torch.equal(torch.stack(list(batch.factors.values()), -1), known)
-    shared = batch.sharing(LATENTS).shared
+    shared = sharing(LATENTS, batch).shared
     assert torch.equal(shared["z"], known[0] == known[1]) and not shared["y"].any()
     again = split.batch(index, generator(seed))
     assert torch.equal(again.images, batch.images)
@@ -582,7 +584,7 @@ def test_every_other_face_is_equally_likely() -> None:
 
 def test_the_feed_shares_what_the_list_says(folder: Path) -> None:
     data = load(local(folder))
-    feed = Feed(data.train, 4, seed=0, views=2, latents=LATENTS)
+    feed = Feed(data.train, 4, seed=0, views=2, sharing=partial(sharing, LATENTS))
     of = {expected(name).numpy().tobytes(): HAS[row] for row, name in enumerate(NAMES)}
     for _ in range(5):
         batch = feed.next()
@@ -601,7 +603,7 @@ def test_examples_are_every_face_once() -> None:
 
 def test_batches_stay_on_their_device_and_wait_for_nobody() -> None:
     with NoReadBack() as mode:
-        make_split(5).batch(torch.arange(5), generator()).sharing(LATENTS)
+        sharing(LATENTS, make_split(5).batch(torch.arange(5), generator()))
     assert "randint" in mode.names
     moved = make_split(5).to("meta")
     assert moved.images.is_meta and moved.attributes.is_meta  # type: ignore[union-attr]
@@ -609,7 +611,7 @@ def test_batches_stay_on_their_device_and_wait_for_nobody() -> None:
         images = torch.zeros(9, 3, 4, 4, dtype=torch.uint8, device="cuda")
         split = FaceSplit(images, torch.zeros(9, 40, device="cuda"))
         index = torch.arange(5, device="cuda")
-        batch = split.batch(index, None).sharing(LATENTS)  # type: ignore[arg-type]  # no generator can be simulated
+        batch = sharing(LATENTS, split.batch(index, None))  # type: ignore[arg-type]  # no generator can be simulated
         for tensor in (batch.images, *batch.factors.values(), *batch.shared.values()):
             assert tensor.device.type == "cuda"
         assert split.examples(0).factors["Male"].device.type == "cuda"
@@ -619,10 +621,10 @@ def test_batches_stay_on_their_device_and_wait_for_nobody() -> None:
 def test_batches_on_a_real_gpu_without_a_sync() -> None:
     split, index = make_split(50).to("cuda"), torch.arange(50, device="cuda")
     source = torch.Generator("cuda").manual_seed(0)
-    split.batch(index, source).sharing(LATENTS)
+    sharing(LATENTS, split.batch(index, source))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        batch = split.batch(index, source).sharing(LATENTS)
+        batch = sharing(LATENTS, split.batch(index, source))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     first, second = taken(batch).cpu()
@@ -633,7 +635,8 @@ def test_batches_on_a_real_gpu_without_a_sync() -> None:
 def test_the_papers_weights_are_those_of_its_own_method() -> None:
     for preset in ("paper", "quick"):
         similarity = configure("similarity", "celeba", preset, {})
-        assert (similarity.latents, similarity.beta, similarity.weights) == ({"z": 40, "y": 10}, 1.1, {"similarity": 5})
+        assert (similarity.beta, similarity.weights) == (1.1, {"similarity": 5})
+        assert {name: spec.units for name, spec in similarity.latents.items()} == {"z": 40, "y": 10}
         assert configure("cycle", "celeba", preset, {}).weights == {}
 
 

@@ -21,6 +21,7 @@ from pyro_disent.data.sources import Request
 from pyro_disent.data.synthetic.chairs import VIEWS
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
+from tests.models import masks
 
 TINY = (2, 1, 1)
 EMBEDDED = Request("embedded")
@@ -217,7 +218,7 @@ def test_embedded_splits_hold_different_chairs_and_all_that_is_known() -> None:
     batch = data.train.batch(torch.arange(10), torch.Generator())
     assert batch.images.shape == (2, 10, 1, 64, 64) and batch.images.dtype == torch.float32
     assert 0 <= batch.images.min() < 0.5 and batch.images.max() == 1
-    shared = batch.sharing({"z": (), "y": ()}).shared
+    shared = masks(batch, "z", "y")
     assert shared["z"].all() and not shared["y"].any()
     assert data.options["counts"] == list(TINY)
 
@@ -245,7 +246,7 @@ def test_every_split_needs_a_chair(counts: tuple[int, ...]) -> None:
 # One factor at a time
 
 
-LATENTS: dict[str, tuple[str, ...]] = {"z": (), "azimuth": (), "elevation": (), "zoom": ()}
+LATENTS = ("z", "azimuth", "elevation", "zoom")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_each_pair_changes_one_of_the_named_factors(factors: list[str]) -> None:
         assert {name for name, count in counted.items() if count} == set(factors)
         if len(factors) > 1:
             assert chisquare([counted[name] for name in factors]).pvalue > 0.001
-        shared = batch.sharing(LATENTS).shared
+        shared = masks(batch, *LATENTS)
         assert shared["z"].all() and all(torch.equal(~shared[name][:, 0], changed[name]) for name in changed)
 
 

@@ -30,6 +30,7 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.objectives.terms import quantized
+from tests.models import masks
 from tests.test_device import NoReadBack
 
 SPREAD = VARIANCE**0.5
@@ -213,7 +214,7 @@ def test_a_pair_is_one_digit_in_two_colors(data: DataSet) -> None:
                 flat = digit * batch.factors[name][view][:, None, None]
                 assert torch.equal(batch.images[view, :, channel], flat)
             assert (batch.factors[name][0] != batch.factors[name][1]).float().mean() > 0.9
-        shared = batch.sharing({"z": (), "y": (), "red": ()}).shared
+        shared = masks(batch, "z", "y", "red")
         assert shared["z"].all() and not shared["y"].any()
         assert torch.equal(
             shared["red"][:, 0], batch.images[0, :, 0].amax((1, 2)) == batch.images[1, :, 0].amax((1, 2))

@@ -28,18 +28,8 @@ from pyro_disent.figures.samples import sampled
 from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import as_float
-from pyro_disent.models.latents import Family, Latent
-
-
-class Circle(Family):
-    """One unit that takes two numbers of the code."""
-
-    def width(self, units: int) -> int:
-        return 2 * units
-
-    def quantile(self, probability: Tensor) -> Tensor:
-        angle = 2 * torch.pi * probability
-        return torch.stack([angle.cos(), angle.sin()], -1)
+from pyro_disent.models.families import Circle
+from pyro_disent.models.latents import Latent, each
 
 
 class Painter:
@@ -55,6 +45,10 @@ class Painter:
             if latent.name == name:
                 return latent
         raise InputError(f"there is no latent {name!r}")
+
+    def prior_of(self, latent: str, codes: dict[str, Tensor]) -> object:
+        chosen = self.latent(latent)
+        return chosen.family.prior(chosen.units, codes, torch.zeros(()), None)
 
     def codes(self, images: Tensor) -> dict[str, Tensor]:
         widths = [latent.width for latent in self.latents]
@@ -207,10 +201,10 @@ class TestSwap:
     rows, columns = vae.images(3), vae.images(4, seed=1)
 
     @pytest.mark.parametrize(
-        "shared, from_row", [(None, [0, 1, 2, 3]), (["z"], [0, 1, 2]), (["y", "w"], [3, 4, 5]), ([], [])]
+        "shared, from_row", [(["z", "w"], [0, 1, 2, 3]), (["z"], [0, 1, 2]), (["y", "w"], [3, 4, 5]), ([], [])]
     )
     def test_takes_what_is_shared_from_the_row_and_the_rest_from_the_column(
-        self, shared: list[str] | None, from_row: list[int]
+        self, shared: list[str], from_row: list[int]
     ) -> None:
         figure = swap_matrix(self.vae, self.rows, self.columns, shared=shared)
         found = cells(figure, self.rows, headers=(1, 1))
@@ -222,7 +216,7 @@ class TestSwap:
                 assert np.abs(found[i + 1, j + 1].astype(int) - expected).max() <= 1
 
     def test_originals_stand_left_and_above(self) -> None:
-        found = cells(swap_matrix(self.vae, self.rows, self.columns), self.rows, headers=(1, 1))
+        found = cells(swap_matrix(self.vae, self.rows, self.columns, shared=["z", "w"]), self.rows, headers=(1, 1))
         assert (found[0, 0] == 255).all()
         for i, image in enumerate(self.rows):
             assert (found[i + 1, 0] == drawn(image)).all()
@@ -235,7 +229,7 @@ class TestSwap:
             assert torch.allclose(made[i, i], as_float(self.rows[i]), atol=1e-5)
 
     def test_title_says_what_comes_from_where(self) -> None:
-        figure = swap_matrix(self.vae, self.rows, self.columns)
+        figure = swap_matrix(self.vae, self.rows, self.columns, shared=["z", "w"])
         assert [text.get_text() for text in figure.texts] == ["z, w from the row, y from the column"]
 
     def test_an_unknown_latent_is_refused(self) -> None:
@@ -256,10 +250,11 @@ class TestTraversal:
                 moved[unit][..., others], as_float(self.image)[..., others].expand(5, 1, 8, 5), atol=1e-5
             )
             column = 8 * moved[unit][:, 0, 0, unit] - 4
-            assert torch.allclose(column, Latent("z", 3).quantiles(5), atol=1e-4)
+            expected = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.05, 0.95, 5))
+            assert torch.allclose(column, expected, atol=1e-4)
 
     def test_a_unit_of_two_numbers_moves_both(self) -> None:
-        vae = Painter(Latent("z", 2), Latent("turn", 2, prior=Circle()))
+        vae = Painter(Latent("z", 2), Latent("turn", 2, Circle()))
         moved = traversed(vae, self.image, "turn", 4)
         assert moved.shape == (2, 4, 1, 8, 6)
         changed = (moved - as_float(self.image)).abs().amax((1, 2, 3)) > 1e-3
@@ -275,7 +270,7 @@ class TestTraversal:
         assert {"image", "decoded", "5 %", "50 %", "95 %", "y[0]", "y[1]"} <= set(texts)
 
     def test_units_are_called_by_their_names(self) -> None:
-        vae = Painter(Latent("z", 2, unit_names=("smiling", "hat")), Latent("y", 4))
+        vae = Painter(Latent("z", 2, explains=each("smiling", "hat")), Latent("y", 4))
         assert {"smiling", "hat"} <= {text.get_text() for text in traversal(vae, self.image, "z").texts}
 
     def test_an_unknown_latent_is_refused(self) -> None:
@@ -353,12 +348,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with fresh weights, on the embedded digits."""
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.run import RunFolder
-    from pyro_disent.training.setup import build, load_data
+    from pyro_disent.training.setup import build, described, latents, load_data
 
     config = FitConfig(
         method="cycle",
         data="rotated-mnist",
-        latents={"z": 4, "y": 1},
+        latents={"z": 4, "y": {"units": 1, "explains": "rest"}},
         network="mlp",
         likelihood="bernoulli",
         lr=1e-3,
@@ -369,21 +364,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     data = load_data(config)
-    _, objective = build(config, data.image_shape, {})
+    made = latents(config, data)
+    _, objective = build(config, data.image_shape, {}, made)
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "rotated-mnist-cycle-1")
-    folder.create(
-        {
-            "fit": config.to_json(),
-            "source": data.source._asdict(),
-            "image_shape": list(data.image_shape),
-            "factors": [factor.name for factor in data.factors],
-            "edges": {},
-            "unit_names": {},
-            "device": "cpu",
-            "precision": "32-true",
-            "step": "eager",
-        }
-    )
+    folder.create(described(config, made, data, {}, torch.device("cpu"), "eager", 1, None))
     for which in ("best", "last"):
         folder.save(which, 1, objective.state_dict(), {"step": 1})
     return folder.path

@@ -53,7 +53,7 @@ def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path:
     assert len(pyro.get_param_store()) == 0
     run = load(folder.path, "last")
     torch.manual_seed(config.seed)
-    _, fresh = setup.build(config, run.vae.image_shape, run.config["edges"], unit_names=run.config["unit_names"])
+    _, fresh = setup.build(config, run.vae.image_shape, run.config["edges"], setup.recorded_latents(run.config))
     trained = dict(run.objective.named_parameters())
     assert [name for name, start in fresh.named_parameters() if torch.equal(start, trained[name])] == []
     assert all(parameter.isfinite().all() for parameter in trained.values())
@@ -106,24 +106,23 @@ def test_two_sizes_in_one_process_with_an_empty_store(tmp_path: Path) -> None:
 def test_validation_touches_neither_weights_nor_random_state() -> None:
     config = tiny("cycle+similarity+predictor")
     data = setup.load_data(config)
-    _, objective = setup.build(config, data.image_shape, {"rotation": [0.0]})
+    _, objective = setup.build(config, data.image_shape, {"rotation": [0.0]}, setup.latents(config, data))
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     state = torch.get_rng_state()
-    latents: dict[str, tuple[str, ...]] = {"z": (), "y": ()}
-    first = validate(objective, data.validation, 0, latents, 2)
+    first = validate(objective, data.validation, 0, 2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert validate(objective, data.validation, 0, latents, 2) == first
+    assert validate(objective, data.validation, 0, 2) == first
     assert all(torch.equal(tensor, before[name]) for name, tensor in objective.state_dict().items())
     assert objective.training and all(parameter.grad is None for parameter in objective.parameters())
     objective.weights.values.mul_(3)
-    moved = validate(objective, data.validation, 0, latents, 2)
+    moved = validate(objective, data.validation, 0, 2)
     assert moved["objective"] != first["objective"] and moved["elbo"] == first["elbo"]
 
 
 def test_validation_sees_every_image_once_and_all_weights_warm() -> None:
     config = tiny("similarity", warmup_steps=10)
     data = setup.load_data(config)
-    _, objective = setup.build(config, data.image_shape, {})
+    _, objective = setup.build(config, data.image_shape, {}, setup.latents(config, data))
     seen: list[torch.Tensor] = []
     batch = data.validation.batch
 
@@ -132,11 +131,11 @@ def test_validation_sees_every_image_once_and_all_weights_warm() -> None:
         return batch(index, *arguments)
 
     data.validation.batch = remember  # type: ignore[method-assign]
-    cold = validate(objective, data.validation, 0, {"z": (), "y": ()}, 2)
+    cold = validate(objective, data.validation, 0, 2)
     assert torch.cat(seen).sort().values.equal(torch.arange(len(data.validation)))
     assert not torch.cat(seen).equal(torch.arange(len(data.validation)))
     objective.weights.set_step(10)
-    assert validate(objective, data.validation, 0, {"z": (), "y": ()}, 2) == cold
+    assert validate(objective, data.validation, 0, 2) == cold
     objective.weights.set_step(0)
     assert objective.weights["similarity"] == 0
 
@@ -357,7 +356,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     ("said", "says"),
     [
         ({"batch_size": 100}, "--batch-size 100 is larger than the data"),
-        ({"latents": {"z": 0}}, "'z' has 0 units"),
+        ({"latents": {"z": -1}}, "'z' needs a whole number of units"),
         ({"network": "resnet"}, "choose from mlp"),
         ({"likelihood": "gamma"}, "choose from bernoulli"),
         ({"device": "tpu"}, "not one of auto, cpu"),
@@ -425,6 +424,10 @@ def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
         load(folder.path)
 
 
+def units(config: FitConfig) -> dict[str, int]:
+    return {name: spec.units for name, spec in config.latents.items()}
+
+
 def test_presets_are_the_papers_and_cover_every_data_set() -> None:
     table = presets()
     assert {*registry.BUILT_IN, ANY} == set(table)
@@ -433,10 +436,11 @@ def test_presets_are_the_papers_and_cover_every_data_set() -> None:
             config = configure("cycle", data, preset, {})
             assert FitConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     chairs = configure("cycle", "chairs", "paper", {})
-    assert (chairs.latents, chairs.epochs, chairs.batch_size, chairs.lr) == ({"z": 29, "y": 3}, 120, 96, 1e-4)
+    assert (units(chairs), chairs.epochs, chairs.batch_size, chairs.lr) == ({"z": 29, "y": 3}, 120, 96, 1e-4)
+    assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == (None, "rest")
     assert (chairs.network, chairs.likelihood, setup.precision(chairs)) == ("conv4x4", "normal", "32-true")
     mnist = configure("similarity", "rotated-mnist", "paper", {"latents": {"z": 32}})
-    assert (mnist.latents, mnist.epochs, mnist.batch_size, mnist.lr) == ({"z": 32, "y": 1}, 50, 96, 1e-4)
+    assert (units(mnist), mnist.epochs, mnist.batch_size, mnist.lr) == ({"z": 32, "y": 1}, 50, 96, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
+from tests.models import masks
 
 SIZE = 16
 PEOPLE = 12
@@ -128,7 +129,7 @@ def test_pairs_share_the_identity_and_never_y(tmp_path: Path) -> None:
     batch = data.train.batch(torch.arange(40), torch.Generator().manual_seed(0))
     (first, from_), (second, to) = (person_and_place((view * 255).round().byte()) for view in batch.images)
     assert first == second and all(a != b for a, b in zip(from_, to, strict=True))
-    shared = batch.sharing({"z": (), "y": ()}).shared
+    shared = masks(batch, "z", "y")
     assert shared["z"].all() and not shared["y"].any()
 
 
@@ -180,6 +181,9 @@ def test_the_first_training_images_alone_and_no_partner_lost(tmp_path: Path) -> 
         "pair_by": None,
         "factors": None,
         "skip_bad": False,
+        "kinds": {},
+        "white": None,
+        "test_share": None,
     }
     assert contents(load(root, **json.loads(json.dumps(data.options)))) == contents(data)
     with pytest.raises(InputError, match="--limit 1 is too few: a pair needs two"):
@@ -189,10 +193,11 @@ def test_the_first_training_images_alone_and_no_partner_lost(tmp_path: Path) -> 
 def test_metadata_names_identities_and_factors(tmp_path: Path) -> None:
     data = load(flat(tmp_path / "faces"), pair_by="who")
     place, side = data.factors
-    assert (place.name, place.edges, place.categories) == ("place", (0.5, 1.5, 2.5), ())
+    assert (place.name, place.center, place.categories) == ("place", 1.5, ())
+    assert [place.center + place.scale * edge for edge in place.edges] == pytest.approx([0.5, 1.5, 2.5])
     assert (side.name, side.edges, side.categories) == ("side", (0.5,), ("left", "right"))
     for split, pictures in zip(splits(data).values(), contents(data).values(), strict=True):
-        assert split.factors["place"].tolist() == [place for _, place in pictures]
+        assert [place.written[value] for value in split.factors["place"].tolist()] == [str(p) for _, p in pictures]
         assert split.factors["side"].tolist() == [place >= 2 for _, place in pictures]
     assert sum(len(people_of(split)) for split in contents(data).values()) == PEOPLE
 
@@ -210,7 +215,7 @@ def test_pairs_share_what_the_mask_says(tmp_path: Path) -> None:
     """A latent named after a column is shared where that is equal; ``y`` never, whatever happens to be recorded."""
     data = load(flat(tmp_path / "faces"), pair_by="who")
     batch = data.train.batch(torch.arange(40), torch.Generator().manual_seed(0))
-    shared = batch.sharing({"z": (), "y": (), "side": ()}).shared
+    shared = masks(batch, "z", "y", "side")
     (first, from_), (second, to) = (person_and_place((view * 255).round().byte()) for view in batch.images)
     assert first == second and shared["z"].all() and not shared["y"].any()
     assert shared["side"][:, 0].tolist() == [(a < 2) == (b < 2) for a, b in zip(from_, to, strict=True)]
@@ -263,16 +268,16 @@ def test_what_is_not_known_and_what_is_no_factor(tmp_path: Path) -> None:
     assert caption.categories[0] == 'said "0, 0" here' and len(caption.categories) == PEOPLE * VIEWS
     assert data.source.location.endswith("no factors: camera (the same everywhere), empty (nowhere known)")
     values = [i + 1e-3 * k for i, k in contents(data)["train"]]
-    assert height.edges == (pytest.approx(np.median(np.float32(values)), rel=1e-6),)
+    assert height.center + height.scale * height.edges[0] == pytest.approx(np.median(values), rel=1e-6)
     for split, pictures in zip(splits(data).values(), contents(data).values(), strict=True):
         expected = [-20 if person == 0 else [np.nan, np.nan, np.nan, 1][place] for person, place in pictures]
-        np.testing.assert_array_equal(split.factors["angle"], np.float32(expected))
+        np.testing.assert_allclose(angle.center + angle.scale * split.factors["angle"], expected, rtol=1e-6)
         expected = [0 if person == 0 else [np.nan, np.nan, 1, 1][place] for person, place in pictures]
         np.testing.assert_array_equal(split.factors["side"], np.float32(expected))
 
 
 def test_texts_of_too_many_kinds_describe_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_disent.data.splits.MOST_CATEGORIES", PEOPLE - 1)
+    monkeypatch.setattr("pyro_disent.data.columns.MOST_CATEGORIES", PEOPLE - 1)
     data = load(flat(tmp_path / "faces"))
     assert [factor.name for factor in data.factors] == ["place", "side"]
     assert data.source.location.endswith("no factors: who (12 different texts)")
@@ -688,5 +693,5 @@ def test_the_installed_program_shows_a_folder(tmp_path: Path) -> None:
     command = [program, "data", "show", "faces", "--image-size", "32", "--pairs", "6"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    said, path = result.stdout, result.stdout.splitlines()[-1]
+    said, path = (result.stdout.splitlines()[line] for line in (0, -1))
     assert "40 training images" in said and path == "faces-pairs.png" and (tmp_path / path).is_file()

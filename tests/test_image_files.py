@@ -75,7 +75,6 @@ def palette() -> Image.Image:
         (saved(flat("1", 1), "PNG"), (255, 255, 255)),
         (saved(flat("I;16", 90 * 257), "PNG"), (90, 90, 90)),
         (saved(flat("I;16", 90 * 257), "TIFF"), (90, 90, 90)),
-        (saved(flat("I", 90 * 257), "TIFF"), (90, 90, 90)),
         (saved(flat("CMYK", (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
         (saved(flat("CMYK", (0, 255, 255, 0)), "TIFF"), (255, 0, 0)),
         (saved(flat("RGB", COLOR), "MPO", save_all=True, append_images=[flat("RGB", 0)]), COLOR),

@@ -14,7 +14,8 @@ from torch import nn
 
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.latents import ConditionalNormal, Latent
+from pyro_disent.models.families import ConditionalNormal
+from pyro_disent.models.latents import Latent, each
 from pyro_disent.models.likelihoods import LIKELIHOODS, Bernoulli, ContinuousBernoulli, Normal
 from pyro_disent.models.networks import NETWORKS, networks
 from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
@@ -121,11 +122,11 @@ def test_a_learnt_scale_is_a_parameter_that_fits() -> None:
         (lambda: Latent("x", 1), "taken"),
         (lambda: Latent("z_seen", 1), "taken"),
         (lambda: Latent("values", 1), "taken"),
-        (lambda: Latent("z", 2, unit_names=("a",)), "2 units but 1 unit names"),
+        (lambda: Latent("z", 2, explains=each("a")), "2 units but explains 1 factors"),
         (lambda: linear_vae([Latent("z", 1), Latent("z", 2)]), "different names"),
         (lambda: linear_vae().latent("w"), "this model has z, y"),
     ],
-    ids=["size 0", "name", "x", "seen", "of a module", "unit names", "twice", "unknown"],
+    ids=["size 0", "name", "x", "seen", "of a module", "factors of units", "twice", "unknown"],
 )
 def test_latents_that_make_no_sense(make, says: str) -> None:
     with pytest.raises(InputError, match=says):
@@ -135,21 +136,24 @@ def test_latents_that_make_no_sense(make, says: str) -> None:
 def test_a_parent_must_be_declared_before() -> None:
     latents = [Latent("z", 3, ConditionalNormal("y", nn.Linear(2, 6))), Latent("y", 2)]
     with pytest.raises(InputError, match="conditioned on y"):
-        linear_vae(latents).model()
+        linear_vae(latents)
 
 
 @given(st.floats(-1e6, 1e6))
 def test_posteriors_stay_finite_whatever_the_head_says(value: float) -> None:
     latent = Latent("z", 1)
-    q = latent.prior.posterior(torch.tensor([0.0, value]))
+    q = latent.family.posterior(torch.tensor([0.0, value]), None)
     assert 0 < q.stddev.item() < 1e5
-    kl = torch.distributions.kl_divergence(q, latent.prior.prior(1, {}, torch.zeros(1)))
+    kl = torch.distributions.kl_divergence(q, latent.family.prior(1, {}, torch.zeros(1), None))
     assert math.isfinite(kl.item())
 
 
 def test_quantiles_are_those_of_the_prior() -> None:
     expected = [torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(p)).item() for p in (0.05, 0.5, 0.95)]
-    assert Latent("z", 4).quantiles(3).tolist() == pytest.approx(expected, abs=1e-6)
+    family = Latent("z", 4).family
+    quantiles = family.quantiles(family.prior(4, {}, torch.zeros(1), None), family.levels(3))
+    assert quantiles.shape == (3, 4)
+    assert all(unit.tolist() == pytest.approx(expected, abs=1e-6) for unit in quantiles.T)
 
 
 def test_encode_decode_and_prior_sample() -> None:

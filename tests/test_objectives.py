@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
 
 def z_and_y() -> list[Latent]:
-    return [Latent("z", 3), Latent("y", 2)]
+    return [Latent("z", 3), Latent("y", 2, explains="rest")]
 
 
 CASES = {
@@ -33,7 +33,11 @@ CASES = {
     "everything shared": Case(z_and_y, {"z": [[True]], "y": [[True]]}),
     "nothing shared": Case(z_and_y, {"z": [[False]], "y": [[False]]}),
     "three latents": Case(
-        lambda: [Latent("z", 3), Latent("rotation", 1), Latent("scale", 2)],
+        lambda: [
+            Latent("z", 3),
+            Latent("rotation", 1, explains=("rotation",)),
+            Latent("scale", 2, explains=("scale",)),
+        ],
         {"z": [[True]], "rotation": [[True], [False]], "scale": [[False], [True]]},
     ),
     "unit by unit": Case(lambda: [Latent("z", 3)], {"z": [[True, False, True], [False, False, True]]}),

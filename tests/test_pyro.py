@@ -164,7 +164,7 @@ def test_a_tensor_of_images_is_enough_for_a_pyro_user() -> None:
 
 def test_a_conditional_is_changed_by_overriding_its_method() -> None:
     class Wide(FactoredVAE.Model):
-        def prior_dist(self, latent, earlier):
+        def prior_dist(self, latent, earlier, batch):
             return pyro.distributions.Normal(torch.zeros(latent.units), 10.0).to_event(1)
 
     class WideVAE(FactoredVAE):

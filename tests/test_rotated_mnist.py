@@ -20,6 +20,7 @@ from pyro_disent.data import mnist, rotated_mnist
 from pyro_disent.data.rotated_mnist import MAX_ANGLE, MIN_SCALE, RotatedMNIST, rotate, rotation_grid
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
+from tests.models import masks
 from tests.test_device import NoReadBack
 
 BOTH = ("rotation", "scale")
@@ -129,7 +130,7 @@ def test_one_view_is_turned_too(sample: RotatedMNIST) -> None:
 
 
 def test_a_pair_shares_z_and_not_y(sample: RotatedMNIST) -> None:
-    shared = sample.batch(torch.arange(16), generator()).sharing({"z": (), "y": ()}).shared
+    shared = masks(sample.batch(torch.arange(16), generator()), "z", "y")
     assert shared["z"].all() and not shared["y"].any()
 
 
@@ -195,10 +196,10 @@ def test_a_pair_differs_in_one_of_two_factors_either_equally_likely(both: Rotate
 
 def test_a_pair_shares_the_latent_of_the_factor_that_is_equal(both: RotatedMNIST) -> None:
     batch = both.batch(torch.arange(256), generator())
-    shared = batch.sharing({"z": (), "rotation": (), "scale": ()}).shared
+    shared = masks(batch, "z", "rotation", "scale")
     assert shared["z"].all() and torch.equal(shared["rotation"], ~shared["scale"])
     assert 0 < shared["scale"].sum() < 256
-    assert not batch.sharing({"z": (), "y": ()}).shared["y"].any()  # y stands for both, of which one always differs
+    assert not masks(batch, "z", "y")["y"].any()  # y stands for both, of which one always differs
 
 
 def test_both_factors_vary_freely_in_one_view(both: RotatedMNIST) -> None:

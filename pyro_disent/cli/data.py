@@ -73,8 +73,10 @@ def show(
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
-    for note in loaded.notes:
-        typer.echo(f"  {note}")
+    if identities := loaded.identities_split():
+        typer.echo(f"  identities: {identities}")
+    for line in [*loaded.details, *loaded.notes]:
+        typer.echo(f"  {line}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     try:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pyro_disent.errors import InputError
+
 FactorsOption = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +42,22 @@ PairByOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be used, and count them.")
 ]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="COLUMN=KIND",
+        help="Of a folder's metadata.csv: a column is number, category, angle (in radians), degrees, text; repeatable.",
+    ),
+]
+WhiteOption = Annotated[
+    float | None,
+    typer.Option("--white", metavar="X", help="A white pixel's value in a folder's images; its format's largest one."),
+]
+TestShareOption = Annotated[
+    float | None,
+    typer.Option("--test-share", metavar="X", help="Share of a folder's identities to test on; a tenth if not given."),
+]
 
 
 def _said(
@@ -51,6 +69,9 @@ def _said(
     shape: ShapeOption = None,
     pair_by: PairByOption = None,
     skip_bad: SkipBadOption = False,
+    kind: KindOption = None,
+    white: WhiteOption = None,
+    test_share: TestShareOption = None,
 ) -> dict[str, Any]:
     """What was said, as `pyro_disent.data.registry.load` takes it; the data set refuses what it does not know."""
     said = {
@@ -62,8 +83,22 @@ def _said(
         "shape": shape,
         "pair_by": pair_by,
         "skip_bad": skip_bad or None,
+        "kinds": _kinds(kind) or None,
+        "white": white,
+        "test_share": test_share,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _kinds(given: list[str] | None) -> dict[str, str]:
+    kinds: dict[str, str] = {}
+    for item in given or ():
+        column, _, kind = item.rpartition("=")  # a column's name may hold the sign
+        if not column or not kind:
+            raise InputError(f"--kind {item}: write COLUMN=KIND")
+        if kinds.setdefault(column, kind) != kind:
+            raise InputError(f"--kind says of {column} that it is {kinds[column]} and {kind}")
+    return kinds
 
 
 def with_data_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, load_run
+from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, ThreadsOption, load_run
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -22,6 +22,7 @@ def evaluate(
     seed: SeedOption = 0,
     checkpoint: CheckpointOption = "best",
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what the latents of one or several runs know, on their test split, and show it as a table.
@@ -45,10 +46,10 @@ def evaluate(
     evaluations, paths = [], []
     for run in loaded:
         with shown_progress(run.path.name) as progress:
-            evaluation = measured(run, data=given, seed=seed, progress=progress) | {"checkpoint": checkpoint}
-        evaluations.append(evaluation)
+            evaluation = measured(run, data=given, seed=seed, progress=progress, threads=threads)
+        evaluations.append(evaluation | {"checkpoint": checkpoint})
         try:
-            paths.append(report.write(evaluation, run))
+            paths.append(report.write(evaluations[-1], run))
         except OSError as error:
             raise InputError(f"nothing can be written into {run.path}: {error}") from error
     if as_json:
@@ -56,6 +57,9 @@ def evaluate(
         typer.echo(json.dumps({"evaluations": evaluations, "paths": paths_written, "path": paths_written[-1]}))
         return
     table_console().print(report.table(evaluations))
+    for evaluation in evaluations:
+        for sentence in evaluation["advice"]:
+            typer.echo(f"{evaluation['run']}: {sentence}")
     for path in paths:
         typer.echo(path)
 

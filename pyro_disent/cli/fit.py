@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
+from pyro_disent.cli.run_options import ThreadsOption
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ Number = TypeVar("Number", int, float)
 
 
 @with_data_options
+@quietly
 def fit(
     method: Annotated[
         str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
@@ -49,7 +53,20 @@ def fit(
         str | None, typer.Option("--preset", metavar="paper|quick", help="If not given: quick on a CPU, paper on CUDA.")
     ] = None,
     latent: Annotated[
-        list[str] | None, typer.Option("--latent", metavar="NAME=DIM", help="Units of a latent; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--latent",
+            metavar="NAME=UNITS[:FAMILY[,key=value...]]",
+            help="A latent and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
+        ),
+    ] = None,
+    explains: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explains",
+            metavar="NAME=common|rest|A+B|each:A,B",
+            help="What a latent stands for: factors by name, one a unit, the rest, or what pairs have in common.",
+        ),
     ] = None,
     network: Annotated[str | None, typer.Option("--network", metavar="NAME")] = None,
     likelihood: Annotated[str | None, typer.Option("--likelihood", metavar="NAME")] = None,
@@ -65,6 +82,10 @@ def fit(
     ] = None,
     predictor_on: Annotated[
         str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of z.")
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        typer.Option("--guard", metavar="NAME", help="A latent that the predictor hides factors from; repeatable."),
     ] = None,
     bins: Annotated[
         list[str] | None,
@@ -100,6 +121,11 @@ def fit(
         ),
     ] = None,
     compile_mode: Annotated[str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option("--patience", metavar="N", help="End after N validations without a better held-out objective."),
+    ] = None,
+    threads: ThreadsOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
     ] = None,
@@ -113,7 +139,7 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
     *,
     options: dict[str, Any],
-) -> None:
+) -> str:
     """Train a model and leave a run folder: configuration, checkpoints, metrics, figures.
 
     Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
@@ -127,13 +153,14 @@ def fit(
         "clip_norm": clip_norm,
         "seed": seed,
         "limit": limit,
-        "latents": {name: _whole(value, "--latent") for name, value in _pairs(latent, "--latent").items()} or None,
+        "latents": _latents(latent, explains) or None,
         "network": network,
         "likelihood": likelihood,
         "beta": _one_or_named(beta, "--beta", _number),
         "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
         "predictor_side": predictor_side,
         "predictor_on": predictor_on,
+        "guards": guard or None,
         "bins": _one_or_named(bins, "--bins", _whole),
         "bins_by": bins_by,
         "opponent_lr": opponent_lr,
@@ -146,6 +173,8 @@ def fit(
         "precision": precision,
         "compile": compiled,
         "compile_mode": compile_mode,
+        "patience": patience,
+        "threads": None if resume else threads,
     }
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
@@ -159,6 +188,7 @@ def fit(
     from pyro_disent.data import registry
     from pyro_disent.experiments.presets import configure, overridden
     from pyro_disent.objectives import methods
+    from pyro_disent.threads import using
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.fit import fit as train
     from pyro_disent.training.run import RunFolder
@@ -168,9 +198,11 @@ def fit(
         folder = RunFolder(resume)
         folder.read_config()
         settings = FitConfig.read(folder.config_file)
+        if threads is not None:
+            settings = dataclasses.replace(settings, threads=threads)
     else:
         if config is not None:
-            settings = FitConfig.from_json(overridden(FitConfig.read(config).to_json(), said))
+            settings = FitConfig(**overridden(vars(FitConfig.read(config)), said))
         else:
             assert method is not None and data is not None
             methods.parse(method)
@@ -178,7 +210,7 @@ def fit(
         folder = RunFolder.named(out, settings.data, settings.method)
 
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
-    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
+    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter, using(settings.threads):
         train(
             settings,
             folder,
@@ -188,23 +220,26 @@ def fit(
             reporter=reporter,
         )
         numbers = _finish(folder, settings.device) if is_first else {}
-    if is_first:
-        typer.echo(json.dumps({**numbers, "path": str(folder.path)}) if as_json else folder.path)
+    if not is_first:
+        return ""
+    return json.dumps({**numbers, "path": str(folder.path)}) if as_json else str(folder.path)
 
 
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     """Draw the run's figures from its best weights; the last validation's numbers."""
     from pyro_disent.figures.of_run import draw
     from pyro_disent.training.run import load
+    from pyro_disent.training.validation import best_of
 
     run = load(folder.path, device=device)
     try:
         draw(run, run.data())
     except OSError as error:
         raise StorageError(f"{folder.path} is trained, but its figures could not be written: {error}") from error
-    held_out = [row for row in folder.metrics() if row["split"] == "validation"]
-    best = min(held_out, key=lambda row: float(row["objective"]))
-    return {"step": int(best["step"]), "objective": float(best["objective"]), "elbo": float(best["elbo"])}
+    if (best := best_of(folder)) is None:
+        return {}
+    numbers = {name: best.numbers[name] for name in ("objective", "elbo")}
+    return {"step": best.step, **numbers, "empty": best.empty, "ignored": best.ignored}
 
 
 def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
@@ -215,6 +250,16 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
             raise InputError(f"{option} {item}: write NAME=VALUE")
         pairs[name] = value
     return pairs
+
+
+def _latents(latent: list[str] | None, explains: list[str] | None) -> dict[str, dict[str, Any]]:
+    """What was said of each latent, as tables of `LatentSpec`."""
+    from pyro_disent.models.specification import explains_from_text, explains_to_json, spec_from_text
+
+    said = {name: spec_from_text(value, f"--latent {name}") for name, value in _pairs(latent, "--latent").items()}
+    for name, value in _pairs(explains, "--explains").items():
+        said.setdefault(name, {})["explains"] = explains_to_json(explains_from_text(value))
+    return said
 
 
 def _one_or_named(

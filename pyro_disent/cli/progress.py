@@ -56,6 +56,7 @@ class TrainingProgress:
         self.task: Any = None
         self.doing = ""
         self.started = self.spoke = time.monotonic()
+        self.first = 0  # how much was done when it started: a run that is resumed does not start at 0
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -79,11 +80,11 @@ class TrainingProgress:
     def _show(self, doing: str, done: int, total: int, text: str) -> None:
         if self.bar:
             if doing != self.doing:
-                self.task = self.bar.add_task(text, total=total)
+                self.task = self.bar.add_task(text, total=total, completed=done)
             self.bar.update(self.task, completed=done, total=total, description=text)
         if doing != self.doing:
-            self.doing, self.started = doing, time.monotonic()
+            self.doing, self.first, self.started = doing, done, time.monotonic()
         elif self.console and not self.bar and time.monotonic() - self.spoke >= SECONDS_BETWEEN_LINES:
             self.spoke = time.monotonic()
-            left = (self.spoke - self.started) * (total - done) / max(done, 1)
-            self.say(f"{done}/{total} {text}, {left:.0f} s left")
+            left = (self.spoke - self.started) * (total - done) / (done - self.first) if done > self.first else None
+            self.say(f"{done}/{total} {text}" + ("" if left is None else f", {left:.0f} s left"))

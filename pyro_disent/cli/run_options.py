@@ -23,6 +23,10 @@ IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which te
 SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="Which weights.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", help="Of the CPU; if not given, those that are fastest when it starts."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")]
 
 

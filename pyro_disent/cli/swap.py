@@ -41,15 +41,14 @@ def swap(
         raise InputError("swap needs at least two images: test indices or image files")
     check_out(out)
 
-    from pyro_disent.batch import stands_for_factors
     from pyro_disent.figures import swap_matrix
     from pyro_disent.figures.inputs import images_named
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    pad = loaded.config["fit"]["options"].get("shape") == "pad"
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, pad=pad)
+    said = loaded.config["fit"]["options"]
+    white, pad = said.get("white"), said.get("shape") == "pad"
+    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
     labels = [Path(name).stem[:14] for name in images]
-    shared = [latent.name for latent in vae.latents if not stands_for_factors(latent.name, loaded.factors)]
-    figure = swap_matrix(vae, shown, shown, shared=shared, row_labels=labels, column_labels=labels)
+    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=labels, column_labels=labels)
     finish(figure, out or run / "figures" / "swap.png", as_json)

@@ -23,7 +23,10 @@ from pyro_disent.cli.run_options import (
 def traverse(
     run: RunArgument,
     latent: Annotated[
-        str | None, typer.Option("--latent", metavar="NAME", help="Which latent moves; y, or the last, if not given.")
+        str | None,
+        typer.Option(
+            "--latent", metavar="NAME", help="Which latent moves; the last that a pair does not share, if not given."
+        ),
     ] = None,
     index: IndexOption = 0,
     steps: Annotated[int, typer.Option("--steps", min=2, max=101, help="How many values each unit takes.")] = 9,
@@ -45,7 +48,8 @@ def traverse(
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
     names = [each.name for each in vae.latents]
-    name = latent if latent is not None else "y" if "y" in names else names[-1]
+    differing = [each for each in names if each not in loaded.shared]
+    name = latent if latent is not None else (differing or names)[-1]
     vae.latent(name)  # refused before the data are loaded
     figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
     finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)

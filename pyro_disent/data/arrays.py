@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import numbers
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,9 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from pyro_disent.data import array_cache
+from pyro_disent.data.columns import Column, check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.grouped import alone
-from pyro_disent.data.splits import Column, Known, data_set
+from pyro_disent.data.pixels import as_bytes, check_white
+from pyro_disent.data.splits import Known, data_set
+from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 
 Values = Sequence[Any] | NDArray[Any] | Tensor
@@ -57,6 +62,9 @@ def from_arrays(
     labels: Mapping[str, Values] | None = None,
     seed: int = 0,
     name: str = "given",
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+    test_share: float | None = None,
 ) -> DataSet:
     """A data set of images in memory, split by identity as a folder's are (see `pyro_disent.data.splits.data_set`).
 
@@ -65,19 +73,24 @@ def from_arrays(
 
     Args:
         images: ``(images, height, width)``, ``(images, channels, height, width)`` or ``(images, height, width,
-            channels)``; uint8, float in [0, 1], or bool.
+            channels)``; uint8, float in [0, 1], or bool; with ``white`` any whole numbers and floats.
         identity: whole numbers or texts, ``(images,)``: two images of one identity are a pair and share everything but
             ``y``. None: there are no pairs.
-        factors: factor's name -> numbers, NaN where not known, or texts, None or blank where not known: ``(images,)``.
+        factors: factor's name -> numbers or texts, ``(images,)``. None, NaN, what is masked, ``pandas.NA`` and the
+            texts of `values.MISSING` are not known.
         labels: label's name -> whole numbers, ``(images,)``: what a good ``z`` should know.
         seed: of the split.
         name: what the data set is called in a run's folder.
+        kinds: factor's name, or ``identity`` -> its kind, see `pyro_disent.data.columns`; others are as they are.
+        white: the value of a white pixel, black being 0.
+        test_share: of the identities, for testing; None: a tenth.
 
     Raises:
         InputError: for images of another shape or type or with pixels out of range, values that are not one an image,
             an identity of a single image, and fewer than 3 identities.
     """
-    return _data_set(_pixels(_numpy(images)), identity, factors, labels, seed, name)
+    check_white(white)
+    return _data_set(_pixels(_numpy(images), white=white), identity, factors, labels, seed, name, kinds, test_share)
 
 
 def from_dataset(
@@ -88,21 +101,25 @@ def from_dataset(
     labels: Mapping[str, Values] | None = None,
     seed: int = 0,
     name: str = "given",
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+    test_share: float | None = None,
 ) -> DataSet:
     """A data set of all items of a map-style data set, each read once: random transforms are drawn once.
 
     Args:
         dataset: its items are an image, or an image and a label. Images are tensors or arrays as `from_arrays` takes
-            them, without the first axis, or Pillow's of mode ``L``, ``RGB`` or ``1``, all of one shape. Whole numbers
-            become the label ``label``.
+            them, without the first axis, or Pillow's of mode ``L``, ``RGB`` or ``1``, with ``white`` also of 16 and 32
+            bits, all of one shape. Whole numbers become the label ``label``.
         identity: as `from_arrays` takes it, or ``"label"``: the items' labels, whole numbers or texts.
-        factors, labels, seed, name: see `from_arrays`.
+        factors, labels, seed, name, kinds, white, test_share: see `from_arrays`.
 
     Raises:
         InputError: as `from_arrays`, for items that are no such images, and labels of another kind.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(f"a {type(dataset).__name__} has no items by number: a map-style data set is needed")
+    check_white(white)
     count = len(dataset)
     if count == 0:
         raise InputError("the data set has no items")
@@ -114,7 +131,7 @@ def from_dataset(
         if not 1 <= len(parts) <= 2:
             raise InputError(f"item {number} has {len(parts)} parts: an image, or an image and a label, are understood")
         image, *label = parts
-        one = _one_image(image, f"item {number}")
+        one = _one_image(image, f"item {number}", white)
         if number == 0:
             pixels = np.empty((count, *one.shape), np.uint8)
         if one.shape != pixels.shape[1:]:
@@ -137,7 +154,7 @@ def from_dataset(
         if "label" in labels:
             raise InputError("the items have labels of their own: call the other one something else than 'label'")
         labels["label"] = [_plain(label) for label in given]
-    return _data_set(pixels, identity, factors, labels, seed, name)
+    return _data_set(pixels, identity, factors, labels, seed, name, kinds, test_share)
 
 
 def _data_set(
@@ -147,15 +164,25 @@ def _data_set(
     labels: Mapping[str, Values] | None,
     seed: int,
     name: str,
+    kinds: Mapping[str, str] | None,
+    test_share: float | None,
 ) -> DataSet:
+    kinds = kinds or {}
+    check_kinds(kinds, [*([] if identity is None else ["identity"]), *(factors or {})], "what was given")
     if not name or "/" in name or "\\" in name:
         raise InputError(f"name={name!r} cannot be part of a file's name")
     count = len(pixels)
+    who, about = (None, "") if identity is None else _identities(identity, count, kinds.get("identity"))
     known = Known(
         count,
-        None if identity is None else _identities(identity, count),
-        {key: _column(values, f"factor {key!r}", count) for key, values in (factors or {}).items()},
+        None if who is None else who.codes,
+        {
+            key: column(_one_each(values, f"factor {key!r}", count), key, f"factor {key!r}", _image, kinds.get(key))
+            for key, values in (factors or {}).items()
+        },
         {key: _label(values, key, count) for key, values in (labels or {}).items()},
+        about=about,
+        notes=() if who is None else who.notes,
     )
     sha256 = array_cache.digest({**known.arrays(), "images": pixels})
     return data_set(
@@ -167,6 +194,7 @@ def _data_set(
         limit=None,
         source=Source("given", f"{count} images from Python{known.no_factors()}", sha256),
         options={},
+        test_share=test_share,
     )
 
 
@@ -179,29 +207,36 @@ def _numpy(values: NDArray[Any] | Tensor) -> NDArray[Any]:
     return values
 
 
-def _one_image(image: Any, label: str) -> NDArray[np.uint8]:
+def _one_image(image: Any, label: str, white: float | None) -> NDArray[np.uint8]:
     """An item's image as bytes, ``(channels, height, width)``."""
     if isinstance(image, Image.Image):
-        if image.mode not in ("L", "RGB", "1"):
+        deep = image.mode[0] in "IF"
+        if deep and white is None:
+            raise InputError(f"{label} is an image of mode {image.mode}, of no known range: say which value is white")
+        if image.mode not in ("L", "RGB", "1") and not deep:
             raise InputError(f"{label} is an image of mode {image.mode}: convert it to L or RGB")
         image = np.asarray(image)
     if not isinstance(image, np.ndarray | Tensor):
         raise InputError(f"{label} is no image: tensors, arrays and Pillow's images are, not {type(image).__name__}")
-    return _pixels(_numpy(image)[None], label)[0]
+    return _pixels(_numpy(image)[None], label, white)[0]
 
 
-def _pixels(images: NDArray[Any], label: str | None = None) -> NDArray[np.uint8]:
+def _pixels(images: NDArray[Any], label: str | None = None, white: float | None = None) -> NDArray[np.uint8]:
     """Images as bytes, ``(images, channels, height, width)``; ``label`` is what messages call a single one."""
     images = _channels_first(images, label)
-    if images.dtype == np.uint8:
+    if images.dtype == np.uint8 and white is None:
         return np.ascontiguousarray(images)
-    if images.dtype.kind not in "bf":
+    if images.dtype.kind not in ("bf" if white is None else "biuf"):
         raise InputError(
-            f"{label or 'images'} of type {images.dtype}: pixels are uint8 in 0 to 255, floats in [0, 1], or bool"
+            f"{label or 'images'} of type {images.dtype}: pixels are uint8 in 0 to 255, floats in [0, 1], or bool, or "
+            "whole numbers from 0 to white=N"
         )
     pixels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
+        if white is not None:
+            pixels[start : start + CHUNK] = as_bytes(part, white, partial(_called, label, start))
+            continue
         outside = ~((part >= 0) & (part <= 1))  # as NaN is
         if outside.any():
             number = start + int(np.argwhere(outside)[0, 0])
@@ -233,69 +268,71 @@ def _channels_first(images: NDArray[Any], label: str | None) -> NDArray[Any]:
 
 def _plain(label: Any) -> Any:
     """A label as Python or NumPy writes it, where it is a tensor or array of a single value."""
+    if label is np.ma.masked:  # an array of a single 0 otherwise
+        return None
     return label.item() if isinstance(label, Tensor | np.ndarray) and label.ndim == 0 else label
 
 
 def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
+    """One value an image: numbers as NumPy has them, texts, or objects."""
     try:
-        array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
-    except ValueError as error:
+        if isinstance(values, Tensor):
+            array = values.numpy(force=True)
+        elif isinstance(values, np.ma.MaskedArray):
+            array = values.data.astype(object)
+            array[np.ma.getmaskarray(values)] = None
+        elif isinstance(values, list | tuple):  # of numbers beside texts NumPy would make texts
+            array = np.empty(len(values), object)
+            array[:] = [_plain(value) for value in values]
+        else:  # an array, or what becomes one, as pandas' series do
+            array = np.asarray(values)
+    except (ValueError, TypeError) as error:
         raise InputError(f"{label} is not one value an image: {error}") from error
     if array.shape != (count,):
         raise InputError(f"{label} has shape {array.shape}: one value for each of {count} images is needed")
+    if array.dtype.kind not in "biufUTO":
+        raise InputError(f"{label} is of type {array.dtype}: numbers or texts are needed")
     return array
 
 
-def _identities(values: Values, count: int) -> NDArray[np.int64]:
+def _image(place: int) -> str:
+    return f"image {place}"
+
+
+def _called(label: str | None, start: int, place: int) -> str:
+    return label or _image(start + place)
+
+
+def _identities(values: Values, count: int, kind: str | None) -> tuple[Column, str]:
     array = _one_each(values, "identity", count)
-    texts = _texts(array)
-    if texts is not None:
-        if None in texts:
-            raise InputError(f"image {texts.index(None)} has a blank identity")
-        array = np.array(texts)
-    if array.dtype.kind not in "iuU":
-        raise InputError(f"identity is of type {array.dtype}: whole numbers or texts are needed")
-    names, identity = np.unique(array, return_inverse=True)
-    if len(lonely := alone([torch.from_numpy(identity)])):
+    found, about = identities(array, "identity", "identity", _image, kind)
+    if len(unknown := np.flatnonzero(found.codes < 0)):
+        raise InputError(f"image {unknown[0]} has a blank identity ({array[unknown[0]]!r}): leave such images out")
+    measures = [value for value in array if isinstance(value, numbers.Real) and value % 1 != 0]
+    if measures and kind is None:
+        raise InputError(f"identity holds {measures[0]}: whole numbers or texts are needed")
+    if len(lonely := alone([torch.from_numpy(found.codes)])):
         first = int(lonely[0])
         more = f", and {len(lonely) - 1} more likewise" if len(lonely) > 1 else ""
         raise InputError(
-            f"identity {names[identity[first]]} has image {first} only, and a pair needs two{more}: leave such images "
-            "out, or give no identity"
+            f"identity {found.names[found.codes[first]]} has image {first} only, and a pair needs two{more}: leave "
+            "such images out, or give no identity"
         )
-    return identity.astype(np.int64)
-
-
-def _column(values: Values, label: str, count: int) -> Column:
-    array = _one_each(values, label, count)
-    texts = _texts(array)
-    if texts is not None:
-        return Column.of_texts(texts)
-    if array.dtype == object:
-        try:
-            array = np.array([np.nan if value is None else value for value in array], np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"{label} mixes kinds of values: numbers alone or texts alone are needed") from None
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{label} is of type {array.dtype}: numbers or texts are needed")
-    return Column.of_numbers(array, label)
+    return found, about
 
 
 def _label(values: Values, name: str, count: int) -> NDArray[np.int64]:
     if name == "identity":
         raise InputError("the label 'identity' is made of identity: give it as that, so that it is split by")
-    array = _one_each(values, f"label {name!r}", count)
+    label = f"label {name!r}"
+    array = _one_each(values, label, count)
+    if array.dtype == object:
+        for place, value in enumerate(array):
+            if not isinstance(value, numbers.Integral | np.bool_):
+                is_none = is_missing(value)
+                what = f"none ({value!r})" if is_none else repr(value) if np.ndim(value) == 0 else "several values"
+                raise InputError(f"{label}: image {place} has {what}: whole numbers are needed, one for every image")
+        array = array.astype(np.int64)
     if array.dtype.kind not in "biu":
-        raise InputError(f"label {name!r} is of type {array.dtype}: whole numbers are needed")
+        raise InputError(f"{label} is of type {array.dtype}: whole numbers are needed")
     return array.astype(np.int64)
-
-
-def _texts(array: NDArray[Any]) -> list[str | None] | None:
-    """The texts of an array, None where blank or missing; None where it does not hold texts alone."""
-    if array.dtype.kind not in "UTO":
-        return None
-    values: Iterable[Any] = array.tolist()
-    known = [None if value is None or value != value or value == "" else value for value in values]
-    if not all(isinstance(value, str) for value in known if value is not None):
-        return None
-    return known if array.dtype != object or any(value is not None for value in known) else None

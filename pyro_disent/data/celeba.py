@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import array_cache, celeba_files, image_store
 from pyro_disent.data.array_cache import CorruptCache
 from pyro_disent.data.celeba_files import SIZE
-from pyro_disent.data.dataset import DataSet, Examples, Factor, Images, Source, Split
+from pyro_disent.data.dataset import DataSet, Examples, Factor, Images, Pairs, Source, Split
 from pyro_disent.data.image_store import Stored
 from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
 from pyro_disent.data.synthetic import faces
@@ -57,7 +57,9 @@ class FaceSplit(Split):
         if views == 2:
             step = torch.randint(1, len(self), index.shape, generator=generator, device=index.device)
             chosen = torch.stack([index, (index + step) % len(self)])
-        return Batch(self.pixels(chosen), factors=_by_name(self.attributes[chosen]))
+        factors = _by_name(self.attributes[chosen])
+        pairing = Pairing.of(factors, rest_differs=True)
+        return Batch.unchecked(self.pixels(chosen), factors=factors, pairing=pairing)
 
     def examples(self, seed: int) -> Examples:
         """Every face once; nothing is drawn, so ``seed`` changes nothing."""
@@ -244,5 +246,5 @@ def load(
         factors=FACTORS,
         source=Source(celeba.found.kind, celeba.location, sha256),
         options={"seed": seed, "limit": limit, "counts": list(celeba.counts)},
-        unit_names={"z": ATTRIBUTES},
+        pairs=Pairs(rest_differs=True),
     )

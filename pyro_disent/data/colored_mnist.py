@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import mnist
-from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
+from pyro_disent.data.dataset import DataSet, Examples, Factor, Pairs, Split
 from pyro_disent.data.mnist import Digits
 from pyro_disent.data.sources import Found, Progress, Request, limited
 from pyro_disent.errors import InputError
@@ -107,7 +107,8 @@ class ColoredMNIST(Split):
         digits = self.images.index_select(0, index).float()
         # Contiguous, as the product takes the order of its axes in memory from the colors.
         paint = colors.permute(1, 2, 0).contiguous()[..., None, None]
-        return Batch(digits * paint, factors=dict(zip(CHANNELS, colors, strict=True)))
+        factors = dict(zip(CHANNELS, colors, strict=True))
+        return Batch.unchecked(digits * paint, factors=factors, pairing=Pairing.of(factors, always=("identity",)))
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, in its own color. That was drawn by the data set's seed, so ``seed`` changes nothing."""
@@ -179,7 +180,7 @@ def load(
         for stream, (digits, biased, used) in enumerate(parts)
     )
     options = {"seed": seed, "limit": limit, "variance": float(variance)}
-    return DataSet(NAME, train, validation, test, FACTORS, data.source, options)
+    return DataSet(NAME, train, validation, test, FACTORS, data.source, options, Pairs((("identity",),)))
 
 
 def _colored(digits: Digits, variance: float, biased: bool, seed: int, stream: int, limit: int | None) -> ColoredMNIST:

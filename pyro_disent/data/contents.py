@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from pyro_disent.data.columns import identities
 from pyro_disent.data.file_names import FileNames
 from pyro_disent.data.layout import SPLITS, Layout, arranged, split_named
 from pyro_disent.data.listing import Listing, listed, shown, some
 from pyro_disent.data.metadata import METADATA, NAME, Table, read_metadata
 from pyro_disent.data.sources import leads_out
 from pyro_disent.data.splits import check_names
+from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 
-UNKNOWN = ("", "nan", "NaN")
 _READ = (".csv", ".tsv")
 _TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl")
 
@@ -46,6 +47,10 @@ class Contents(NamedTuple):
     """What messages call the identities."""
     notes: list[str]
     """What was taken for what, in words."""
+    about: str
+    """What the column that pairs have in common was taken for, in words."""
+    spellings: tuple[str, ...]
+    """What of it may not be as it was meant, a sentence each."""
 
     @property
     def root(self) -> Path:
@@ -62,7 +67,7 @@ class _Described(NamedTuple):
     has_splits: bool
 
 
-def contents(root: Path, pair_by: str | None) -> Contents:
+def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = None) -> Contents:
     """What a folder holds, told by its files' names, its tables and the headers of its images.
 
     Raises:
@@ -72,7 +77,7 @@ def contents(root: Path, pair_by: str | None) -> Contents:
     listing = listed(root)
     tables = _tables(listing)
     if tables:
-        described = _described(listing, tables, pair_by)
+        described = _described(listing, tables, pair_by, is_text=(kinds or {}).get(pair_by or "") == "text")
     elif pair_by is not None:
         raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
     else:
@@ -81,6 +86,9 @@ def contents(root: Path, pair_by: str | None) -> Contents:
         here = [listing.written_here(), listing.left_aside()]
         raise InputError("; ".join([f"{root} holds no images of a kind that Pillow reads", *filter(None, here)]))
     layout = _layout(root, described)
+    about, spellings = "", tuple[str, ...]()
+    if pair_by is not None:
+        described, about, spellings = _paired(described, pair_by, kinds or {})
     found, bad = _placed(described, layout, paired_by_column=pair_by is not None)
     by_folder = pair_by is None and bool(layout.identities)
     what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
@@ -90,7 +98,7 @@ def contents(root: Path, pair_by: str | None) -> Contents:
         *_about_identities(found, pair_by, layout.deeper),
         *filter(None, (listing.without_images(), listing.left_aside(), listing.written_here())),
     ]
-    return Contents(listing, found, described.columns, described.bad + bad, what, notes)
+    return Contents(listing, found, described.columns, described.bad + bad, what, notes, about, spellings)
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -117,7 +125,7 @@ def _folder(name: str) -> str:
     return name[: name.rfind("/") + 1]
 
 
-def _described(listing: Listing, tables: Sequence[str], pair_by: str | None) -> _Described:
+def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, is_text: bool) -> _Described:
     """Images as the tables name them."""
     root = listing.root
     read = {name: read_metadata(root / name) for name in tables}
@@ -137,7 +145,7 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None) -> 
     files = FileNames(root, listing.states)
     named: set[str | None] = set()
     for name, table in read.items():
-        reading = _Reading(files, name, table.columns, others, pair_by, split_by)
+        reading = _Reading(files, name, table.columns, others, pair_by, is_text, split_by)
         for line, row in table.rows:
             named.add(reading.file(row))
             image = reading.image(line, row)
@@ -163,6 +171,8 @@ class _Reading(NamedTuple):
     others: Sequence[str]
     """Columns that an image keeps."""
     pair_by: str | None
+    is_text: bool
+    """Whether that one is a name as it is spelled, also where it is a missing value's marker."""
     split_by: str | None
 
     def file(self, row: Sequence[str]) -> str | None:
@@ -180,8 +190,9 @@ class _Reading(NamedTuple):
         if found is None:
             return f"{here} {self._why_none(line, cells[NAME])}"
         identity = None if self.pair_by is None else cells.get(self.pair_by, "")
-        if identity in UNKNOWN:
-            return f"{here} has no {self.pair_by}, so {shown(found)} cannot be paired"
+        if identity is not None and is_missing(identity, is_text=self.is_text):
+            marker = f" ({identity}; --kind {self.pair_by}=text takes it for a name)" if identity else ""
+            return f"{here} has no {self.pair_by}{marker}, so {shown(found)} cannot be paired"
         split = None if self.split_by is None else split_named(cells.get(self.split_by, ""))
         if self.split_by is not None and split is None:
             return f"{here} has no {self.split_by}, where other lines have one"
@@ -212,7 +223,7 @@ def _split_column(read: dict[str, Table], pair_by: str | None) -> str | None:
         for place, column in enumerate(table.columns):
             if column.lower() != "split" or column == pair_by:
                 continue
-            cells = {row[place] for _, row in table.rows if len(row) > place and row[place] not in UNKNOWN}
+            cells = {row[place] for _, row in table.rows if len(row) > place and not is_missing(row[place])}
             others = sorted(cell for cell in cells if split_named(cell) is None)
             if cells and not others:
                 return column
@@ -269,6 +280,20 @@ def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) ->
     return sorted(placed, key=lambda image: (image.identity or "", image.name)), bad
 
 
+def _paired(described: _Described, pair_by: str, kinds: Mapping[str, str]) -> tuple[_Described, str, tuple[str, ...]]:
+    """Images whose identities have one name each, however they are spelled."""
+    images = described.images
+    found, about = identities(
+        [image.identity or "" for image in images],
+        pair_by,
+        f"column {pair_by} of {METADATA}",
+        lambda place: shown(images[place].name),
+        kinds.get(pair_by),
+    )
+    named = [image._replace(identity=found.names[code]) for image, code in zip(images, found.codes, strict=True)]
+    return described._replace(images=named), about, found.notes
+
+
 def _about_identities(images: Sequence[Image], pair_by: str | None, deeper: int) -> list[str]:
     splits: dict[str, set[int | None]] = {}
     for image in images:
@@ -276,8 +301,9 @@ def _about_identities(images: Sequence[Image], pair_by: str | None, deeper: int)
             splits.setdefault(image.identity, set()).add(image.split)
     if not splits:
         return ["no identities: nothing says which images belong together, so there are no pairs"]
-    by = "by folder" if pair_by is None else f"by {pair_by}"
-    notes = [f"{len(splits)} identities, {by}: {some(sorted(splits))}"]
+    notes = []
+    if pair_by is None:  # what a column was taken for is said of columns
+        notes.append(f"{len(splits)} identities, by folder: {some(sorted(splits))}")
     if deeper and pair_by is None:
         notes[0] += f"; the {deeper} folders below them are not told apart"
     if several := sorted(identity for identity, places in splits.items() if len(places) > 1):

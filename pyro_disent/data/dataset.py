@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -24,6 +25,8 @@ class Factor:
         edges: inner edges of the bins a predictor sees it in, increasing; empty: it is not predicted.
         range: lowest and highest value, where that is known.
         categories: what its values 0, 1, 2 ... are called, where they are no quantities.
+        center, scale: a user's number was ``center + scale * value``.
+        written: value -> how the user wrote it.
     """
 
     name: str
@@ -32,6 +35,9 @@ class Factor:
     edges: tuple[float, ...] = ()
     range: tuple[float, float] | None = None
     categories: tuple[str, ...] = ()
+    center: float = 0.0
+    scale: float = 1.0
+    written: Mapping[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Source(NamedTuple):
@@ -88,6 +94,11 @@ class Split:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
+    @property
+    def identities(self) -> int:
+        """How many different identities the images show; 0 where nothing says whom."""
+        return len(self.labels["identity"].unique()) if "identity" in self.labels else 0
+
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device, in place."""
         for name, value in vars(self).items():
@@ -114,6 +125,38 @@ class Split:
         raise NotImplementedError
 
 
+class Pairs(NamedTuple):
+    """How two images become a pair, in terms of factors."""
+
+    kinds: tuple[tuple[str, ...], ...] = ()
+    """What each kind of pair has in common, of which one is drawn for each pair. Empty: any two images are a pair."""
+    rest_differs: bool = False
+    """Whether the two differ in more than is recorded of them."""
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """The factors that every pair has in common, whatever its kind."""
+        first, *others = self.kinds or ((),)
+        return tuple(factor for factor in first if all(factor in kind for kind in others))
+
+    @property
+    def typical(self) -> tuple[str, ...]:
+        """Where one answer is needed, as by a swap: what pairs have in common `always`, else in the first kind."""
+        return self.always or (self.kinds[0] if self.kinds else ())
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """All that pairs of some kind have in common."""
+        return tuple(dict.fromkeys(factor for kind in self.kinds for factor in kind))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kinds": [list(kind) for kind in self.kinds], "rest_differs": self.rest_differs}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(tuple(tuple(kind) for kind in values["kinds"]), values["rest_differs"])
+
+
 @dataclass(frozen=True)
 class DataSet:
     """Three splits with disjoint identities, what varies in them, and where they came from."""
@@ -126,12 +169,67 @@ class DataSet:
     source: Source
     options: dict[str, Any]
     """What `load` was told beyond the source, enough to load the same again."""
-    unit_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """latent's name -> the factor that each of its units stands for, where the data set says so."""
+    pairs: Pairs = field(default_factory=Pairs)
+    joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names for several factors together, as ``view`` for azimuth and elevation."""
+    details: tuple[str, ...] = ()
+    """What is known of the images, a line each: what folders and columns were taken for."""
     notes: tuple[str, ...] = ()
-    """What was taken for what, left aside or changed, in words: a user is told before anything is trained."""
+    """What may not be as it was meant, was left aside or changed, a sentence each: said before anything is trained."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self.train.image_shape
+
+    @property
+    def units(self) -> dict[str, tuple[float, float]]:
+        """factor's name -> its center and scale, where it has any: what a run records, see `in_units`."""
+        return {f.name: (f.center, f.scale) for f in self.factors if (f.center, f.scale) != (0.0, 1.0)}
+
+    def identities_split(self) -> str | None:
+        """How identities are dealt out, and the chance of finding one of the test split; None where there are none."""
+        if not self.test.identities:
+            return None
+        splits = (("training", self.train), ("validation", self.validation), ("test", self.test))
+        counts = ", ".join(f"{split.identities:,} for {name}" for name, split in splits)
+        return f"{counts} (chance of finding one of the test split: {1 / self.test.identities:.1%})"
+
+
+def in_units(data: DataSet, units: Mapping[str, Sequence[float]]) -> DataSet:
+    """Data with its users' numbers standardized as a run recorded it, that is as the run's bins are.
+
+    Args:
+        units: factor's name -> center and scale; those of 0 and 1 are left out, as they are in older runs.
+    """
+    wanted = {factor.name: tuple(units.get(factor.name, (0.0, 1.0))) for factor in data.factors}
+    changed = {f.name: f for f in data.factors if (f.center, f.scale) != wanted[f.name]}
+    if not changed:
+        return data
+
+    def converted(name: str, values: Tensor) -> Tensor:
+        if name not in changed:
+            return values
+        factor, (center, scale) = changed[name], wanted[name]
+        return ((values.double() * factor.scale + (factor.center - center)) / scale).float()
+
+    def split(part: Split) -> Split:
+        part = copy.copy(part)
+        part.factors = {name: converted(name, values) for name, values in part.factors.items()}
+        return part
+
+    factors = tuple(
+        replace(
+            factor,
+            edges=tuple(converted(factor.name, torch.tensor(factor.edges)).tolist()),
+            center=wanted[factor.name][0],
+            scale=wanted[factor.name][1],
+            written={},
+        )
+        if factor.name in changed
+        else factor
+        for factor in data.factors
+    )
+    return replace(
+        data, train=split(data.train), validation=split(data.validation), test=split(data.test), factors=factors
+    )

@@ -5,8 +5,8 @@
 * ``train/<identity>/*.png`` beside ``test/`` (and ``val/``; see `pyro_disent.data.layout` for their names): the splits
   are those, and one that is missing is made of training identities.
 * ``metadata.csv`` beside the images, or one in each split's folder (Hugging Face's imagefolder: a column ``file_name``
-  and others): numbers and texts become factors, blank cells and NaN are not known. ``pair_by`` names the column that a
-  pair has in common, which is then no factor; without it sub-folders are the identities, if there are any. A column
+  and others): its columns become factors as `pyro_disent.data.columns` says. ``pair_by`` names the column that a pair
+  has in common, which is then no factor; without it sub-folders are the identities, if there are any. A column
   ``split`` that says train, validation or test is honored.
 * Neither: there are no pairs, and every image is an identity of its own.
 
@@ -16,17 +16,17 @@ Names that begin with a dot, and what this program wrote, are not looked at; fil
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pyro_disent.data import array_cache, image_store
-from pyro_disent.data.contents import UNKNOWN, Contents, Image, contents
+from pyro_disent.data.columns import check_kinds, column
+from pyro_disent.data.contents import Contents, Image, contents
 from pyro_disent.data.dataset import DataSet, Factor, Source
 from pyro_disent.data.grouped import alone
 from pyro_disent.data.image_files import read_image
@@ -36,17 +36,16 @@ from pyro_disent.data.image_store import Stored
 from pyro_disent.data.layout import SPLITS
 from pyro_disent.data.listing import digest, listed, shown
 from pyro_disent.data.metadata import METADATA
+from pyro_disent.data.pixels import check_white
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
-from pyro_disent.data.splits import Column, Known, check_enough, data_set, named_splits, numbered
+from pyro_disent.data.splits import Known, check_enough, data_set, named_splits, numbered
 from pyro_disent.errors import InputError
 
 FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
 SIZES = range(8, 513)
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 """Of what a converted image looks like: another one converts again."""
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class _Converted(NamedTuple):
@@ -74,6 +73,9 @@ def load(
     pair_by: str | None = None,
     factors: Sequence[str] | None = None,
     skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+    test_share: float | None = None,
 ) -> DataSet:
     """A folder's images, converted once into the cache, split by identity as `pyro_disent.data.splits.data_set` says.
 
@@ -91,13 +93,18 @@ def load(
             them from ``z``, which is not what is wanted of what belongs to an identity.
         skip_bad: leave out, and count in the source's location, what would be refused otherwise: images that cannot be
             read, images and rows of the metadata without each other, rows that are no rows, an identity's only image.
+        kinds: column's name -> its kind, see `pyro_disent.data.columns`; the others are as their values are.
+        white: the value of a white pixel of grey and RGB images, black being 0; None: the largest one that the file's
+            format can hold.
+        test_share: of the identities, for testing; None: a tenth.
 
     Raises:
         InputError: for a folder that does not hold what is described above; the first bad image is named, after all
             others have been converted, so that they need not be again.
     """
+    kinds = kinds or {}
     found, stored, places, bad, channels, headers = _converted(
-        request, image_size, channels, shape, pair_by, skip_bad, seed, progress
+        request, image_size, channels, shape, pair_by, skip_bad, kinds, white, seed, test_share, progress
     )
     root = found.root
     images = [image for image in found.images if places[image.name] not in stored.skipped]
@@ -106,18 +113,22 @@ def load(
     _refuse(root, bad, skip_bad)
     images = [image for place, image in enumerate(images) if place not in lonely]
     rows = np.array([places[image.name] for image in images], np.int64)
-    known = _known(images, found.columns, _chosen(factors, found))
+    chosen = _chosen(factors, found)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *chosen], f"what is used of {root / METADATA}")
+    known = _known(images, found, chosen, kinds)
     sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
-    options = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels, "shape": shape}
+    options: dict[str, Any] = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
+    options |= {"shape": shape, "white": white, "kinds": dict(kinds), "test_share": test_share}
     data = data_set(
         root.name,
-        lambda chosen: stored.images(rows[chosen]),
+        lambda part: stored.images(rows[part]),
         known,
         identities=f"{found.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
         source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
+        test_share=test_share,
     )
     notes = [*found.notes, *_about_splits(data, known), about_channels(headers, channels)]
     return dataclasses.replace(data, notes=(*data.notes, *notes, *about_shapes(headers, image_size, shape)))
@@ -143,13 +154,17 @@ def prepare(
     shape: str = "crop",
     pair_by: str | None = None,
     skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
 ) -> Path:
     """Convert the images into the cache, as `load` would; returns their file there.
 
     Raises:
         InputError: as `load`, as far as images cannot be read or found.
     """
-    return _converted(request, image_size, channels, shape, pair_by, skip_bad, seed, progress).stored.path
+    return _converted(
+        request, image_size, channels, shape, pair_by, skip_bad, kinds or {}, white, seed, None, progress
+    ).stored.path
 
 
 def _converted(
@@ -159,7 +174,10 @@ def _converted(
     shape: str,
     pair_by: str | None,
     skip_bad: bool,
+    kinds: Mapping[str, str],
+    white: float | None,
     seed: int,
+    test_share: float | None,
     progress: Progress | None,
 ) -> _Converted:
     """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
@@ -169,25 +187,27 @@ def _converted(
         raise InputError(f"--channels {channels} is neither 1 (grey) nor 3 (RGB)")
     if shape not in SHAPES:
         raise InputError(f"--shape {shape} is none of {', '.join(SHAPES)}")
-    found = contents(_root(request), pair_by)
+    check_white(white)
+    found = contents(_root(request), pair_by, kinds)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *found.columns], f"{found.root / METADATA}")
     # Before hours of converting: what would be refused after them.
     lonely = _lonely(found.images)
     bad = [*found.bad, *lonely.values()]
     _refuse(found.root, bad, skip_bad)
     used = [image for place, image in enumerate(found.images) if place not in lonely]
     found = found._replace(images=used)
-    known, identities = _known(used, (), ()), f"{found.identities} in {found.root}{_skipped(bad)}"
+    known, identities = _known(used, found, (), {}), f"{found.identities} in {found.root}{_skipped(bad)}"
     if known.split is None:
         check_enough(len({image.identity or image.name for image in used}), identities)
     else:
-        named_splits(known, seed, identities)
+        named_splits(known, seed, identities, test_share)
     known_headers = {name: seen for name, seen in found.listing.images.items() if seen is not None}
     headers = {image.name: known_headers[image.name] for image in used if image.name in known_headers}
     # Of all there are, and all of them, so that they are converted once, whatever is made of them.
     channels = channels or channels_of(known_headers)
     names = sorted({*found.listing.images, *(image.name for image in used)})
     places = {name: place for place, name in enumerate(names)}
-    stored = _stored(found, names, image_size, channels, shape, progress)
+    stored = _stored(found, names, image_size, channels, shape, white, progress)
     bad += [stored.skipped[places[image.name]] for image in used if places[image.name] in stored.skipped]
     _refuse(found.root, bad, skip_bad)
     return _Converted(found, stored, places, bad, channels, headers)
@@ -212,15 +232,22 @@ def _skipped(bad: list[str]) -> str:
 
 
 def _stored(
-    found: Contents, names: list[str], image_size: int, channels: int, shape: str, progress: Progress | None
+    found: Contents,
+    names: list[str],
+    image_size: int,
+    channels: int,
+    shape: str,
+    white: float | None,
+    progress: Progress | None,
 ) -> Stored:
     """These images in the cache, with those that are bad left black."""
 
     def convert(name: str) -> NDArray[np.uint8]:
         size = (image_size, image_size)
-        return read_image(found.root / name, shown(name), size=size, channels=channels, pad=shape == "pad")
+        path, pad = found.root / name, shape == "pad"
+        return read_image(path, shown(name), size=size, channels=channels, pad=pad, white=white)
 
-    key = digest({**{name: found.listing.states[name] for name in names}, "version": str(CONVERTER_VERSION)})
+    key = digest({**{name: found.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
     path = cache_dir() / f"folder-{key[:16]}-{image_size}x{channels}{'-pad' * (shape == 'pad')}.pixels"
     return image_store.store(path, names, convert, (channels, image_size, image_size), skip_bad=True, progress=progress)
 
@@ -264,24 +291,24 @@ def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
     return factors
 
 
-def _known(images: list[Image], columns: tuple[str, ...], factors: Sequence[str]) -> Known:
-    identities = [image.identity for image in images if image.identity is not None]
+def _known(images: list[Image], found: Contents, factors: Sequence[str], kinds: Mapping[str, str]) -> Known:
+    identity = [image.identity for image in images if image.identity is not None]
     splits = [image.split for image in images if image.split is not None]
     return Known(
         len(images),
-        numbered(identities) if identities else None,
+        numbered(identity) if identity else None,
         {
-            column: _column([image.cells[place] for image in images], f"column {column} of {METADATA}")
-            for place, column in enumerate(columns)
-            if column in factors
+            name: column(
+                [image.cells[place] for image in images],
+                name,
+                f"column {name} of {METADATA}",
+                lambda row: shown(images[row].name),
+                kinds.get(name),
+            )
+            for place, name in enumerate(found.columns)
+            if name in factors
         },
         split=np.array(splits, np.int64) if splits else None,
+        about=found.about,
+        notes=found.spellings,
     )
-
-
-def _column(cells: list[str], label: str) -> Column:
-    """Numbers where every known cell is one, else texts."""
-    known = [None if cell in UNKNOWN else cell for cell in cells]
-    if all(cell is None or _NUMBER.fullmatch(cell) for cell in known):
-        return Column.of_numbers(np.array([np.nan if cell is None else float(cell) for cell in known]), label)
-    return Column.of_texts(known)

@@ -54,7 +54,9 @@ class GroupedSplit(Split):
             InputError: for two views where there are no pairs.
         """
         chosen = index[None] if views == 1 else torch.stack([index, self._partner(index, generator)])
-        return Batch(self.pixels(chosen), factors={name: values[chosen] for name, values in self.factors.items()})
+        return Batch.unchecked(
+            self.pixels(chosen), factors={name: values[chosen] for name, values in self.factors.items()}
+        )
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if not self._ways:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pyro_disent.data.image_headers import formats_of, frames, opened, quiet, readable, why_not
+from pyro_disent.data.pixels import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
 MAX_PIXELS = 50_000_000
@@ -21,6 +22,10 @@ MAX_BYTES = 1 << 28
 _LARGE = threading.Lock()  # of several threads only one decodes an image that is large
 _UNSUPPORTED = re.compile(r"un(supported|implemented|known)|not (supported|implemented|available)|too large", re.I)
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+_SAMPLES = ("L", "LA", "RGB", "RGBA")
+"""Modes whose pixels are amounts of light, of 8 bits each."""
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2
+"""TIFF's tags of these names, and what the second says of numbers with a sign."""
 
 Box = tuple[int, int, int, int]
 
@@ -35,6 +40,7 @@ def read_image(
     pad: bool = False,
     formats: tuple[str, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
+    white: float | None = None,
 ) -> NDArray[np.uint8]:
     """Pixels of an image file, resized by Pillow's bilinear filter, which averages over what it shrinks.
 
@@ -52,26 +58,29 @@ def read_image(
         formats: Pillow's names of the formats that are read; None: all that `formats_of` names.
         max_pixels: an image of more is refused by what its header says, before it is decoded. A JPEG is reduced while
             it is decoded, so this is a limit on what is left of it.
+        white: the value of a white pixel, black being 0, in grey images of any depth and in RGB of 8 bits; palettes and
+            single bits have colors anyway. None: the largest value that the format can hold.
 
     Returns:
         ``(channels, height, width)``, uint8.
 
     Raises:
-        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, or of a kind that
-            Pillow does not decode.
+        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, of a kind that
+            Pillow does not decode, or whose pixels are numbers of no known range.
     """
     formats = formats or (readable() if isinstance(source, bytes) else formats_of(source.name))
     content = _content(source, label)
     try:
         with opened(content, formats) as image:
-            _check(image, label, crop)
+            _check(image, label, crop, white)
+            largest = _largest(image)
             is_large = _reduced(image, label, size, crop, max_pixels)
             if image.format == "PNG":
                 # Checksums, which decoding alone does not look at; the file must be opened anew after it.
                 image.verify()
         with opened(content, formats) as image, _LARGE if is_large else nullcontext():
             _reduced(image, label, size, crop, max_pixels)
-            pixels = _rgb(_upright(image))
+            pixels = _rgb(_upright(image), label, white or largest or 255, said=white is not None)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -122,14 +131,17 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _check(image: Image.Image, label: str, crop: Box | None) -> None:
+def _check(image: Image.Image, label: str, crop: Box | None, white: float | None) -> None:
     width, height = image.size
     if crop is not None and (width < crop[2] or height < crop[3]):
         raise InputError(f"{label} has {width}x{height} pixels, too few to be cropped to {crop}")
     if (count := frames(image)) > 1:
         raise InputError(f"{label} is animated or has several pages ({count}): only single images are read")
-    if image.mode == "F":
-        raise InputError(f"{label} has pixels that are floating-point numbers of no known range")
+    if white is None and _largest(image) is None:
+        what = "floating-point" if image.mode == "F" else "whole"
+        raise InputError(f"{label} has pixels that are {what} numbers of no known range: {WAY_OUT}")
+    if white is not None and image.mode in _SAMPLES and ";16" in str(getattr(image, "tile", ())):
+        raise InputError(f"{label} has 16 bits a color, of which 8 are read: save it with 8 for a white of {white:g}")
 
 
 def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | None, max_pixels: int) -> bool:
@@ -165,11 +177,39 @@ def _failed(label: str, error: Exception) -> InputError:
     return InputError(f"{label} is damaged or truncated ({error})")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: Pillow would cut off at 255 what is above it
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((values.clip(0, 65_535) // 257).astype(np.uint8)).convert("RGB")
+def _largest(image: Image.Image) -> int | None:
+    """The largest value that a pixel can have as its format says; None where that may be anything."""
+    if image.mode.startswith("I;16"):
+        bits = image.getexif().get(_BITS_PER_SAMPLE, 16) if image.format == "TIFF" else 16
+        return int((1 << bits) - 1)
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow gives 16 bits of them
+        return 65_535
+    if image.mode in ("I", "F") or (image.format == "TIFF" and image.getexif().get(_SAMPLE_FORMAT) == _SIGNED):
+        return None
+    return 255
+
+
+def _rgb(image: Image.Image, label: str, white: float, *, said: bool) -> Image.Image:
+    if image.mode[0] in "IF":
+        values = np.asarray(image)  # Pillow would cut off at 255 what is above it
+        if white == 65_535 and not said:
+            image = Image.fromarray((values // 257).astype(np.uint8))
+        else:
+            image = Image.fromarray(as_bytes(values, white, lambda _: label))
+    elif said and image.mode in _SAMPLES:
+        image = _scaled(image, label, white)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
+
+
+def _scaled(image: Image.Image, label: str, white: float) -> Image.Image:
+    """An image of 8 bits whose white is another value than 255; its transparency stays."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    bands = [
+        band if name == "A" else Image.fromarray(as_bytes(np.asarray(band), white, lambda _: label))
+        for name, band in zip(image.getbands(), image.split(), strict=True)
+    ]
+    return Image.merge(image.mode, bands)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import mnist
-from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
+from pyro_disent.data.dataset import DataSet, Examples, Factor, Pairs, Split
 from pyro_disent.data.sources import Found, Progress, Request
 from pyro_disent.errors import InputError
 
@@ -112,7 +112,8 @@ class RotatedMNIST(Split):
                 values[1] = torch.where(changes == number, values[1], values[0])
         images = self.images.index_select(0, index).float().div_(255)
         # Rounding could lift a white pixel above 1, which no Bernoulli accepts.
-        return Batch(self._seen(images, drawn).clamp_(max=1), factors=drawn)
+        pairing = Pairing.of(drawn, always=("identity",))
+        return Batch.unchecked(self._seen(images, drawn).clamp_(max=1), factors=drawn, pairing=pairing)
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""
@@ -191,7 +192,16 @@ def load(
         varying,
         data.source,
         {"limit": limit, "factors": list(factors)},
+        _pairs(varying),
     )
+
+
+def _pairs(varying: tuple[Factor, ...]) -> Pairs:
+    """A pair is one digit; where several factors vary, it differs in one of them alone."""
+    if len(varying) == 1:
+        return Pairs((("identity",),))
+    names = [factor.name for factor in varying]
+    return Pairs(tuple(("identity", *(other for other in names if other != name)) for name in names))
 
 
 def describe(request: Request) -> Found:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet, Factor, Images, Source
+from pyro_disent.data.columns import Column
+from pyro_disent.data.dataset import DataSet, Images, Source
 from pyro_disent.data.grouped import GroupedSplit
+from pyro_disent.data.pixels import unused_range
 from pyro_disent.errors import InputError
 
 UNRECORDED = "all else"
@@ -24,46 +26,6 @@ Nobody records all causes of a photograph. ``y`` stands for every factor without
 """
 TAKEN = ("z", "y", UNRECORDED)
 """Names no factor may have: a latent of that name would be shared where the factor is equal, which nobody meant."""
-MOST_CATEGORIES = 100
-"""A text with more values than this describes an image rather than a factor of it."""
-FEW_VALUES = 10
-"""A number with at most so many values is told apart by every one of them."""
-
-
-class Column(NamedTuple):
-    """What is known of one thing in every image."""
-
-    values: NDArray[np.float32]
-    """``(images,)``, NaN where it is not known; for texts their places in ``categories``."""
-    categories: tuple[str, ...] = ()
-    """What its values are called, where they are texts, in sorted order."""
-
-    @classmethod
-    def of_numbers(cls, numbers: NDArray[Any], label: str) -> Column:
-        """A column of numbers, NaN where they are not known; ``label`` is what messages call it.
-
-        Raises:
-            InputError: for a number that is infinite, or so large that a float32 cannot hold it.
-        """
-        with np.errstate(over="ignore"):
-            values = np.asarray(numbers, np.float64).astype(np.float32)
-        if np.isinf(values).any():
-            raise InputError(f"{label} holds {numbers[np.isinf(values)][0]}, which is no finite float32")
-        return cls(values)
-
-    @classmethod
-    def of_texts(cls, texts: Sequence[str | None]) -> Column:
-        """A column of texts, None where they are not known."""
-        categories = sorted({text for text in texts if text is not None})
-        places: dict[str | None, float] = {text: place for place, text in enumerate(categories)}
-        return cls(np.array([places.get(text, np.nan) for text in texts], np.float32), tuple(categories))
-
-    def why_no_factor(self) -> str | None:
-        """Why this is no factor of these images, in words; None where it is one."""
-        if len(self.categories) > MOST_CATEGORIES:
-            return f"{len(self.categories)} different texts"
-        count = len(np.unique(self.values[~np.isnan(self.values)]))
-        return "nowhere known" if count == 0 else "the same everywhere" if count == 1 else None
 
 
 @dataclass(frozen=True)
@@ -77,6 +39,8 @@ class Known:
         columns: factor's name -> its column; those that are no factors are left out, see `no_factors`.
         labels: label's name -> ``(images,)`` int64.
         split: ``(images,)`` int64, 0 for training, 1 for validation, 2 for testing; None where nothing says it.
+        about: what the identities were taken for, in words.
+        notes: what of them may not be as it was meant, a sentence each.
 
     Raises:
         InputError: for a column with a name of `TAKEN`.
@@ -87,6 +51,8 @@ class Known:
     columns: Mapping[str, Column] = field(default_factory=dict)
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     split: NDArray[np.int64] | None = None
+    about: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_names(self.columns)
@@ -105,15 +71,8 @@ class Known:
         """All of it, to be hashed with the pixels."""
         identity = {} if self.identity is None else {"identity": self.identity}
         split = {} if self.split is None else {"split": self.split}
-        factors = {f"factors/{name}": column.values for name, column in self.factors.items()}
-        categories = {f"categories/{name}": np.array(column.categories) for name, column in self.factors.items()}
-        return {
-            **identity,
-            **split,
-            **factors,
-            **categories,
-            **{f"labels/{name}": label for name, label in self.labels.items()},
-        }
+        factors = {key: array for name, column in self.factors.items() for key, array in column.arrays(name).items()}
+        return {**identity, **split, **factors, **{f"labels/{name}": label for name, label in self.labels.items()}}
 
 
 def check_names(factors: Iterable[str]) -> None:
@@ -142,13 +101,14 @@ def data_set(
     limit: int | None,
     source: Source,
     options: dict[str, Any],
+    test_share: float | None = None,
 ) -> DataSet:
     """The three splits, and pairs within identities where there are any.
 
     Identities are dealt out by a permutation of their sorted names that ``seed`` fixes, whatever the order in which
     images were found: a tenth, at least one, each for testing and validation, the rest for training. Without
-    identities every image is one. Splits that are known are kept, see `named_splits`. Bins of numbers come from
-    training images: between neighbors of at most `FEW_VALUES` values, else below and above the median.
+    identities every image is one. Splits that are known are kept, see `named_splits`. Bins of numbers and angles come
+    from training images: between neighbors of at most `columns.FEW_VALUES` values, else below and above the median.
 
     Args:
         images: which images -> their pixels.
@@ -156,21 +116,22 @@ def data_set(
         seed: of the split.
         limit: use this many training images at most: the first ones of the first identities, without one that would
             have no partner.
+        test_share: of the identities, for testing; None: a tenth.
 
     Raises:
-        InputError: for fewer than 3 identities, and a limit that leaves no pair.
+        InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
+            and images that are black as their range is another one, see `pixels.unused_range`.
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
     train, validation, test = (
-        split_by_identity(identity, seed, identities) if known.split is None else named_splits(known, seed, identities)
+        split_by_identity(identity, seed, identities, test_share)
+        if known.split is None
+        else named_splits(known, seed, identities, test_share)
     )
     if limit is not None:
         train = _first(train, identity, limit, paired)
-    factors = tuple(
-        Factor(name, edges=_edges(column, column.values[train]), categories=column.categories)
-        for name, column in known.factors.items()
-    )
+    factors = {name: column.factor(name, train) for name, column in known.factors.items()}
 
     def split(rows: NDArray[np.int64]) -> GroupedSplit:
         labels = {name: torch.from_numpy(label[rows]) for name, label in known.labels.items()}
@@ -182,50 +143,81 @@ def data_set(
             groups.append(labels["identity"])
         return GroupedSplit(images(rows), labels, values, groups)
 
-    return DataSet(name, split(train), split(validation), split(test), factors, source, options)
+    splits = split(train), split(validation), split(test)
+    columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]
+    notes = [*known.notes, *(note for column in known.columns.values() for note in column.notes)]
+    if little := unused_range([part.images for part in splits], name):
+        notes.append(little)
+    return DataSet(
+        name,
+        *splits,
+        tuple(factors.values()),
+        source,
+        options,
+        details=tuple(filter(None, [known.about, *columns])),
+        notes=tuple(notes),
+    )
 
 
-def split_by_identity(identity: NDArray[np.int64], seed: int, identities: str) -> list[NDArray[np.int64]]:
+def split_by_identity(
+    identity: NDArray[np.int64], seed: int, identities: str, test_share: float | None = None
+) -> list[NDArray[np.int64]]:
     """Which images are for training, for validation and for testing, see `data_set`; sorted by identity.
 
     Raises:
-        InputError: for fewer than 3 identities, which messages call ``identities``.
+        InputError: for fewer than 3 identities, which messages call ``identities``, and a share that leaves none.
     """
     count = len(np.unique(identity))
     check_enough(count, identities)
     order = np.random.default_rng(seed).permutation(count)
     held_out = max(1, round(count / 10))
+    tested = held_out if test_share is None else max(1, round(count * _share(test_share)))
+    if tested + held_out >= count:
+        raise InputError(
+            f"--test-share {test_share}: {tested} of {count} {identities} for testing and {held_out} for validation "
+            "leave none to train on"
+        )
     by_identity = np.argsort(identity, kind="stable")
-    dealt = np.split(order, [held_out, 2 * held_out])
+    dealt = np.split(order, [tested, tested + held_out])
     test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in dealt)
     return [train, validation, test]
 
 
-def named_splits(known: Known, seed: int, identities: str) -> list[NDArray[np.int64]]:
+def named_splits(known: Known, seed: int, identities: str, test_share: float | None = None) -> list[NDArray[np.int64]]:
     """Which images are for training, for validation and for testing, as it is known; sorted by identity.
 
-    A split that is nowhere named is a tenth of the training identities, at least one, dealt as `data_set` says.
+    A split that is nowhere named is a tenth of the training identities (or ``test_share``), at least one, dealt as
+    `data_set` says.
 
     Raises:
-        InputError: where nothing is for training, or nothing is left of it.
+        InputError: where nothing is for training, or nothing is left of it, and for a share of a split that is named.
     """
     assert known.split is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
     by_identity = np.argsort(identity, kind="stable")
     parts = [by_identity[known.split[by_identity] == place] for place in range(3)]
     missing = [place for place in (2, 1) if len(parts[place]) == 0]
-    count = len(np.unique(identity[parts[0]]))
-    if count <= len(missing):
+    if test_share is not None and 2 not in missing:
+        raise InputError(f"--test-share {test_share}: which images are for testing is named already: leave it out")
+    order = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]]))
+    count = len(order)
+    shares = {2: 0.1 if test_share is None else _share(test_share), 1: 0.1}
+    sizes = [max(1, round(count * shares[place])) for place in missing]
+    if count <= sum(sizes):
         raise InputError(
-            f"too few {identities}: {count} for training, of which {len(missing)} would be held out for splits that "
+            f"too few {identities}: {count} for training, of which {sum(sizes)} would be held out for splits that "
             "nothing is named for"
         )
-    order = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]]))
-    held_out = max(1, round(count / 10))
-    for number, place in enumerate(missing):
-        taken = np.isin(identity[parts[0]], order[number * held_out : (number + 1) * held_out])
-        parts[0], parts[place] = parts[0][~taken], parts[0][taken]
+    for place, taken in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
+        chosen = np.isin(identity[parts[0]], taken)
+        parts[0], parts[place] = parts[0][~chosen], parts[0][chosen]
     return parts
+
+
+def _share(test_share: float) -> float:
+    if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
+        raise InputError(f"--test-share {test_share} is no share of the identities: it is above 0 and below 1")
+    return test_share
 
 
 def check_enough(count: int, identities: str) -> None:
@@ -243,19 +235,3 @@ def _first(rows: NDArray[np.int64], identity: NDArray[np.int64], limit: int, pai
     if limit < 2:
         raise InputError(f"--limit {limit} is too few: a pair needs two training images")
     return kept[:-1] if (identity[kept] == identity[kept[-1]]).sum() == 1 else kept
-
-
-def _edges(column: Column, training: NDArray[np.float32]) -> tuple[float, ...]:
-    """Inner edges of the bins a predictor sees a factor in; empty where the training images have one value only."""
-    if column.categories:
-        return tuple(place + 0.5 for place in range(len(column.categories) - 1))
-    known = training[~np.isnan(training)].astype(np.float64)
-    values = np.unique(known)
-    if len(values) < 2:
-        return ()
-    between = (values[:-1] + values[1:]) / 2
-    if len(values) <= FEW_VALUES:
-        return tuple(between.tolist())
-    # A value on the edge is above it: where half of them are the lowest one, nothing is below the median.
-    median = float(np.median(known))
-    return (median if median > values[0] else float(between[0]),)

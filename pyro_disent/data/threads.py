@@ -6,21 +6,16 @@ imported again, guarded by ``__main__`` or pickled, so this works in a script, i
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from pyro_disent.data.sources import Progress
+from pyro_disent.threads import available_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def available_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(
@@ -40,7 +35,7 @@ def in_threads(
         items: what it is done to.
         total: how many items there are, for ``progress``.
         progress: called after each item with (done, total).
-        workers: threads; None for one a core.
+        workers: threads; None for one a core, or as many as `pyro_disent.threads.using` says.
     """
     count = workers or available_cores()
     pool = ThreadPoolExecutor(count)

@@ -9,7 +9,7 @@ import torch
 from pyro_disent.batch import as_float
 from pyro_disent.data.dataset import Images
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.program import evaluating, forked_random_state
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
 _CHUNK = 512  # images at once
@@ -39,17 +39,12 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
     objective = DisentanglingELBO()(vae.model, vae.guide)
     log_likelihood = 0.0
     kl = dict.fromkeys((latent.name for latent in vae.latents), 0.0)
-    training = vae.training
-    vae.eval()
-    try:
-        with forked_random_state(vae.device), torch.no_grad():
-            torch.manual_seed(seed)
-            for part in images.split(_CHUNK):
-                record = objective.record(as_float(part.to(vae.device)))
-                share = len(part) / len(images)
-                log_likelihood -= share * record.reconstruction.item()
-                for name in kl:
-                    kl[name] += share * record.kl[name].item()
-    finally:
-        vae.train(training)
+    with evaluating(vae), forked_random_state(vae.device), torch.no_grad():
+        torch.manual_seed(seed)
+        for part in images.split(_CHUNK):
+            record = objective.record(as_float(part.to(vae.device)))
+            share = len(part) / len(images)
+            log_likelihood -= share * record.reconstruction.item()
+            for name in kl:
+                kl[name] += share * record.kl[name].item()
     return Bound(log_likelihood - sum(kl.values()), log_likelihood, kl)

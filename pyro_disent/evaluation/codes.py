@@ -9,26 +9,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import stands_for_factors
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.leakage import FIT_IMAGES
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import surely_shared
+from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives.elbo import Objective
 
 _CHUNK = 512  # pairs at once
 _PART = 8_192  # images in memory at once, where they lie on the disk
 
 
-def blocks(latents: Iterable[str], factors: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def blocks(latents: Iterable[str], shared: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """What is measured: block's name -> the latents in it.
 
-    Every latent is a block. So are those that pairs share together, those that stand for factors together, and
-    ``all`` of them, where these are not a single latent anyway.
+    Every latent is a block. So are those that pairs share (`surely_shared`) together, the others together, and ``all``
+    of them, where these are not a single latent anyway.
     """
-    latents, factors = tuple(latents), tuple(factors)
-    rest = tuple(name for name in latents if stands_for_factors(name, factors))
-    shared = tuple(name for name in latents if name not in rest)
+    latents, shared = tuple(latents), tuple(shared)
+    rest = tuple(name for name in latents if name not in shared)
     result: dict[str, tuple[str, ...]] = {}
     for part in (shared, rest):
         if len(part) > 1 and part != latents:
@@ -78,7 +78,7 @@ class Codes:
     def __init__(self, vae: FactoredVAE, data: DataSet, seed: int, objective: Objective | None = None) -> None:
         self.vae, self.data, self.seed, self.objective = vae, data, seed, objective
         names = [latent.name for latent in vae.latents]
-        self.blocks = blocks(names, [factor.name for factor in data.factors])
+        self.blocks = blocks(names, surely_shared(vae.latents, data.pairs.typical))
         self.whole = "all" if "all" in self.blocks else names[0]
 
     @cached_property
@@ -92,6 +92,16 @@ class Codes:
     @cached_property
     def test(self) -> Encoded:
         return self._encoded(self.data.test)
+
+    def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
+        """Codes of the training and of the test images, ``(images, width)``: means, or one draw from each posterior."""
+        train, test = self._draws if drawn else (self.train.codes, self.test.codes)
+        return train[block], test[block]
+
+    @cached_property
+    def _draws(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        # Two seeds: in images that lie in the same order, equal noise would tell the place and what goes with it.
+        return self._drawn(self.train, 2 * self.seed), self._drawn(self.test, 2 * self.seed + 1)
 
     @cached_property
     def train_pairs(self) -> Pairs:
@@ -125,6 +135,12 @@ class Codes:
         examples = Examples(images, _on_cpu(factors), _on_cpu(labels))
         parts = [self.vae.codes(part) for part in images.split(_PART)]
         return Encoded(examples, self._in_blocks({name: torch.cat([p[name] for p in parts]) for name in parts[0]}))
+
+    def _drawn(self, encoded: Encoded, seed: int) -> dict[str, Tensor]:
+        with forked_random_state(self.vae.device):
+            torch.manual_seed(seed)
+            parts = [self.vae.draws(part) for part in encoded.examples.images.split(_PART)]
+        return self._in_blocks({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     def _pairs(self, split: Split, count: int) -> Pairs:
         """The first images of a seeded order, each with another view of what it shows."""

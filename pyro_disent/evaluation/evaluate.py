@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet, Factor
+from pyro_disent.data.dataset import DataSet, Factor, in_units
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
-from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
+from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
+from pyro_disent.models.use import Usage, use
+from pyro_disent.threads import Threads, choose, using
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -27,6 +30,14 @@ PROTOCOL = 1
 
 PIXELS = "raw pixels"
 """Block of the numbers computed from the images themselves, for comparison."""
+
+BY_DRAWS = " by draws"
+READINGS = (("", ""), ("_drawn", BY_DRAWS))
+"""Two readings of what a block tells, off posterior means and off draws: what is added to a key and to a measure."""
+
+USE_IMAGES = 1_000
+"""Test images that uses are measured on, at most."""
+RECALL = "recall@1 of identity in another view"
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is computed next."""
@@ -51,36 +62,41 @@ class Step(NamedTuple):
 
 
 def evaluate(
-    run: Run, *, data: DataSet | None = None, seed: int = 0, progress: Progress | None = None
+    run: Run,
+    *,
+    data: DataSet | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
-    """Measure what fits the data: bounds always, probes of its labels, leaks of its factors, identities in new views.
+    """Measure what fits the data: bounds and uses always, probes of labels, leaks of factors, identities in new views.
 
     Args:
         run: a loaded run.
         data: another data set than the one the run was trained on, with images of the same shape.
         seed: of how images are seen, of pairs, and of every probe.
         progress: told before each step.
+        threads: of the CPU; None: what is fastest now, see `pyro_disent.threads.choose`.
 
     Returns:
         Plain JSON values. ``numbers`` maps keys such as ``linear_probe/digit/z`` to ``measure``, ``block``, ``value``
-        and ``unit``; everything else says what was measured. A value that is not finite is null.
+        and ``unit``; ``advice`` has a sentence for each latent that says nothing or is ignored; everything else says
+        what was measured. A value that is not finite is null.
 
     Raises:
         InputError: for data whose images are not of the model's shape.
     """
     data = run.data() if data is None else data
     check_fits(run, data)
-    codes = Codes(run.vae, data, seed, run.objective)
+    # Its opponents know factors by the bins that were recorded.
+    codes = Codes(run.vae, in_units(data, run.config.get("units", {})), seed, run.objective)
+    chosen = choose(USE_IMAGES) if threads is None else Threads(threads, "as set")
     if progress:
-        progress(0, 1, "encoding images")
-    steps = [step for metric in METRICS for step in metric(codes)]
-    numbers: dict[str, Number] = {}
-    for done, step in enumerate(steps):
-        if progress:
-            progress(done, len(steps), step.title)
-        numbers |= step.compute()
-    if progress:
-        progress(len(steps), len(steps), "evaluated")
+        progress(0, 1, f"encoding images, threads: {chosen}")
+    with using(chosen.number):
+        numbers = _measured(codes, progress)
+    usage = Usage.read({key: number.value for key, number in numbers.items()}, "/")
+    units = {latent.name: latent.units for latent in run.vae.latents}
     return {
         "protocol": PROTOCOL,
         "run": run.path.name,
@@ -94,7 +110,20 @@ def evaluate(
             key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
             for key, number in numbers.items()
         },
+        "advice": usage.advice(units, run.objective.betas(units)),
     }
+
+
+def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
+    steps = [step for metric in METRICS for step in metric(codes)]
+    numbers: dict[str, Number] = {}
+    for done, step in enumerate(steps):
+        if progress:
+            progress(done, len(steps), step.title)
+        numbers |= step.compute()
+    if progress:
+        progress(len(steps), len(steps), "evaluated")
+    return numbers
 
 
 def check_fits(run: Run, data: DataSet) -> None:
@@ -126,6 +155,19 @@ def bounds(codes: Codes) -> Iterator[Step]:
     yield Step("held-out ELBO", compute)
 
 
+def uses(codes: Codes) -> Iterator[Step]:
+    """Share of the decoded change that comes with each latent alone."""
+
+    def compute() -> dict[str, Number]:
+        images = codes.test.examples.images
+        generator = torch.Generator(images.device).manual_seed(codes.seed)
+        chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
+        shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
+        return {f"use/{name}": Number("use by the decoder", name, share, "share") for name, share in shares.items()}
+
+    yield Step("use by the decoder", compute)
+
+
 def probes(codes: Codes) -> Iterator[Step]:
     """Linear probes of every label whose test values all occur in training (identities do not)."""
     train, test, seed = codes.train, codes.test, codes.seed
@@ -146,13 +188,18 @@ def probes(codes: Codes) -> Iterator[Step]:
 
 
 def leaks(codes: Codes) -> Iterator[Step]:
-    """How much of every factor boosted trees read off every block."""
-    train, test = codes.train, codes.test
+    """How much of every factor boosted trees read off every block: off its means, and off what it says (draws)."""
     for name, circular in _named(codes.factors):
-        f_train, f_test = train.examples.factors[name], test.examples.factors[name]
-        for block in codes.blocks:
-            compute = partial(leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed)
-            yield _step(f"leak/{name}/{block}", f"leak of {name}", block, "R2", compute)
+        for key, by in READINGS:
+            for block in codes.blocks:
+                compute = partial(_leak, codes, name, circular, block, by == BY_DRAWS)
+                yield _step(f"leak{key}/{name}/{block}", f"leak{by} of {name}", block, "R2", compute)
+
+
+def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> float:
+    train, test = codes.read(block, drawn)
+    known, asked = codes.train.examples.factors[name], codes.test.examples.factors[name]
+    return leak(train, known, test, asked, circular, seed=codes.seed)
 
 
 def pairs(codes: Codes) -> Iterator[Step]:
@@ -187,7 +234,7 @@ def opponents(codes: Codes) -> Iterator[Step]:
             f"{key}/{name}": Number(f"{measure} of {name}", block, found[f"{key}.{name}"], "accuracy")
             for name in term.factors
             for key, measure, block in (
-                ("accuracy", "opponent's guess", term.latent),
+                ("accuracy", "opponent's guess", "+".join(term.latents)),
                 ("chance", "most frequent bin", ""),
             )
         }
@@ -195,11 +242,16 @@ def opponents(codes: Codes) -> Iterator[Step]:
     yield Step("opponent", own)
     bins, test_bins = (term.labels(split.examples.factors) for split in (train, test))
     for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
-        for block in codes.blocks:
-            compute = partial(
-                classifier_accuracy, train.codes[block], known_bins, test.codes[block], asked, seed=codes.seed
-            )
-            yield _step(f"classifier/{name}/{block}", f"fresh classifier of {name}", block, "accuracy", compute)
+        for key, by in READINGS:
+            for block in codes.blocks:
+                compute = partial(_guessed, codes, block, by == BY_DRAWS, known_bins, asked)
+                measure = f"fresh classifier{by} of {name}"
+                yield _step(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
+
+
+def _guessed(codes: Codes, block: str, drawn: bool, known: Tensor, asked: Tensor) -> float:
+    train, test = codes.read(block, drawn)
+    return classifier_accuracy(train, known, test, asked, seed=codes.seed)
 
 
 def identities(codes: Codes) -> Iterator[Step]:
@@ -213,13 +265,18 @@ def identities(codes: Codes) -> Iterator[Step]:
     if identity is None:
         return
     azimuth = next((factor.name for factor in codes.factors if factor.circular), None)
-    view = torch.arange(len(identity)) if azimuth is None else examples.factors[azimuth]
+    view = torch.arange(len(identity)).float()
+    if azimuth is not None:  # far from all angles, an image whose own is not known is a view of its own as well
+        view = examples.factors[azimuth].where(examples.factors[azimuth].isfinite(), view + 100)
     seen = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
     if len(seen) == len(identity.unique()):
         return  # nobody is seen twice
     for block, code in {**codes.test.codes, PIXELS: examples.images[:].flatten(1)}.items():
         compute = partial(recall_at_1, code, identity, view, seed=seed)
-        yield _step(f"recall_at_1/{block}", "recall@1 of identity in another view", block, "accuracy", compute)
+        yield _step(f"recall_at_1/{block}", RECALL, block, "accuracy", compute)
+    by_chance = f"chance, {len(identity.unique())} identities"
+    chance = Number(RECALL, by_chance, recall_by_chance(identity, view), "accuracy")
+    yield Step("chance of recall@1", lambda: {"recall_at_1_chance": chance})
     if azimuth is not None:
         left_out = identity[near_symmetric(codes.data.test, codes.data.train)].unique()
         count = Number("near-symmetric identities, left out of errors", "", len(left_out), "identities")
@@ -246,7 +303,7 @@ def _view(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Numb
     return numbers
 
 
-METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, probes, leaks, opponents, pairs, identities)
+METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, uses, probes, leaks, opponents, pairs, identities)
 """A metric yields the steps that fit the data set, and none where it does not apply."""
 
 

@@ -1,4 +1,9 @@
-"""Leaks: how much of a known factor a non-linear regressor can read off a code that should not hold it."""
+"""Leaks: how much of a known factor a non-linear regressor can read off a code that should not hold it.
+
+`evaluate` reads every leak off two codes: posterior means (the protocol's reading), whose smallest trace trees find,
+and draws from the posteriors, which are what a latent says: of a latent whose means spread by a hundredth of its
+posterior's scale, they tell nothing.
+"""
 
 from __future__ import annotations
 

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pyro_disent.evaluation.evaluate import PIXELS
+from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS
 from pyro_disent.files import write_atomically
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
+
+READ_TWICE = (
+    "What a factor leaks is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
+    "them, which is what a latent says: a trace that is small beside its posterior's spread drowns there."
+)
 
 Evaluation = dict[str, Any]
 """What `evaluate` returns."""
@@ -40,13 +45,16 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
     The numbers of raw pixels depend on images alone: they stand in the first row of their measure, once, and only where
     all evaluations that have them agree.
     """
-    result = Table("measure", "of", "unit", title=_title(evaluations), title_justify="left")
+    result = Table("measure", "of", "unit", title=_title(evaluations), title_justify="left", caption_justify="left")
     for evaluation in evaluations:
         result.add_column(evaluation["run"], justify="right", overflow="fold")
     pixels = _pixels(evaluations)
     if pixels:
         result.add_column(PIXELS, justify="right")
-    for measure, numbers in _rows(evaluations).items():
+    rows = _rows(evaluations)
+    if any(BY_DRAWS in measure for measure in rows):
+        result.caption = READ_TWICE
+    for measure, numbers in rows.items():
         if any(block for block, _ in numbers):
             result.add_section()
         for place, ((block, unit), found) in enumerate(numbers.items()):
@@ -93,7 +101,7 @@ def _value(number: Number | None) -> str:
     if value is None:
         return "not finite"
     match number["unit"]:
-        case "accuracy":
+        case "accuracy" | "share":
             return f"{100 * value:.1f} %"
         case "R2":
             return f"{value:.2f}"

@@ -61,6 +61,28 @@ def recall_at_1(codes: Tensor, identity: Tensor, view: Tensor, *, seed: int = 0,
     return hits / asked
 
 
+def recall_by_chance(identity: Tensor, view: Tensor) -> float:
+    """What `recall_at_1` is of codes that say nothing: one over the entries of a gallery, mean over its queries.
+
+    That is one over the number of identities, where each of them has several views.
+
+    Raises:
+        ValueError: where no identity has two views.
+    """
+    _, person = np.unique(identity.cpu().numpy(), return_inverse=True)
+    views = view.cpu().numpy()
+    pairs = np.unique(np.stack([person, np.unique(views, return_inverse=True)[1]]), axis=1)
+    seen = np.bincount(pairs[0])
+    # Who is seen in one view alone is missing where that is the query's.
+    missing = np.bincount(pairs[1], weights=seen[pairs[0]] == 1)
+    entries = len(seen) - missing[np.unique(views, return_inverse=True)[1]]
+    asked = seen[person] > 1
+    if not asked.any():
+        raise ValueError("recall@1 needs identities with at least two views")
+    of_each = [float((1 / entries[asked & (person == i)]).mean()) for i in np.flatnonzero(seen > 1)]
+    return float(np.mean(of_each))
+
+
 def angle_error(predicted: Array, angle: Tensor) -> Array:
     """Absolute error in degrees, ``(images,)`` in [0, 180], of angles predicted as cosine and sine.
 

@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from pyro_disent.errors import InputError
+from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.setup import resolve_device
@@ -49,13 +50,16 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
 def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run, overridden by what the user said.
 
-    Tables (``latents``, ``options``, ``weights``) are merged name by name. Who says how long by either measure, epochs
-    or steps, says it instead of both.
+    Tables (``latents``, ``options``, ``weights``) are merged name by name, latents also what is said of each. Who says
+    how long by either measure, epochs or steps, says it instead of both.
     """
-    merged = dict(settings)
+    result = dict(settings)
     if said.keys() & {"epochs", "max_steps"}:
-        merged |= {"epochs": None, "max_steps": None}
+        result |= {"epochs": None, "max_steps": None}
     for name, value in said.items():
-        both_tables = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = merged[name] | dict(value) if both_tables else value
-    return merged
+        if name == "latents":
+            result[name] = merged(result.get(name, {}), value)
+        else:
+            both_tables = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
+            result[name] = result[name] | dict(value) if both_tables else value
+    return result

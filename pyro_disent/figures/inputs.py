@@ -19,6 +19,7 @@ def images_named(
     load_data: Callable[[], DataSet],
     *,
     seed: int = 0,
+    white: float | None = None,
     pad: bool = False,
 ) -> Tensor:
     """The images that a user named, ``(N, channels, height, width)``, uint8.
@@ -28,6 +29,7 @@ def images_named(
         shape: channels, height and width that the model takes.
         load_data: the run's data set; not called where every name is a file.
         seed: of how test images are seen (the evaluation's, so that an index is the image that was measured).
+        white: the value of a white pixel in files, see `read_image`.
         pad: keep all of a file between black margins, as the images were that the model was trained on.
 
     Raises:
@@ -36,7 +38,7 @@ def images_named(
     test = load_data().test.examples(seed).images if any(_is_index(name) for name in names) else None
     return torch.stack(
         [
-            _from_file(Path(name), shape, pad) if test is None or not _is_index(name) else _at(test, int(name))
+            _from_file(Path(name), shape, white, pad) if test is None or not _is_index(name) else _at(test, int(name))
             for name in names
         ]
     )
@@ -51,12 +53,13 @@ def image_at(data: DataSet, index: int, *, seed: int = 0) -> Tensor:
     return _at(data.test.examples(seed).images, index)
 
 
-def _from_file(path: Path, shape: tuple[int, int, int], pad: bool) -> Tensor:
+def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad: bool) -> Tensor:
     """An image file as a model takes it, ``(channels, height, width)``, uint8."""
     channels, height, width = shape
     if channels not in (1, 3):
         raise InputError(f"{path} cannot be shown to a model of images with {channels} channels: it needs 1 or 3")
-    return torch.from_numpy(read_image(path, str(path), size=(height, width), channels=channels, pad=pad).copy())
+    pixels = read_image(path, str(path), size=(height, width), channels=channels, white=white, pad=pad)
+    return torch.from_numpy(pixels.copy())
 
 
 def _is_index(name: str) -> bool:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pyro_disent.batch import stands_for_factors
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.figures.grids import save
 from pyro_disent.figures.reconstructions import reconstructions
@@ -29,8 +28,8 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
     images = data.test.examples(seed).images
     generator = torch.Generator().manual_seed(seed)
     chosen = images[torch.randperm(len(images), generator=generator)[:14].to(images.device)]
-    of_factors = [latent.name for latent in vae.latents if stands_for_factors(latent.name, run.factors)]
-    shared = [latent.name for latent in vae.latents if latent.name not in of_factors]
+    shared = run.shared
+    of_factors = [latent.name for latent in vae.latents if latent.name not in shared]
     figures = {
         "reconstructions": reconstructions(vae, chosen[:12]),
         "swap": swap_matrix(vae, chosen[:6], chosen[6:14], shared=shared),

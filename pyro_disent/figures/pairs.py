@@ -69,6 +69,8 @@ def factor_text(factor: Factor, value: float, *, named: bool) -> str:
         text = "unknown"
     elif factor.categories:
         text = factor.categories[int(value)]
+    elif value in factor.written:
+        text = factor.written[value]
     elif factor.unit == "radians":
         # A minus sign as wide as the plus sign, and none before a zero.
         degrees = round(math.degrees(value)) + 0

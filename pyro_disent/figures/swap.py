@@ -18,7 +18,7 @@ def swap_matrix(
     rows: Tensor,
     columns: Tensor,
     *,
-    shared: Sequence[str] | None = None,
+    shared: Sequence[str],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> Figure:
@@ -30,12 +30,11 @@ def swap_matrix(
         vae: the model.
         rows: ``(R, channels, height, width)``, uint8 or float in [0, 1].
         columns: ``(C, channels, height, width)``.
-        shared: names of the latents taken from the rows; all but ``y`` where it is None.
+        shared: names of the latents taken from the rows.
         row_labels: left of the rows; empty, or one for each.
         column_labels: above the columns; empty, or one for each.
     """
-    chosen = [latent.name for latent in vae.latents if latent.name != "y"] if shared is None else shared
-    names = [vae.latent(name).name for name in chosen]
+    names = [vae.latent(name).name for name in shared]
     rest = [latent.name for latent in vae.latents if latent.name not in names]
     cells = swapped(vae, rows, columns, names)
     header: list[Tensor | None] = [None, *as_float(columns)]

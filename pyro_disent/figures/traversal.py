@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -25,12 +24,12 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figur
     moved = traversed(vae, image, latent, k)
     original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
     rows = [[*original, *images] for images in moved]
-    names = vae.latent(latent).unit_names
+    moving = vae.latent(latent)
     return grid(
         rows,
         title=f"Units of {latent} through the quantiles of their prior",
-        row_labels=names or [f"{latent}[{unit}]" for unit in range(len(rows))],
-        column_labels=["image", "decoded", *(f"{100 * q:.0f} %" for q in torch.linspace(0.05, 0.95, k).tolist())],
+        row_labels=moving.unit_labels,
+        column_labels=["image", "decoded", *map(moving.family.level_label, moving.family.levels(k).tolist())],
         header_columns=2,
     )
 
@@ -39,15 +38,13 @@ def traversed(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Tenso
     """The images of a traversal, ``(units, k, channels, height, width)`` in [0, 1]; arguments as in `traversal`."""
     moving = vae.latent(latent)
     codes = vae.codes(image.unsqueeze(0))
-    at = codes[latent]
+    values = moving.family.quantiles(vae.prior_of(latent, codes), moving.family.levels(k)).reshape(k, -1)
     # A unit may take several numbers of the code (an angle is its cosine and sine); a unit's numbers are neighbors.
-    values = moving.quantiles(k).to(at).reshape(k, -1)
-    numbers = moving.width // moving.units
-    if values.shape[1] != numbers:
-        raise ValueError(f"quantiles of {latent!r} have {values.shape[1]} numbers a unit, its code has {numbers}")
-    code = at.repeat(moving.units, k, 1)
+    numbers = moving.family.numbers
+    code = codes[latent].repeat(moving.units, k, 1)
     for unit in range(moving.units):
-        code[unit, :, unit * numbers : (unit + 1) * numbers] = values
+        place = slice(unit * numbers, (unit + 1) * numbers)
+        code[unit, :, place] = values[:, place]
     count = moving.units * k
     held = {name: value.expand(count, -1) for name, value in codes.items()}
     return vae.decode({**held, latent: code.flatten(0, 1)}).unflatten(0, (moving.units, k))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyro
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyro_disent.batch import Batch, as_float
+from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
-from pyro_disent.models.latents import Latent
+from pyro_disent.models import param_store
+from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
-from pyro_disent.models.program import Program, at_least_float32, forked_random_state
+from pyro_disent.models.program import Program, at_least_float32, evaluating, forked_random_state
+from pyro_disent.pixels import ImageShape, as_pixels, as_tensor, check_shape
 
 _CHUNK = 512  # images a query encodes or decodes at once
 
@@ -31,7 +34,32 @@ def seen(latent: str, value: Tensor) -> Tensor:
     return pyro.sample(f"{latent}_seen", fn, obs=value, infer={"_deterministic": True, "seen": latent})  # type: ignore[arg-type]
 
 
-class GenerativeModel(Program):
+class _OfImages(Program):
+    """A program that is called with a batch, or with images."""
+
+    image_shape: ImageShape | None = None
+    """Channels, height, width of the images it takes, where that is known."""
+
+    def batch_of(self, batch: Batch | Tensor) -> Batch:
+        """A batch, or images as one, that this program can take.
+
+        Raises:
+            InputError: for images of another shape or on another device than this program's.
+        """
+        batch = Batch.of(batch)
+        images, parameter = batch.images, self._like()
+        if self.image_shape is not None:
+            check_shape(images.shape, self.image_shape)
+        if images.device != parameter.device:
+            raise InputError(f"the images lie on {images.device} and the model on {parameter.device}: use batch.to")
+        return batch
+
+    def _like(self) -> Tensor:
+        """A parameter with the type and the device of what images go through."""
+        return next(self.parameters())
+
+
+class GenerativeModel(_OfImages):
     """p(x, z, y), for any number of named latents::
 
     z ~ p(z)             prior_dist(z)
@@ -42,12 +70,15 @@ class GenerativeModel(Program):
     def __init__(self, latents: Sequence[Latent], decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.latents = tuple(latents)
-        self.priors = nn.ModuleDict({latent.name: latent.prior for latent in latents})
+        self.priors = nn.ModuleDict({latent.name: latent.family for latent in latents})
         self.decoder, self.likelihood = decoder, likelihood
 
-    def prior_dist(self, latent: Latent, earlier: dict[str, Tensor]) -> dist.TorchDistribution:
-        """p(latent | earlier latents), event shape ``(width,)``."""
-        return latent.prior.prior(latent.units, earlier, next(self.decoder.parameters()))
+    def prior_dist(self, latent: Latent, earlier: dict[str, Tensor], batch: Batch | None) -> dist.TorchDistribution:
+        """p(latent | earlier latents, batch), event shape ``(width,)``; there is no batch where it is drawn from."""
+        return latent.family.prior(latent.units, earlier, self._like(), batch)
+
+    def _like(self) -> Tensor:
+        return next(self.decoder.parameters())
 
     def x_dist(self, code: Tensor) -> dist.TorchDistribution:
         """p(x | code) for codes ``(..., width)``, event shape ``(channels, height, width)``."""
@@ -60,18 +91,21 @@ class GenerativeModel(Program):
 
     def forward(self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1) -> Tensor:
         """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``."""
-        x = None if batch is None else Batch.of(batch).images
+        batch = None if batch is None else self.batch_of(batch)
+        # Of the type of the decoder's outputs, which are never in half precision.
+        dtype = torch.promote_types(self._like().dtype, torch.float32)
+        x = None if batch is None else batch.images.to(dtype)
         if x is not None:
             views, images = x.shape[:2]
         with _plates(views, images, self):
             values: dict[str, Tensor] = {}
             for latent in self.latents:
-                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values))
-            code = torch.cat([seen(name, value) for name, value in values.items()], -1)
+                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
+            code = _side_by_side([seen(name, value) for name, value in values.items()])
             return pyro.sample("x", self.x_dist(code), obs=x)
 
 
-class Guide(Program):
+class Guide(_OfImages):
     """q(z, y | x) = q(z | x) q(y | x): one encoder, and a linear head for each latent::
 
     z ~ q(z | x)         posterior_dist(z, parameters)
@@ -82,23 +116,25 @@ class Guide(Program):
         super().__init__()
         self.latents = tuple(latents)
         self.encoder = encoder
+        like = next(encoder.parameters(), None)
         self.heads = nn.ModuleDict(
-            {latent.name: _head(features, latent.prior.posterior_parameters(latent.units)) for latent in latents}
+            {latent.name: _head(features, latent.family.posterior_parameters(latent.units), like) for latent in latents}
         )
 
-    def posterior_dist(self, latent: Latent, parameters: Tensor) -> dist.TorchDistribution:
-        """q(latent | x) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
-        return latent.prior.posterior(at_least_float32(parameters))
+    def posterior_dist(self, latent: Latent, parameters: Tensor, batch: Batch | None) -> dist.TorchDistribution:
+        """q(latent | x, batch) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
+        return latent.family.posterior(at_least_float32(parameters), batch)
 
-    def posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
-        """Every latent's posterior for images ``(..., channels, height, width)``."""
+    def posteriors(self, images: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
+        """Every latent's posterior for images ``(..., channels, height, width)``, a batch's if there is one."""
         heads = [cast(nn.Linear, self.heads[latent.name]) for latent in self.latents]
         # One product for all heads: on a CPU, one of few columns takes as long as one of many.
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
         parameters = functional.linear(self.features(images), weight, bias)
         parts = parameters.split([head.out_features for head in heads], -1)
         return {
-            latent.name: self.posterior_dist(latent, part) for latent, part in zip(self.latents, parts, strict=True)
+            latent.name: self.posterior_dist(latent, part, batch)
+            for latent, part in zip(self.latents, parts, strict=True)
         }
 
     def features(self, images: Tensor) -> Tensor:
@@ -109,24 +145,44 @@ class Guide(Program):
         """A draw of every latent from its posterior, ``(views, images, width)`` each."""
         if batch is None:
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
-        images = Batch.of(batch).images
-        with _plates(images.shape[0], images.shape[1], self):
-            return {name: pyro.sample(name, posterior) for name, posterior in self.posteriors(images).items()}
+        batch = self.batch_of(batch)
+        images = batch.images.to(self._like().dtype)
+        with _plates(batch.views, batch.size, self):
+            return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
 
 
-def _head(features: int, outputs: int) -> nn.Linear:
-    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features."""
-    head = nn.Linear(features, outputs)
+def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
+    """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features.
+
+    Args:
+        like: a parameter of the encoder, whose type and device it has.
+    """
+    where, dtype = (None, None) if like is None else (like.device, like.dtype)
+    head = nn.Linear(features, outputs, device=where, dtype=dtype)
     nn.init.normal_(head.weight, std=0.1 / math.sqrt(features))
     nn.init.zeros_(head.bias)
     return head
+
+
+def _side_by_side(values: list[Tensor]) -> Tensor:
+    """One code of what the decoder sees of each latent; enumerated values have axes that the others lack."""
+    batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
+    return torch.cat([value.expand(*batch, value.shape[-1]) for value in values], -1)
 
 
 @contextlib.contextmanager
 def _plates(views: int, images: int, program: nn.Module) -> Iterator[None]:
     # A plate makes an index tensor: on the program's device, never on a default one.
     device = str(next(program.parameters()).device)
-    with pyro.plate("views", views, dim=-2, device=device), pyro.plate("images", images, dim=-1, device=device):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(pyro.plate("views", views, dim=-2, device=device))
+            stack.enter_context(pyro.plate("images", images, dim=-1, device=device))
+        except ValueError as error:
+            raise InputError(
+                f"a plate around this model lies in the place of its own, views at dimension -2 and images at -1: give "
+                f"the outer one dim=-3 or less ({str(error).splitlines()[0]})"
+            ) from error
         yield
 
 
@@ -142,9 +198,13 @@ class FactoredVAE(nn.Module):
         encoder: images ``(N, channels, height, width)`` -> features ``(N, features)``.
         decoder: code ``(N, sum of widths)`` -> ``(N, channels, height, width)``.
         likelihood: what the decoder's outputs mean.
+        name: what its parameters are called in Pyro's store, ``<name>.model.decoder.0.weight``: with a name, a store
+            that was saved in one process and loaded in another gives a model of that name its weights (a store holds
+            no buffers, such as running statistics: ``state_dict`` does). Without, they have a serial number.
 
     Raises:
-        InputError: for no latents, two of one name, or networks that do not fit the code or each other.
+        InputError: for no latents, two of one name, networks that do not fit the code or each other, or a name that
+            cannot be one.
     """
 
     Model = GenerativeModel
@@ -156,15 +216,26 @@ class FactoredVAE(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         likelihood: Likelihood | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         names = [latent.name for latent in latents]
         if not names or len(set(names)) < len(names):
             raise InputError(f"a model needs latents with different names, got {names}")
         self.latents = tuple(latents)
+        if name is not None and not re.fullmatch(r"[\w-]+", name):
+            raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
+        widths: dict[str, int] = {}
+        for latent in self.latents:
+            latent.family.bind(latent.units, dict(widths))
+            widths[latent.name] = latent.width
         self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
         self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
         self.guide = self.Guide(self.latents, encoder, features)
+        self.model.image_shape = self.guide.image_shape = self.image_shape
+        if name is not None:
+            self.model.store_name, self.guide.store_name = f"{name}.model", f"{name}.guide"
 
     @property
     def device(self) -> torch.device:
@@ -181,70 +252,118 @@ class FactoredVAE(nn.Module):
                 return latent
         raise InputError(f"there is no latent {name!r}; this model has {', '.join(each.name for each in self.latents)}")
 
-    def encode(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Posterior mean and scale of every latent, both ``(N, units)``, for images ``(N, C, H, W)``."""
-        posteriors = self._query(self._posteriors, images)
-        parts = {
-            latent.name: [latent.prior.mean_and_scale(q[latent.name]) for q in posteriors] for latent in self.latents
-        }
+    def sharing(self, batch: Batch) -> Batch:
+        """A batch of pairs with what each pair shares of every latent, by what the latents explain; see `Latent`.
+
+        Masks that the batch brings itself are kept. A batch in one view is returned as it is.
+
+        Raises:
+            InputError: where the batch speaks of latents that this model does not have.
+        """
+        return sharing(self.latents, batch)
+
+    def encode(self, images: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each unit's posterior says, two tensors ``(N, units)`` a latent, for images ``(N, C, H, W)``.
+
+        Of a normal latent its mean and standard deviation, of a circle the angle in radians and the concentration: see
+        `Family.summary`.
+
+        Args:
+            images: uint8, floats in [0, 1], or bool; whatever `pixels.as_tensor` takes, on any device. One image
+                ``(C, H, W)`` is a batch of one.
+
+        Raises:
+            InputError: for images of another shape than the model takes, and pixels of another type or out of range.
+        """
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
+        parts = {latent.name: [latent.family.summary(q[latent.name]) for q in posteriors] for latent in self.latents}
         return {
-            name: (torch.cat([mean for mean, _ in part]), torch.cat([scale for _, scale in part]))
+            name: (torch.cat([first for first, _ in part]), torch.cat([second for _, second in part]))
             for name, part in parts.items()
         }
 
-    def codes(self, images: Tensor) -> dict[str, Tensor]:
-        """Every latent's posterior mean as the decoder takes it, ``(N, width)``, for images ``(N, C, H, W)``."""
-        posteriors = self._query(self._posteriors, images)
+    def codes(self, images: Any) -> dict[str, Tensor]:
+        """Every latent's posterior center as the decoder takes it, ``(N, width)``; images as `encode` takes them."""
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         return {
-            latent.name: torch.cat([latent.prior.mean(q[latent.name]) for q in posteriors]) for latent in self.latents
+            latent.name: torch.cat([latent.family.center(q[latent.name]) for q in posteriors])
+            for latent in self.latents
         }
 
-    def decode(self, codes: dict[str, Tensor]) -> Tensor:
-        """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent."""
-        code = torch.cat([codes[latent.name].to(self.device) for latent in self.latents], -1)
+    def draws(self, images: Any) -> dict[str, Tensor]:
+        """Every latent drawn from its posterior, from torch's random state, as `codes` gives the centers."""
+        posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
+        return {latent.name: torch.cat([q[latent.name].sample() for q in posteriors]) for latent in self.latents}
+
+    def decode(self, codes: Mapping[str, Any]) -> Tensor:
+        """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
+
+        Raises:
+            InputError: where a latent has no code, or one of another width, or not as many as the others.
+        """
+        parts = [self._code(latent, codes) for latent in self.latents]
+        if len(counts := {len(part) for part in parts}) > 1:
+            raise InputError(f"there must be as many codes of each latent, got {', '.join(map(str, sorted(counts)))}")
+        code = torch.cat(parts, -1)
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """A draw of every latent from its prior, ``(count, width)`` each."""
-        seed = torch.randint(2**62, (), generator=generator).item()
+        where = "cpu" if generator is None else generator.device
+        seed = torch.randint(2**62, (), generator=generator, device=where).item()
         with forked_random_state(self.device), self._querying():
             torch.manual_seed(seed)
             trace = pyro.poutine.trace(self.model).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 
-    def _posteriors(self, images: Tensor) -> dict[str, dist.TorchDistribution]:
-        return self.guide.posteriors(as_float(images))
-
-    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor) -> list[Any]:
+    def prior_of(self, latent: str, codes: dict[str, Tensor]) -> dist.TorchDistribution:
+        """p(latent | the latents declared before it), at their codes ``(N, width)``: batch shape ``(N,)`` or ``()``."""
         with self._querying():
-            return [function(part.to(self.device)) for part in inputs.split(_CHUNK)]
+            return self.model.prior_dist(self.latent(latent), codes, None)
+
+    def _images(self, images: Any) -> Tensor:
+        """Images of the shape that this model takes, ``(N, C, H, W)``, not yet looked at."""
+        images = as_tensor(images, "images")
+        if images.dim() not in (3, 4):
+            raise InputError(f"images must be (N, channels, height, width), got {tuple(images.shape)}")
+        check_shape(images.shape, self.image_shape)
+        return images if images.dim() == 4 else images.unsqueeze(0)
+
+    def _code(self, latent: Latent, codes: Mapping[str, Any]) -> Tensor:
+        if latent.name not in codes:
+            raise InputError(f"there is no code of the latent {latent.name!r} among {', '.join(codes) or 'none'}")
+        code = as_tensor(codes[latent.name], f"the code of {latent.name!r}")
+        if code.dim() != 2 or code.shape[-1] != latent.width:
+            raise InputError(f"the code of {latent.name!r} must be (N, {latent.width}), got {tuple(code.shape)}")
+        return code.to(self.model._like())
+
+    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor, *, pixels: bool = False) -> list[Any]:
+        like = self.guide._like()
+
+        def prepared(part: Tensor) -> Tensor:
+            part = part.to(like.device)
+            return as_pixels(part, like.dtype, wait=True).to(like.dtype) if pixels else part
+
+        with self._querying():
+            return [function(prepared(part)) for part in inputs.split(_CHUNK)]
 
     @contextlib.contextmanager
     def _querying(self) -> Iterator[None]:
-        """No gradient, evaluation mode, and Pyro's store left as it is."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad(), pyro.settings.context(module_local_params=True):
-                yield
-        finally:
-            self.train(training)
+        """No gradient, evaluation mode, and Pyro's store left as it is, once what waits there was taken up."""
+        for program in (self.model, self.guide):
+            param_store.take_up(program)
+        with evaluating(self), torch.no_grad(), pyro.settings.context(module_local_params=True):
+            yield
 
 
-def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[tuple[int, int, int], int]:
+def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[ImageShape, int]:
     """Image shape and number of features, asked of the networks themselves on a code of zeros."""
-    modes = encoder.training, decoder.training
-    encoder.eval()
-    decoder.eval()
     try:
-        with torch.no_grad():
+        with evaluating(encoder, decoder), torch.no_grad():
             images = decoder(next(decoder.parameters()).new_zeros(1, code_width))
             features = encoder(images)
     except RuntimeError as error:
         raise InputError(f"the networks do not fit a code of {code_width} numbers: {error}") from error
-    finally:
-        encoder.train(modes[0])
-        decoder.train(modes[1])
     if images.dim() != 4 or features.dim() != 2:
         raise InputError(
             "a decoder must give images (N, channels, height, width) and an encoder features (N, features); got "

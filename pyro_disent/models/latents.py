@@ -1,80 +1,34 @@
-"""Latents are named sample sites: their names, their units, and their prior and posterior families."""
+"""Latents are named sample sites that say what they explain; from that follows what a pair shares of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.errors import InputError
-from pyro_disent.models.program import at_least_float32
+from pyro_disent.models.families.base import Family
+from pyro_disent.models.families.normal import Normal
 
 
-class Family(nn.Module):
-    """What a latent is: its prior p(latent | earlier latents) and the form of its posterior q(latent | x).
+@dataclass(frozen=True)
+class Each:
+    """One factor for each unit of a latent, in their order; see `each`."""
 
-    The base class is the standard normal prior with a diagonal normal posterior; other families override what differs.
-    All distributions have one event dimension, of the latent's width.
-    """
-
-    def width(self, units: int) -> int:
-        """Numbers in the code that the decoder sees."""
-        return units
-
-    def posterior_parameters(self, units: int) -> int:
-        """Numbers the guide's head must give."""
-        return 2 * units
-
-    def prior(self, units: int, earlier: Mapping[str, Tensor], like: Tensor) -> dist.TorchDistribution:
-        """p(latent | earlier): ``earlier`` maps the names of latents declared before to values ``(..., width)``."""
-        return dist.Normal(like.new_zeros(units), like.new_ones(units)).to_event(1)
-
-    def posterior(self, parameters: Tensor) -> dist.TorchDistribution:
-        """q(latent | x) from ``(..., posterior_parameters)``; batch shape ``(...,)``, event shape ``(width,)``."""
-        loc, log_variance = parameters.chunk(2, -1)
-        # A scale below exp(-10) or above exp(10) is no longer a statement about a unit-scale latent, and its square
-        # would leave float32.
-        return dist.Normal(loc, (0.5 * log_variance.clamp(-20.0, 20.0)).exp()).to_event(1)
-
-    def mean(self, posterior: dist.TorchDistribution) -> Tensor:
-        """The posterior's center as the decoder takes it, ``(..., width)``."""
-        return posterior.mean
-
-    def mean_and_scale(self, posterior: dist.TorchDistribution) -> tuple[Tensor, Tensor]:
-        """Posterior mean and scale of each unit, both ``(..., units)``."""
-        return posterior.mean, posterior.stddev
-
-    def quantile(self, probability: Tensor) -> Tensor:
-        """The marginal prior's quantiles of one unit, at probabilities of any shape: where a traversal goes."""
-        return dist.Normal(torch.zeros_like(probability), torch.ones_like(probability)).icdf(probability)
+    factors: tuple[str, ...]
 
 
-class Normal(Family):
-    """Standard normal prior, diagonal normal posterior."""
+def each(*factors: str) -> Each:
+    """What a latent explains whose units stand for these factors, one by one: unit i is shared where factor i is."""
+    return Each(factors)
 
 
-class ConditionalNormal(Family):
-    """p(latent | parents): a diagonal normal whose mean and log variance are a network's output.
-
-    Args:
-        parents: names of latents declared before this one.
-        network: ``(..., sum of the parents' widths)`` -> ``(..., 2 x units)``: mean, then log variance.
-    """
-
-    def __init__(self, parents: str | Iterable[str], network: nn.Module) -> None:
-        super().__init__()
-        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
-        self.network = network
-
-    def prior(self, units: int, earlier: Mapping[str, Tensor], like: Tensor) -> dist.TorchDistribution:
-        missing = [name for name in self.parents if name not in earlier]
-        if missing:
-            raise InputError(f"a prior is conditioned on {', '.join(missing)}, which must be declared before it")
-        parameters = self.network(torch.cat([earlier[name] for name in self.parents], -1))
-        return self.posterior(at_least_float32(parameters))
+Explains = Literal["common", "rest"] | tuple[str, ...] | Each
+"""``common``: what a pair has in common. Names: these factors together. `Each`: one a unit. ``rest``: all others."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +36,24 @@ class Latent:
     """A named latent of the model.
 
     Args:
-        name: its sample site; a latent named after a factor of the data is shared where that factor is equal.
+        name: its sample site.
         units: how many units it has, at least one.
-        prior: its family.
-        unit_names: a factor's name for each unit, where units stand for factors (empty: they do not).
+        family: its prior and the form of its posterior.
+        explains: what it stands for, from which follows what a pair shares of it:
+            ``"common"``: what a pair has in common; always shared.
+            ``("azimuth", "elevation")``: these factors together; shared where all of them are equal.
+            ``each("red", "green", "blue")``: one factor a unit; each unit is shared where its factor is equal.
+            ``"rest"``: the factors that no other latent explains; shared where all of them are equal, and never where
+            none is known.
 
     Raises:
-        InputError: for a name that is no identifier, fewer than one unit, or as many names as do not fit the units.
+        InputError: for a name that is no identifier, fewer than one unit, or as many factors as do not fit the units.
     """
 
     name: str
     units: int
-    prior: Family = field(default_factory=Normal, compare=False)
-    unit_names: tuple[str, ...] = ()
+    family: Family = field(default_factory=Normal, compare=False)
+    explains: Explains = "common"
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -102,16 +61,107 @@ class Latent:
         # Names of other sites and plates, and what a module calls its own.
         if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict, self.name):
             raise InputError(f"latent {self.name!r}: this name is taken; choose another")
-        if self.units < 1:
+        if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
             raise InputError(f"latent {self.name!r} has {self.units} units; it needs at least 1")
-        if self.unit_names and len(self.unit_names) != self.units:
-            raise InputError(f"latent {self.name!r} has {self.units} units but {len(self.unit_names)} unit names")
+        if not isinstance(self.family, Family):
+            raise InputError(f"latent {self.name!r}: a family is needed, such as Normal(), not {self.family!r}")
+        object.__setattr__(self, "explains", self._checked(self.explains))
+        if isinstance(self.explains, Each) and len(self.explains.factors) != self.units:
+            raise InputError(
+                f"latent {self.name!r} has {self.units} units but explains {len(self.explains.factors)} factors, one a "
+                "unit: say what it explains, or give it as many units"
+            )
+
+    def _checked(self, explains: Explains | str | Iterable[str]) -> Explains:
+        if explains == "common":
+            return "common"
+        if explains == "rest":
+            return "rest"
+        factors = explains.factors if isinstance(explains, Each) else explains
+        names = (factors,) if isinstance(factors, str) else tuple(factors)
+        if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
+            raise InputError(
+                f"latent {self.name!r} explains {explains!r}: that is 'common', 'rest', names of factors, each once, "
+                "or each(...) of them"
+            )
+        return Each(names) if isinstance(explains, Each) else names
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The factors it explains by name."""
+        if isinstance(self.explains, Each):
+            return self.explains.factors
+        return () if isinstance(self.explains, str) else self.explains
 
     @property
     def width(self) -> int:
         """Numbers it has in the code that the decoder sees."""
-        return self.prior.width(self.units)
+        return self.family.width(self.units)
 
-    def quantiles(self, count: int) -> Tensor:
-        """``(count,)`` values of one unit at evenly spaced quantiles of its prior, from 5 % to 95 %."""
-        return self.prior.quantile(torch.linspace(0.05, 0.95, count))
+    @property
+    def unit_labels(self) -> tuple[str, ...]:
+        """What its units are called: the factors they stand for, else their places."""
+        if isinstance(self.explains, Each):
+            return self.explains.factors
+        return tuple(f"{self.name}[{unit}]" for unit in range(self.units))
+
+
+def shared_by(latents: Sequence[Latent], pairing: Pairing, images: int, device: torch.device) -> dict[str, Tensor]:
+    """What each pair shares of each latent, from what its views have in common: the one rule of this library.
+
+    Returns:
+        latent's name -> bool mask, ``(images, 1)`` or ``(images, units)``; see `Latent` for what each kind shares.
+    """
+    always, never = (torch.full((images,), value, device=device) for value in (True, False))
+
+    def equal(factor: str) -> Tensor:
+        return always if factor in pairing.always else pairing.equal.get(factor, never)
+
+    explained = {factor for latent in latents for factor in latent.factors}
+    masks = {}
+    for latent in latents:
+        if latent.explains == "common":
+            mask = always.unsqueeze(-1)
+        elif latent.explains == "rest":
+            rest = [mask for factor, mask in pairing.equal.items() if factor not in explained]
+            known = rest and not pairing.rest_differs
+            mask = (torch.stack(rest).all(0) if known else never).unsqueeze(-1)
+        elif isinstance(latent.explains, Each):
+            mask = torch.stack([equal(factor) for factor in latent.explains.factors], -1)
+        else:
+            mask = torch.stack([equal(factor) for factor in latent.explains]).all(0).unsqueeze(-1)
+        masks[latent.name] = mask
+    return masks
+
+
+def sharing(latents: Sequence[Latent], batch: Batch) -> Batch:
+    """A batch of pairs with a mask for every latent: those that it brings itself, and the rule's for the others.
+
+    Raises:
+        InputError: where the batch speaks of latents that do not exist.
+    """
+    check_shared(latents, batch)
+    if batch.views == 1:
+        return batch
+    return batch.sharing(shared_by(latents, batch.in_common(), batch.size, batch.images.device))
+
+
+def check_shared(latents: Sequence[Latent], batch: Batch) -> None:
+    """Raises InputError where a batch says what is shared of latents that do not exist."""
+    names = [latent.name for latent in latents]
+    if unknown := [name for name in batch.shared if name not in names]:
+        raise InputError(
+            f"a batch says what its pairs share of {', '.join(map(repr, unknown))}, but the latents are "
+            f"{', '.join(names)}"
+        )
+
+
+def surely_shared(latents: Sequence[Latent], equal: Iterable[str]) -> tuple[str, ...]:
+    """Names of the latents that two views share in which these factors are equal and all else may differ.
+
+    Where that is none of them (any two faces are a pair), those that stand for something that is named: all but the
+    rest. It says which latents a swap takes from one image and which from the other, and what is measured together.
+    """
+    masks = shared_by(latents, Pairing({}, tuple(equal), True), 1, torch.device("cpu"))
+    shared = tuple(name for name, mask in masks.items() if bool(mask.all()))
+    return shared or tuple(latent.name for latent in latents if latent.explains != "rest")

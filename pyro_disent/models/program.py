@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
 
-_serial = itertools.count()
+from pyro_disent.models import param_store
 
 
 def forked_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """The random state of the CPU, and of this device where it has its own, put back afterwards."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+@contextlib.contextmanager
+def keeping_modes(*modules: nn.Module) -> Iterator[None]:
+    """Leaves each part of modules in the mode that it had: what is frozen inside of a training model stays so."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextlib.contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode for modules and all their parts; each part is left in the mode that it had.
+
+    No part's `train` is called: what one of its own does besides is not done behind the user's back.
+    """
+    with keeping_modes(*modules):
+        for module in modules:
+            for part in module.modules():
+                part.training = False
+        yield
+
+
+@contextlib.contextmanager
+def usual_defaults() -> Iterator[None]:
+    """float32 on the CPU, where nothing else is said, whatever the user's defaults, which are put back afterwards."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    # A default device is asked at each operation: not entered where it would change nothing.
+    with contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu"):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -29,34 +66,52 @@ class Program(nn.Module):
     `pyro.infer.SVI` finds parameters only through param sites, so a plain module under it is silently not trained. A
     program registers its parameters as param sites each time it runs, unless Pyro is told that modules keep their own
     (``pyro.settings.context(module_local_params=True)``): then Pyro's store stays empty, as in our own training loop.
+    Parameters that are frozen (``requires_grad=False``) are no param sites: Pyro would train them.
 
-    Site names carry a serial number and never ``id(self)``: ids are reused, and a model that finds the parameters of a
-    dead one under its name would not be trained. A copy or an unpickled program gets a number of its own.
+    Param sites are named ``<store_name>.<parameter's name>``. Without a name given to it, a program has one with a
+    serial number, good for this process alone, and never with ``id(self)``: ids are reused, and a model that finds the
+    parameters of a dead one under its name would not be trained. With a name, values that were loaded into Pyro's store
+    are copied into the program's own parameters when it is next used, see `param_store.take_up`.
+
+    A copy, or what is unpickled, keeps a given name where no living program has it, and gets a serial one otherwise.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._store_name = self._new_store_name()
+        self._weights_loaded = False
+        self.store_name = param_store.serial_name(type(self).__name__)
 
-    def _new_store_name(self) -> str:
-        return f"{type(self).__name__}-{next(_serial)}"
+    @property
+    def store_name(self) -> str:
+        """What the names of its parameters in Pyro's store begin with."""
+        return self._store_name
+
+    @store_name.setter
+    def store_name(self, name: str) -> None:
+        self._store_name = name
+        param_store.living[name] = self
+
+    def __getstate__(self) -> Any:
+        for parameter in self.parameters():
+            vars(parameter).pop("unconstrained", None)  # Pyro's weak reference, which it makes anew where it needs it
+        return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._store_name = self._new_store_name()
+        name = self._store_name
+        keeps = param_store.is_given(name) and name not in param_store.living
+        self.store_name = name if keeps else param_store.serial_name(type(self).__name__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._share_parameters()
+        if not pyro.settings.get("module_local_params"):
+            param_store.share(self)
         return super().__call__(*args, **kwargs)
 
-    def _share_parameters(self) -> None:
-        if pyro.settings.get("module_local_params"):
-            return
-        for name, parameter in self.named_parameters():
-            stored = pyro.param(f"{self._store_name}.{name}", parameter)
-            # A store that holds another tensor under this name would be trained in this one's place.
-            if stored._cdata != parameter._cdata:
-                raise RuntimeError(
-                    f"Pyro's parameter store holds another tensor for {name} of this {type(self).__name__} (was it "
-                    "replaced, or is its memory not contiguous?): call pyro.clear_param_store() or copy the module"
-                )
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of every module, once values that wait for this program in Pyro's store were taken up."""
+        param_store.take_up(self)
+        return super().state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._weights_loaded = True

@@ -18,15 +18,15 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor, nn
-from torch._inductor import list_mode_options
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
 from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives.cpu import DECOMPOSITIONS, channels_last
-from pyro_disent.objectives.elbo import LossRecord, Objective, total
+from pyro_disent.objectives.elbo import ALL_FROZEN, LossRecord, Objective, total
 
 
 class EagerStep:
@@ -45,11 +45,18 @@ class EagerStep:
         self.objective, self.autocast = objective, autocast
 
     def __call__(self, batch: Batch) -> LossRecord:
-        """Set every parameter's ``grad`` to this batch's gradient and give the record, detached."""
+        """Set every parameter's ``grad`` to this batch's gradient and give the record, detached.
+
+        Parameters that are frozen (``requires_grad=False``) have no gradient, and are left without one.
+
+        Raises:
+            InputError: where nothing is left to train.
+        """
         with self.autocast():
             record = self.objective.record(batch)
         parameters = list(self.objective.parameters())
-        _assign(parameters, _laid_out(_gradients(record, parameters), parameters))
+        learning = _learning(parameters)
+        _assign(parameters, _laid_out(_gradients(record, learning), learning))
         return _detached(record)
 
 
@@ -57,7 +64,8 @@ class CompiledStep(EagerStep):
     """`EagerStep` as one graph, compiled for the first batch's shapes, and for the model as it is then.
 
     A step runs eager, for as long as this lasts, where batch, parameters or buffers have another shape, layout, type or
-    device than the first had, or a part of the model another mode (training or evaluation).
+    device than the first had, a part of the model another mode (training or evaluation), or a parameter that was
+    trained is frozen, or the other way around.
 
     Args:
         backend: of ``torch.compile``.
@@ -80,6 +88,7 @@ class CompiledStep(EagerStep):
         self._record_spec: pytree.TreeSpec | None = None
 
     def __call__(self, batch: Batch) -> LossRecord:
+        batch = Batch.of(batch)
         if self._graph is None:
             self.compile(batch)
         parameters, buffers, inputs = self._arguments(batch)
@@ -100,30 +109,34 @@ class CompiledStep(EagerStep):
 
     def _sign(self, batch: Batch, tensors: list[Tensor]) -> tuple[Any, ...]:
         """What a graph is good for."""
-        kinds = tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors)
+        kinds = tuple((each.shape, each.stride(), each.dtype, each.device, each.requires_grad) for each in tensors)
         modes = tuple(module.training for module in self.objective.modules())
         return modes, tuple(batch.shared), tuple(batch.factors), kinds
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
+        from torch._inductor import list_mode_options  # a second to import, which an eager step does not need
+
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)
+        own_parameters, own_buffers, inputs = self._arguments(batch)
 
         def step(
             parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]
         ) -> tuple[list[Tensor], list[Tensor]]:
-            leaves = [channels_last(parameter.detach()).requires_grad_() for parameter in parameters]
+            leaves = [
+                channels_last(parameter.detach()).requires_grad_(own.requires_grad)
+                for parameter, own in zip(parameters, own_parameters, strict=True)
+            ]
             images, *rest = inputs
-            again = Batch(images, dict(zip(shared, rest)), dict(zip(factors, rest[len(shared) :])))  # noqa: B905
+            again = Batch.unchecked(images, dict(zip(shared, rest)), dict(zip(factors, rest[len(shared) :])))  # noqa: B905
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
-            gradients = _laid_out(_gradients(record, leaves), parameters)
+            gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(own_parameters))
             flat, self._record_spec = pytree.tree_flatten(_detached(record))
             return flat, gradients
-
-        own_parameters, own_buffers, inputs = self._arguments(batch)
 
         # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
         # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
@@ -161,9 +174,17 @@ def _detached(record: LossRecord) -> LossRecord:
     return LossRecord(*pytree.tree_map(torch.detach, tuple(record)))
 
 
+def _learning(parameters: list[Any]) -> list[Any]:
+    """Those that are not frozen."""
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
 def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
     """Zeros for a parameter that has no part in the loss, as a user's network may hold one."""
-    return list(torch.autograd.grad(total(record), leaves, allow_unused=True, materialize_grads=True))
+    loss = total(record)
+    if not leaves or not loss.requires_grad:
+        raise InputError(ALL_FROZEN)
+    return list(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
 
 
 def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
@@ -175,8 +196,10 @@ def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
 
 
 def _assign(parameters: list[Any], gradients: list[Tensor]) -> None:
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+    """To those that are not frozen; an older gradient of one that is would still reach the optimizer."""
+    remaining = iter(gradients)
+    for parameter in parameters:
+        parameter.grad = next(remaining) if parameter.requires_grad else None
 
 
 def why_not_compiled() -> str | None:

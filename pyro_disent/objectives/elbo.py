@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
+from pyro_disent.models import param_store
+from pyro_disent.models.families import Family, Normal
+from pyro_disent.models.latents import Latent, check_shared, sharing
+from pyro_disent.models.program import Program
 from pyro_disent.objectives.exchange import Exchange
-from pyro_disent.objectives.kl import kl_per_unit
 from pyro_disent.objectives.weights import Weight, Weights
+
+_ANY_FAMILY = Normal()
+"""Of a site that is no declared latent: its KL by torch's closed form, or from the draw."""
 
 
 class LossRecord(NamedTuple):
-    """One evaluation of an objective: 0-d tensors in nats per image, means over views and images.
+    """One evaluation of an objective, in nats: of each image, or as their mean.
 
-    Only ``loss`` is weighted; everything else is as it is, so that records of different weights compare.
+    What is of each image is ``(views, images)``, what is of the batch as a whole a 0-d tensor; `mean` makes all of it
+    0-d. Only ``loss`` is weighted; everything else is as it is, so that records of different weights compare.
     """
 
     loss: Tensor
-    """reconstruction + beta x KL + weighted terms; the opponents' own losses are not part of it."""
+    """reconstruction + beta x (KL + observed) + weighted terms; the opponents' own losses are not part of it."""
     reconstruction: Tensor
     """-log p(x | what the decoder saw)."""
     kl: dict[str, Tensor]
@@ -37,6 +48,12 @@ class LossRecord(NamedTuple):
     """term's name -> its value."""
     opponents: dict[str, Tensor]
     """term's name -> its opponent's own loss."""
+    observed: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
+    """name of a latent that `pyro.condition` observes -> -log p of its value; it has no KL."""
+
+    def mean(self) -> LossRecord:
+        """Means over views and images, 0-d."""
+        return LossRecord(*pytree.tree_map(torch.mean, tuple(self)))
 
 
 class Step(NamedTuple):
@@ -52,8 +69,13 @@ class Step(NamedTuple):
 
     @property
     def latents(self) -> list[str]:
-        """Names of the guide's latents, in order."""
-        return [n for n, site in self.q.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]
+        """Names of the latents that have a posterior: what the guide draws and the model does not observe, in order."""
+        return [name for name in _drawn(self.q) if not self.p.nodes[name]["is_observed"]]
+
+    def family(self, latent: str) -> Family:
+        """What the latent is, which knows how its posterior is handled."""
+        declared = (each for each in _declared(self.model, self.guide) if each.name == latent)
+        return next((each.family for each in declared), _ANY_FAMILY)
 
     def posterior(self, latent: str) -> Distribution:
         """q(latent | x), batch shape ``(views, images)``."""
@@ -67,6 +89,14 @@ class Step(NamedTuple):
         """The posterior's draw, ``(views, images, width)``."""
         return cast(Tensor, self.q.nodes[latent]["value"])
 
+    def center(self, latent: str) -> Tensor:
+        """The posterior's center as the decoder takes it, ``(views, images, width)``."""
+        return self.family(latent).center(self.posterior(latent))
+
+    def kl(self, latent: str) -> Tensor:
+        """KL(q || p) unit by unit, ``(views, images, units)``, or ``(views, images, 1)`` where it has no such parts."""
+        return self.family(latent).kl(self.posterior(latent), self.prior(latent), self.draw(latent))
+
 
 class Term(nn.Module):
     """Something added to an ELBO: in nats per image, unless its ``unit`` says otherwise."""
@@ -74,9 +104,11 @@ class Term(nn.Module):
     name: str
     default_weight: float
     unit: ClassVar[str] = "nats"
+    needs_shared: ClassVar[bool] = False
+    """Whether it is about what a pair shares."""
 
     def forward(self, step: Step) -> Tensor:
-        """Its value, a 0-d tensor: mean over views and images."""
+        """Its value: of each image, ``(views, images)``, or of the batch as a whole, 0-d."""
         raise NotImplementedError
 
 
@@ -91,7 +123,7 @@ class AdversarialTerm(Term):
     optimizer: ClassVar[dict[str, Any]]
 
     def opponent_loss(self, step: Step) -> Tensor:
-        """What the opponent minimizes, a 0-d tensor; no gradient reaches the model or the guide."""
+        """What the opponent minimizes, shaped as `forward`; no gradient reaches the model or the guide."""
         raise NotImplementedError
 
     def skill(self, step: Step) -> dict[str, Tensor]:
@@ -107,10 +139,11 @@ class DisentanglingELBO(ELBO):
 
     Args:
         terms: what is added.
-        weights: term's name -> weight; its own default where it is not named.
+        weights: term's name -> weight; its own default where it is not named. Any weight may be a `WarmUp`.
         beta: weight on the KL of every latent, or latent's name -> weight (1 for the others). A weight of this
             objective only: the record stays in unweighted nats.
         exchange: decode under the exchange of what the pair shares (Eq. 2).
+        num_particles: posterior draws that each evaluation is averaged over.
 
     Raises:
         ValueError: for a weight of a term that is not there.
@@ -123,8 +156,9 @@ class DisentanglingELBO(ELBO):
         weights: Mapping[str, Weight] | None = None,
         beta: Weight | Mapping[str, Weight] = 1.0,
         exchange: bool = False,
+        num_particles: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(num_particles=num_particles)
         added = list(terms)
         self.terms = nn.ModuleDict({term.name: term for term in added})
         self.exchange = exchange
@@ -132,6 +166,7 @@ class DisentanglingELBO(ELBO):
         if unknown := given.keys() - self.terms.keys():
             raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
         term_weights = {term.name: given.get(term.name, term.default_weight) for term in added}
+        self._named = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
         self.weights = Weights({"beta": 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights})
 
@@ -139,39 +174,76 @@ class DisentanglingELBO(ELBO):
         return Objective(model, guide, self)
 
     def step(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> Step:
-        """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one."""
-        batch = Batch.of(batch)
+        """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one.
+
+        Raises:
+            InputError: for a batch that does not say what its pairs share where that is needed, or speaks of latents
+                that the model does not have, for a guide that draws what the model does not, and where ``beta`` names a
+                latent that is not there.
+        """
+        batch = self._with_masks(_declared(model, guide), Batch.of(batch))
         q = poutine.trace(guide).get_trace(batch)
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
             p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
+        if strange := [name for name in _drawn(q) if name not in p.nodes]:
+            raise InputError(
+                f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
+                "every latent of the model its posterior by name, as FactoredVAE.guide does; automatic guides do not"
+            )
+        if unknown := self._named - p.nodes.keys():
+            raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         return Step(model, guide, batch, q, p)
 
+    def _with_masks(self, latents: tuple[Latent, ...], batch: Batch) -> Batch:
+        """Pairs with what they share, by the model's latents where the batch speaks of factors alone."""
+        if latents:
+            check_shared(latents, batch)
+        if batch.views == 1 or batch.shared:
+            return batch
+        if latents and (batch.factors or batch.pairing is not None):
+            return sharing(latents, batch)
+        if self.exchange or any(term.needs_shared for term in self.terms.values()):
+            raise InputError(
+                "a batch of two views says nothing of what its pairs share, which this objective needs: give it "
+                "shared={latent: mask}, or factors that the latents explain"
+            )
+        return batch
+
     def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
-        """The record of two traces; nothing is read back to the host.
+        """The record of two traces, means over images; nothing is read back to the host.
 
         Args:
             adversarial: include terms with an opponent (held-out objectives leave them out).
         """
+        return self.per_image(step, adversarial=adversarial).mean()
+
+    def per_image(self, step: Step, *, adversarial: bool = True) -> LossRecord:
+        """The record of each image, ``(views, images)``; terms over a batch as a whole are 0-d.
+
+        A latent's KL is scaled and masked as Pyro does with `poutine.scale` and `poutine.mask`, by the guide's site.
+        """
+        latents, observed = step.latents, _observed_latents(step)
         step.p.compute_log_prob(lambda _, site: site["is_observed"] and not (site["infer"] or {}).get("_deterministic"))
-        log_likelihoods = [site["log_prob"].mean() for site in step.p.nodes.values() if "log_prob" in site]
-        reconstruction = -torch.stack(log_likelihoods).sum()
-        kl = {
-            latent: kl_per_unit(step.posterior(latent), step.prior(latent), step.draw(latent)).sum(-1).mean()
-            for latent in step.latents
-        }
+        log_prob = {name: site["log_prob"] for name, site in step.p.nodes.items() if "log_prob" in site}
+        reconstruction = -_sum([value for name, value in log_prob.items() if name not in observed])
+        kl = {name: _scaled(step.kl(name).sum(-1), step.q.nodes[name]) for name in latents}
+        known = {name: -log_prob[name] for name in observed}
         active = {n: t for n, t in self.terms.items() if adversarial or not isinstance(t, AdversarialTerm)}
         terms = {name: term(step) for name, term in active.items()}
         opponents = {
             name: term.opponent_loss(step) for name, term in active.items() if isinstance(term, AdversarialTerm)
         }
-        loss = reconstruction + sum(self._beta(name) * value for name, value in kl.items())
+        loss = reconstruction + sum(self._beta(name) * value for name, value in (kl | known).items())
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
-        return LossRecord(loss, reconstruction, kl, terms, opponents)
+        return LossRecord(loss, reconstruction, kl, terms, opponents, known)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
-        """`evaluate` of a fresh `step`."""
-        return self.evaluate(self.step(model, guide, batch))
+        """`evaluate` of fresh steps, averaged over ``num_particles`` of them."""
+        records = [self.evaluate(self.step(model, guide, batch)) for _ in range(self.num_particles)]
+        if len(records) == 1:
+            return records[0]
+        return LossRecord(*pytree.tree_map(lambda *values: torch.stack(values).mean(0), *map(tuple, records)))
 
     def _beta(self, latent: str) -> Tensor:
         return self.weights[_beta(latent) if _beta(latent) in self.weights else "beta"]
@@ -181,24 +253,43 @@ class DisentanglingELBO(ELBO):
         return total(self.record(model, guide, batch))
 
     def loss_and_grads(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
-        """SVI's entry: adds to the gradients, gives the loss.
+        """SVI's entry: adds to the gradients, gives the loss, and counts a step of the weights that warm up.
+
+        Opponents are named in Pyro's store after a model that was named: ``<name>.<term>.<...>``.
 
         Raises:
             RuntimeError: under ``module_local_params``, where SVI would silently train nothing.
+            InputError: where every parameter is frozen.
         """
         if pyro.settings.get("module_local_params"):
             raise RuntimeError(
                 "SVI finds parameters in Pyro's store, which stays empty under module_local_params: use SVI outside of "
                 "that setting, or a torch optimizer on the parameters of objective = elbo(model, guide)"
             )
+        self._name_opponents(model)
         record = self.record(model, guide, batch)
-        total(record).backward()
+        loss = total(record)
+        if not loss.requires_grad:
+            raise InputError(ALL_FROZEN)
+        loss.backward()
+        self.weights.set_step(self.weights.step + 1)
         return record.loss.item()
 
     def loss(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
         """The record's loss as a float, without gradients."""
+        self._name_opponents(model)
         with torch.no_grad():
             return self.record(model, guide, batch).loss.item()
+
+    def _name_opponents(self, model: nn.Module) -> None:
+        named = getattr(model, "store_name", None)
+        if named is None or not param_store.is_given(named):
+            return
+        for path, program in self.terms.named_modules():
+            if isinstance(program, Program):
+                if not param_store.is_given(program.store_name):
+                    program.store_name = f"{named.removesuffix('.model')}.{path}"
+                param_store.take_up(program)  # now: a term may call its network alone
 
     def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("both traces are taken in record()")
@@ -216,8 +307,9 @@ class ForwardCycle(DisentanglingELBO):
         *,
         weights: Mapping[str, Weight] | None = None,
         beta: Weight | Mapping[str, Weight] = 1.0,
+        num_particles: int = 1,
     ) -> None:
-        super().__init__(terms, weights=weights, beta=beta, exchange=True)
+        super().__init__(terms, weights=weights, beta=beta, exchange=True, num_particles=num_particles)
 
 
 class Objective(ELBOModule):
@@ -244,18 +336,62 @@ class Objective(ELBOModule):
         with pyro.settings.context(module_local_params=True):
             return self.elbo.evaluate(step, adversarial=adversarial)
 
+    def per_image(self, batch: Batch | Tensor) -> LossRecord:
+        """`DisentanglingELBO.per_image` of a fresh `step`."""
+        with pyro.settings.context(module_local_params=True):
+            return self.elbo.per_image(self.elbo.step(self.model, self.guide, batch))
+
     def record(self, batch: Batch | Tensor) -> LossRecord:
-        """`evaluate` of a fresh `step`."""
-        return self.evaluate(self.step(batch))
+        """`DisentanglingELBO.record` of this model and guide."""
+        with pyro.settings.context(module_local_params=True):
+            return self.elbo.record(self.model, self.guide, batch)
 
     def opponents(self) -> list[AdversarialTerm]:
         """The terms with an opponent, whose parameters have an optimizer group of their own."""
         return [term for term in self.terms.values() if isinstance(term, AdversarialTerm)]
 
+    def betas(self, latents: Iterable[str]) -> dict[str, float]:
+        """latent's name -> the weight on its KL, when it is warm."""
+        with self.weights.warm():
+            return {latent: self.elbo._beta(latent).item() for latent in latents}
+
     def vae_parameters(self) -> list[nn.Parameter]:
         """The parameters of p and q, and of terms without an opponent."""
         opponents = {id(parameter) for term in self.opponents() for parameter in term.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in opponents]
+
+
+def _declared(model: Any, guide: Any) -> tuple[Latent, ...]:
+    """The latents of our programs, also where handlers as `pyro.condition` lie around them."""
+    for program in (model, guide):
+        while isinstance(program, functools.partial) and program.args:  # what a handler around a program is
+            program = program.args[-1]
+        if latents := getattr(program, "latents", ()):
+            return tuple(latents)
+    return ()
+
+
+def _drawn(trace: poutine.Trace) -> list[str]:
+    return [n for n, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]
+
+
+def _observed_latents(step: Step) -> list[str]:
+    """Latents whose value the model was given, by `pyro.condition` or as data: those that are declared or guided."""
+    names = [latent.name for latent in _declared(step.model, step.guide)]
+    sites = step.p.nodes
+    return [n for n in dict.fromkeys([*names, *_drawn(step.q)]) if n in sites and sites[n]["is_observed"]]
+
+
+def _scaled(value: Tensor, site: Any) -> Tensor:
+    """As `poutine.scale` and `poutine.mask` say at a site; usually as it is."""
+    return cast(Tensor, scale_and_mask(value, scale=site["scale"], mask=site["mask"]))
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(torch.broadcast_tensors(*values)).sum(0)
+
+
+ALL_FROZEN = "nothing is left to train: all parameters that the loss depends on are frozen (requires_grad=False)"
 
 
 def _beta(latent: str) -> str:

@@ -28,9 +28,8 @@ class Setting(NamedTuple):
     """The encoder's, against a predictor; see `terms.Prediction`."""
     on: Literal["sample", "mean"] = "sample"
     """What a predictor sees of the posterior."""
-
-    def width(self, name: str) -> int:
-        return sum(latent.width for latent in self.latents if latent.name == name)
+    guarded: tuple[str, ...] | None = None
+    """Latents that a predictor hides factors from; None: those that stand for what pairs have in common."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,46 @@ class Method:
 
 
 def _predictor(setting: Setting) -> Term:
-    bins = {factor: len(edges) + 1 for factor, edges in setting.edges.items()}
-    if not setting.width("z"):
-        raise InputError("the method predictor hides factors from the latent z, and there is none")
-    return terms.Prediction(FactorPredictor(setting.width("z"), bins), setting.edges, side=setting.side, on=setting.on)
+    """Hides from the guarded latents every factor that they do not explain themselves."""
+    guarded = _guarded(setting)
+    named = {factor for latent in setting.latents for factor in latent.factors}
+    own = {factor for latent in guarded for factor in latent.factors}
+    if any(latent.explains == "rest" for latent in guarded):
+        own |= setting.edges.keys() - named
+    hidden = {factor: edges for factor, edges in setting.edges.items() if factor not in own}
+    if not hidden:
+        raise InputError(
+            f"the method predictor has nothing to hide from {', '.join(latent.name for latent in guarded)}: the "
+            f"factors with labels ({', '.join(setting.edges)}) are what it stands for; name other latents to guard"
+        )
+    bins = {factor: len(edges) + 1 for factor, edges in hidden.items()}
+    predictor = FactorPredictor(sum(latent.width for latent in guarded), bins)
+    names = tuple(latent.name for latent in guarded)
+    return terms.Prediction(predictor, hidden, names, side=setting.side, on=setting.on)
+
+
+def _guarded(setting: Setting) -> list[Latent]:
+    """The latents that factors are hidden from: as asked for, else the common ones, else all that lack some factor."""
+    by_name = {latent.name: latent for latent in setting.latents}
+    if setting.guarded is not None:
+        if unknown := [name for name in setting.guarded if name not in by_name]:
+            raise InputError(
+                f"there is no latent {', '.join(unknown)} to hide factors from; the latents are {', '.join(by_name)}"
+            )
+        return [by_name[name] for name in setting.guarded]
+    common = [latent for latent in setting.latents if latent.explains == "common"]
+    return common or [latent for latent in setting.latents if setting.edges.keys() - set(latent.factors)]
 
 
 def _total_correlation(setting: Setting) -> Term:
-    names = tuple(latent.name for latent in setting.latents)
     width = sum(latent.width for latent in setting.latents)
-    return terms.TotalCorrelation(PermutationDiscriminator(width), names)
+    return terms.TotalCorrelation(PermutationDiscriminator(width), setting.latents)
+
+
+def _dip(setting: Setting) -> Term:
+    if not any(latent.family.euclidean for latent in setting.latents):
+        raise InputError("the method dip is about the covariance of codes, and no latent is of a family that has one")
+    return terms.DIP()
 
 
 _TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"
@@ -143,6 +172,7 @@ METHODS: dict[str, Method] = {
             "Kumar et al. 2018",
             "|Cov[mean] + E[variance] - I|^2",
             term=terms.DIP,
+            make=_dip,
         ),
         Method(
             "info-nce",
@@ -186,8 +216,8 @@ def build(
     expression: str,
     setting: Setting,
     *,
-    weights: Mapping[str, float] | None = None,
-    beta: float | Mapping[str, float] | None = None,
+    weights: Mapping[str, Weight] | None = None,
+    beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
 ) -> DisentanglingELBO:
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
@@ -195,7 +225,7 @@ def build(
     Args:
         weights: term's name -> weight, where not its own default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
-        warmup_steps: steps over which the terms' weights rise from 0.
+        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
 
     Raises:
         InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
@@ -218,7 +248,7 @@ def build(
         )
     final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
     if warmup_steps:
-        final = {name: WarmUp(float(weight), warmup_steps) for name, weight in final.items()}  # type: ignore[arg-type]
+        final = {n: w if isinstance(w, WarmUp) else WarmUp(w, warmup_steps) for n, w in final.items()}
     own = max(method.beta for method in chosen)
     if isinstance(beta, Mapping):
         beta = {name: beta.get(name, own) for name in latents}
@@ -233,3 +263,8 @@ def build(
 def needs_pairs(expression: str) -> bool:
     """Whether any method of the expression needs two views."""
     return any(method.pair for method in parse(expression))
+
+
+def needs_factors(expression: str) -> bool:
+    """Whether any method of the expression predicts factors."""
+    return any(method.factors for method in parse(expression))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from functools import singledispatch
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
-import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro import poutine
@@ -16,23 +14,20 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from pyro_disent.batch import Batch
+from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
 from pyro_disent.models.program import at_least_float32
 from pyro_disent.objectives.elbo import AdversarialTerm, Step, Term
 from pyro_disent.objectives.exchange import Replace, per_number
-from pyro_disent.objectives.kl import kl_per_unit
 
 
 class Similarity(Term):
     """Eq. 1: KL[q(z | x) || q(z | x')] over what the pair shares (section 5.4: unit by unit), mean over both views."""
 
-    name, default_weight = "similarity", 0.6
+    name, default_weight, needs_shared = "similarity", 0.6, True
 
     def forward(self, step: Step) -> Tensor:
-        return _agreement(
-            step.batch,
-            {name: (q := step.posterior(name), flip_views(q), step.draw(name)) for name in step.batch.shared},
-        )
+        return _agreement(step, step, lambda x: x.flip(0))
 
 
 class ReverseCycle(Term):
@@ -42,18 +37,15 @@ class ReverseCycle(Term):
     moved: q(z | x) is detached.
     """
 
-    name, default_weight = "reverse-cycle", 1.0
+    name, default_weight, needs_shared = "reverse-cycle", 1.0, True
 
     def forward(self, step: Step) -> Tensor:
         shared = step.batch.shared
         with Replace({name: step.draw(name) for name in shared}, where=shared):
             world = poutine.trace(step.model).get_trace(views=step.batch.views, images=step.batch.size)
-        decoded = Batch(cast(Distribution, world.nodes["x"]["fn"]).mean)
+        decoded = Batch.unchecked(cast(Distribution, world.nodes["x"]["fn"]).mean)
         again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
-        return _agreement(
-            step.batch,
-            {name: (again.posterior(name), detach(step.posterior(name)), again.draw(name)) for name in shared},
-        )
+        return _agreement(again, step, torch.detach)
 
 
 class Prediction(AdversarialTerm):
@@ -62,10 +54,10 @@ class Prediction(AdversarialTerm):
     Args:
         predictor: g.
         edges: factor's name -> increasing inner edges of its bins, ``(bins - 1,)``.
-        latent: what g sees.
+        latents: what g sees, side by side: those that the factors are hidden from.
         side: the encoder's: ``entropy`` maximizes the entropy of g's answer (the paper's text and code),
             ``cross-entropy`` maximizes g's error (the equation).
-        on: ``sample`` of the posterior (the equation) or its ``mean`` (the published code).
+        on: ``sample`` of the posterior (the equation) or its ``mean``, the center (the published code).
     """
 
     name, default_weight = "predictor", 20.0
@@ -75,12 +67,12 @@ class Prediction(AdversarialTerm):
         self,
         predictor: FactorPredictor,
         edges: Mapping[str, Tensor],
-        latent: str = "z",
+        latents: tuple[str, ...],
         side: Literal["entropy", "cross-entropy"] = "entropy",
         on: Literal["sample", "mean"] = "sample",
     ) -> None:
         super().__init__()
-        self.predictor, self.latent, self.side, self.on = predictor, latent, side, on
+        self.predictor, self.latents, self.side, self.on = predictor, latents, side, on
         self.factors = tuple(edges)
         for index, factor in enumerate(self.factors):
             self.register_buffer(f"edges_{index}", edges[factor])
@@ -89,7 +81,7 @@ class Prediction(AdversarialTerm):
         log_p = self._log_probabilities(frozen(self.predictor, self.code(step)))
         if self.side == "cross-entropy":
             return -self._cross_entropy(log_p, step)
-        return torch.stack([(p.exp() * p).sum(-1).mean() for p in log_p]).sum()
+        return torch.stack([(p.exp() * p).sum(-1) for p in log_p]).sum(0)
 
     def opponent_loss(self, step: Step) -> Tensor:
         return self._cross_entropy(self._log_probabilities(self.predictor(self.code(step).detach())), step)
@@ -117,7 +109,8 @@ class Prediction(AdversarialTerm):
 
     def code(self, step: Step) -> Tensor:
         """What the opponent sees, ``(views, images, width)``."""
-        return step.draw(self.latent) if self.on == "sample" else step.posterior(self.latent).mean
+        sees = step.draw if self.on == "sample" else step.center
+        return torch.cat([sees(latent) for latent in self.latents], -1)
 
     def _log_probabilities(self, logits: Tensor) -> list[Tensor]:
         return [part.log_softmax(-1) for part in logits.split(list(self.predictor.bins.values()), -1)]
@@ -149,60 +142,80 @@ def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
 
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
     """Each value's bin, int64: how many of the edges it is not below; `UNKNOWN` where it is NaN."""
-    return torch.bucketize(values.contiguous(), edges, right=True).masked_fill(values.isnan(), UNKNOWN)
+    dtype = torch.promote_types(values.dtype, edges.dtype)
+    return torch.bucketize(values.to(dtype).contiguous(), edges.to(dtype), right=True).masked_fill(
+        values.isnan(), UNKNOWN
+    )
 
 
 class TotalCorrelation(AdversarialTerm):
     """FactorVAE (Kim & Mnih 2018): KL[q(code) || product of its marginals] by the density ratio trick.
 
     The discriminator tells codes from codes whose every unit was permuted over the batch: over this very batch, views
-    and images alike, where algorithm 2 of the paper takes a second one.
+    and images alike, where algorithm 2 of the paper takes a second one. The numbers of a unit stay together.
+
+    Args:
+        discriminator: D.
+        latents: whose units.
     """
 
     name, default_weight = "total-correlation", 6.4
     optimizer: ClassVar[dict[str, Any]] = {"lr": 1e-4, "betas": (0.5, 0.9)}
 
-    def __init__(self, discriminator: PermutationDiscriminator, latents: tuple[str, ...]) -> None:
+    def __init__(self, discriminator: PermutationDiscriminator, latents: tuple[Latent, ...]) -> None:
         super().__init__()
-        self.discriminator, self.latents = discriminator, latents
+        self.discriminator = discriminator
+        self.latents = tuple(latent.name for latent in latents)
+        self.units = [latent.units for latent in latents]
+        self.numbers = [latent.family.numbers for latent in latents]
 
     def forward(self, step: Step) -> Tensor:
-        logits = frozen(self.discriminator, self._code(step))
-        return (logits[:, 0] - logits[:, 1]).mean()
+        code = self._code(step)
+        logits = frozen(self.discriminator, code.flatten(0, -2)).unflatten(0, code.shape[:-1])
+        return logits[..., 0] - logits[..., 1]
 
     def opponent_loss(self, step: Step) -> Tensor:
-        code = self._code(step).detach()
-        permuted = code.gather(0, torch.rand_like(code).argsort(0))
+        code = self._code(step).detach().flatten(0, -2)
+        permuted = code.gather(0, self._order(code))
         drawn, mixed = self.discriminator(torch.cat([code, permuted])).log_softmax(-1).chunk(2)
         return -0.5 * (drawn[:, 0].mean() + mixed[:, 1].mean())
 
+    def _order(self, code: Tensor) -> Tensor:
+        """For every number of the codes ``(images, width)`` an order of the images, the same for those of one unit."""
+        order = torch.rand(len(code), sum(self.units), dtype=code.dtype, device=code.device).argsort(0)
+        parts = zip(order.split(self.units, -1), self.numbers, strict=True)
+        return torch.cat([part.repeat_interleave(numbers, -1) for part, numbers in parts], -1)
+
     def _code(self, step: Step) -> Tensor:
-        return torch.cat([step.draw(latent) for latent in self.latents], -1).flatten(0, -2)
+        return torch.cat([step.draw(latent) for latent in self.latents], -1)
 
 
 class DIP(Term):
-    """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity."""
+    """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity.
+
+    Of latents in Euclidean space: on a circle covariances mean nothing.
+    """
 
     name, default_weight, unit = "dip", 10.0, "squared covariance"
 
     def forward(self, step: Step) -> Tensor:
-        posteriors = [step.posterior(latent) for latent in step.latents]
-        mean = torch.cat([q.mean for q in posteriors], -1).flatten(0, -2)
-        variance = torch.cat([q.variance for q in posteriors], -1).flatten(0, -2)
+        latents = [latent for latent in step.latents if step.family(latent).euclidean]
+        mean = torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2)
+        variances = [step.family(latent).variance(step.posterior(latent)) for latent in latents]
         centered = mean - mean.mean(0)
         with without_autocast(mean.device):
-            covariance = centered.T @ centered / len(mean) + variance.mean(0).diag()
+            covariance = centered.T @ centered / len(mean) + torch.cat(variances, -1).flatten(0, -2).mean(0).diag()
         return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
 
 
 class InfoNCE(Term):
     """InfoNCE (van den Oord et al. 2018) on what the pair shares: each view must find its other view, both directions.
 
-    Cosine similarity of posterior means at a temperature; the negatives are the other images' other views, and not, as
-    in SimCLR, the images of one's own view as well.
+    Cosine similarity of posterior centers at a temperature; the negatives are the other images' other views, and not,
+    as in SimCLR, the images of one's own view as well.
     """
 
-    name, default_weight = "info-nce", 20.0
+    name, default_weight, needs_shared = "info-nce", 20.0, True
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
@@ -211,24 +224,28 @@ class InfoNCE(Term):
     def forward(self, step: Step) -> Tensor:
         masked = []
         for latent, mask in step.batch.shared.items():
-            mean = step.posterior(latent).mean
-            masked.append(mean * per_number(mask, latent, mean.shape[-1]))
+            center = step.center(latent)
+            masked.append(center * per_number(mask, latent, center.shape[-1]))
         first, second = F.normalize(torch.cat(masked, -1), dim=-1)
         with without_autocast(first.device):
             logits = first @ second.T / self.temperature
         right = torch.arange(len(logits), device=logits.device)
-        return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right))
+        each = [F.cross_entropy(x, right, reduction="none") for x in (logits, logits.T)]
+        return torch.stack(each)
 
 
-def _agreement(batch: Batch, posteriors: Mapping[str, tuple[Distribution, Distribution, Tensor]]) -> Tensor:
-    """KL(q || target) over the shared units, summed over latents, mean over views and images.
+def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) -> Tensor:
+    """KL(q || q') over the shared units, summed over latents, ``(views, images)``.
 
-    ``posteriors`` maps a latent to q, its target, and a draw from q.
+    q is a step's posterior, q' the target's with ``changed`` applied to its tensors.
     """
-    total = batch.images.new_zeros(())
-    for latent, (q, target, draw) in posteriors.items():
-        kl = kl_per_unit(q, target, draw)
-        total = total + (kl * per_number(batch.shared[latent], latent, kl.shape[-1])).sum(-1).mean()
+    batch = target.batch
+    total = batch.images.new_zeros(batch.images.shape[:2])
+    for latent, mask in batch.shared.items():
+        family = target.family(latent)
+        q, other = step.posterior(latent), family.map(target.posterior(latent), changed)
+        kl = family.kl(q, other, step.draw(latent))
+        total = total + (kl * per_number(mask, latent, kl.shape[-1])).sum(-1)
     return total
 
 
@@ -243,35 +260,3 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
     if not torch.amp.is_autocast_available(device.type):
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
-
-
-@singledispatch
-def flip_views(q: Distribution) -> Distribution:
-    """The same posteriors with the two views changed over; a new family registers how."""
-    raise TypeError(f"register how {type(q).__name__} changes its views over: flip_views.register")
-
-
-@singledispatch
-def detach(q: Distribution) -> Distribution:
-    """The same posteriors, through which no gradient flows; a new family registers how."""
-    raise TypeError(f"register how {type(q).__name__} is detached: detach.register")
-
-
-@flip_views.register
-def _(q: dist.Independent) -> Distribution:
-    return dist.Independent(flip_views(q.base_dist), q.reinterpreted_batch_ndims)
-
-
-@detach.register
-def _(q: dist.Independent) -> Distribution:
-    return dist.Independent(detach(q.base_dist), q.reinterpreted_batch_ndims)
-
-
-@flip_views.register
-def _(q: dist.Normal) -> Distribution:
-    return dist.Normal(q.loc.flip(0), q.scale.flip(0))
-
-
-@detach.register
-def _(q: dist.Normal) -> Distribution:
-    return dist.Normal(q.loc.detach(), q.scale.detach())

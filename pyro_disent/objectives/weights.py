@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from pyro_disent.errors import InputError
 
-class WarmUp(NamedTuple):
-    """A weight that rises linearly from 0 to ``weight`` over the first ``steps`` steps, and stays."""
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A weight that rises linearly from 0 to ``weight`` over the first ``steps`` steps, and stays.
+
+    Under `pyro.infer.SVI` an ELBO counts its own steps, and `pyro_disent.fit` counts those of the run. Who takes steps
+    with a torch optimizer says before each which one it is: ``objective.weights.set_step(step)``, from 0.
+
+    Raises:
+        InputError: for fewer than one step, and a weight that is not a finite number.
+    """
 
     weight: float
     steps: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight, int | float) or not math.isfinite(self.weight):
+            raise InputError(f"a warm-up rises to a finite number, not {self.weight!r}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f"a warm-up takes a whole number of steps, 1 or more, not {self.steps!r}")
 
 
 Weight = float | WarmUp
@@ -25,7 +43,7 @@ def weight_at(weight: Weight, step: int) -> float:
     """The value of a weight at a step, counted from 0."""
     if not isinstance(weight, WarmUp):
         return float(weight)
-    return weight.weight * min(1.0, step / weight.steps) if weight.steps > 0 else weight.weight
+    return weight.weight * min(1.0, step / weight.steps)
 
 
 class Weights(nn.Module):
@@ -34,12 +52,25 @@ class Weights(nn.Module):
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         super().__init__()
         self.given = dict(weights)
+        self.step = 0
+        """The step whose values they have, counted from 0."""
         self.values: Tensor
         start = [weight_at(weight, 0) for weight in self.given.values()]
-        self.register_buffer("values", torch.tensor(start, dtype=torch.float32), persistent=False)
+        self.register_buffer("values", torch.tensor(start, dtype=torch.float32, device="cpu"), persistent=False)
 
     def set_step(self, step: int) -> None:
         """Give every scheduled weight its value at this step."""
+        self.step = step
+        self._take_values_of(step)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As ``double()``: the weights are then those that were said, and not their float32's."""
+        super()._apply(fn, recurse)
+        for index, weight in enumerate(self.given.values()):
+            self.values[index] = weight_at(weight, self.step)
+        return self
+
+    def _take_values_of(self, step: int) -> None:
         for index, weight in enumerate(self.given.values()):
             if isinstance(weight, WarmUp):
                 self.values[index] = weight_at(weight, step)
@@ -48,7 +79,7 @@ class Weights(nn.Module):
     def warm(self) -> Iterator[None]:
         """Every scheduled weight at its final value meanwhile."""
         before = self.values.clone()
-        self.set_step(sys.maxsize)
+        self._take_values_of(sys.maxsize)
         try:
             yield
         finally:

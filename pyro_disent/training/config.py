@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
+from pyro_disent.models.specification import LatentSpec
+from pyro_disent.objectives.weights import WarmUp, Weight
 
 SCHEDULES = ("constant", "cosine")
 BINS_BY = ("range", "quantile")
@@ -28,8 +31,8 @@ class FitConfig:
     method: str
     """One name of the table of methods, or several joined by ``+``."""
     data: str
-    latents: dict[str, int]
-    """latent's name -> units, in the order of the code."""
+    latents: Mapping[str, LatentSpec]
+    """latent's name -> what is asked for of it, in the order of the code; a number, a table or a `Latent` will do."""
     network: str
     likelihood: str
     lr: float
@@ -38,14 +41,16 @@ class FitConfig:
     preset: str = "custom"
     epochs: int | None = None
     max_steps: int | None = None
-    beta: float | dict[str, float] | None = None
+    beta: Weight | dict[str, Weight] | None = None
     """Weight on every latent's KL, or latent's name -> weight; None: the method's own."""
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(default_factory=dict)
     """term's name -> weight, where it is not the term's own default."""
     predictor_side: Side = "entropy"
     """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
     predictor_on: Seen = "sample"
-    """What that opponent sees of z."""
+    """What that opponent sees of a latent."""
+    guards: list[str] | None = None
+    """Latents that factors are hidden from; None: those that stand for what pairs have in common."""
     bins: int | dict[str, int] | None = None
     """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
     bins_by: str = "range"
@@ -53,7 +58,7 @@ class FitConfig:
     opponent_lr: float | None = None
     """Learning rate of the opponents; None: each term's own."""
     warmup_steps: int = 0
-    """Steps over which the weights of the terms rise from 0."""
+    """Steps over which the weights of the terms rise from 0, but for those that are a `WarmUp` of their own."""
     schedule: str = "constant"
     """Of the learning rates, see `training.setup.learning_rate_factor`."""
     clip_norm: float = 10_000.0
@@ -71,8 +76,16 @@ class FitConfig:
     """None: where it pays, see `training.setup.make_step`."""
     compile_mode: str = "default"
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
+    patience: int | None = None
+    """Validations without a better held-out objective after which training ends; None: it takes all its steps."""
+    threads: int | None = None
+    """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
+        specs = {name: LatentSpec.of(latent, name) for name, latent in self.latents.items()}
+        object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
+        if not self.latents:
+            raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
         positive = {
             "--lr": self.lr,
             "--batch-size": self.batch_size,
@@ -82,10 +95,14 @@ class FitConfig:
             "--devices": self.devices,
             "--clip-norm": self.clip_norm,
             "--opponent-lr": self.opponent_lr,
+            "--patience": self.patience,
+            "--threads": self.threads,
         }
         for option, value in positive.items():
             if value is not None and not value > 0:
                 raise InputError(f"{option} must be greater than 0, got {value}")
+        if self.warmup_steps < 0:
+            raise InputError(f"--warmup-steps must be 0, for none, or more, got {self.warmup_steps}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
         choices = {
@@ -107,7 +124,9 @@ class FitConfig:
             raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        latents = {name: spec.to_json() for name, spec in self.latents.items()}
+        return fields | {"latents": latents, "beta": _to_json(self.beta), "weights": _to_json(self.weights)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -115,8 +134,9 @@ class FitConfig:
         known = {item.name for item in dataclasses.fields(cls)}
         if unknown := values.keys() - known:
             raise InputError(f"a run's configuration has no {', '.join(sorted(unknown))}")
+        weights = {name: _from_json(values[name]) for name in ("beta", "weights") if name in values}
         try:
-            return cls(**values)
+            return cls(**values | weights)
         except TypeError as error:
             raise InputError(f"the configuration is not whole: {error}") from error
 
@@ -134,3 +154,23 @@ class FitConfig:
         if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
             raise InputError(f"{path} is not a run's configuration: it has no table named fit")
         return cls.from_json(content["fit"])
+
+
+_WARM_UP = "warm_up"
+
+
+def _to_json(weight: Any) -> Any:
+    """A weight, or weights by name; a `WarmUp` is ``{"warm_up": {"weight": ..., "steps": ...}}``."""
+    if isinstance(weight, WarmUp):
+        return {_WARM_UP: dataclasses.asdict(weight)}
+    return {name: _to_json(each) for name, each in weight.items()} if isinstance(weight, Mapping) else weight
+
+
+def _from_json(weight: Any) -> Any:
+    if not isinstance(weight, Mapping):
+        return weight
+    # What stands under the name of a latent or a term is a number or has this key: a latent may be called anything.
+    inner = weight.get(_WARM_UP)
+    if isinstance(inner, Mapping) and inner.keys() == {"weight", "steps"}:
+        return WarmUp(**inner)
+    return {name: _from_json(each) for name, each in weight.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ class Feed:
         split: where the images lie.
         batch_size: images before pairing, over all processes.
         views: 1, or 2 for pairs.
-        latents: latent's name -> names of its units, for what a pair shares.
+        sharing: adds to a batch what its pairs share of each latent, as `FactoredVAE.sharing`.
         rank, world_size: which part of each batch this process takes.
 
     Raises:
@@ -35,13 +35,13 @@ class Feed:
         batch_size: int,
         seed: int,
         views: int,
-        latents: Mapping[str, tuple[str, ...]],
+        sharing: Callable[[Batch], Batch],
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         if batch_size > len(split):
             raise InputError(f"--batch-size {batch_size} is larger than the data, which has {len(split)} images")
-        self.split, self.batch_size, self.seed, self.views, self.latents = split, batch_size, seed, views, latents
+        self.split, self.batch_size, self.seed, self.views, self.sharing = split, batch_size, seed, views, sharing
         self.rank, self.world_size = rank, world_size
         self.generator = torch.Generator(split.images.device).manual_seed(seed + rank)
         self.epoch, self.position = 0, 0
@@ -65,7 +65,7 @@ class Feed:
         start = self.position * self.batch_size + self.rank * share
         self.position += 1
         batch = self.split.batch(self._order[start : start + share], self.generator, self.views)
-        return batch.sharing(self.latents)
+        return self.sharing(batch)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position, "generator": self.generator.get_state()}

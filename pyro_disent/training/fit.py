@@ -5,29 +5,32 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
-from pyro_disent.data.dataset import DataSet, Split
+from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
-from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.objectives import methods
-from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.threads import using
 from pyro_disent.training import setup, state
 from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.validation import OnValidation, Progress, asked_to_end, used, validate
 
-HELD_OUT_BATCH = 256
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
+@usual_defaults()
 def fit(
     config: FitConfig,
     folder: RunFolder,
@@ -38,6 +41,7 @@ def fit(
     data: DataSet | None = None,
     networks: Networks | None = None,
     reporter: Reporter | None = None,
+    on_validation: OnValidation | None = None,
 ) -> None:
     """Train, and leave a run folder. On a CPU this process keeps memory that it frees, see `keep_freed_memory`.
 
@@ -48,6 +52,8 @@ def fit(
         data: the data set, where the configuration names none.
         networks: encoder and decoder, where the configuration names none.
         reporter: who is told how it goes.
+        on_validation: called with each `Validation`, when its checkpoints are written. True ends the training; what it
+            raises does so too. Either way the run can be resumed, and goes on.
 
     Raises:
         InputError: for a configuration that cannot be run; nothing is written.
@@ -70,45 +76,53 @@ def fit(
         keep_freed_memory()
 
     if data is None:
-        data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
+        with using(config.threads):
+            data = setup.load_data(config, reporter.preparing, recorded["source"] if recorded else None)
     elif recorded is not None:
         setup.check_unchanged(data, recorded["source"])
+    if recorded is not None:
+        data = in_units(data, recorded.get("units", {}))
     torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
-    vae, objective = setup.build(config, data.image_shape, edges, networks, data.unit_names)
+    latents = setup.recorded_latents(recorded) if recorded else setup.latents(config, data)
+    vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 
     train, validation = data.train.to(device), data.validation.to(device)
-    latents = {latent.name: latent.unit_names for latent in vae.latents}
     views = 2 if methods.needs_pairs(config.method) else 1
 
     def make_feed() -> Feed:
-        return Feed(train, config.batch_size, config.seed, views, latents, fabric.global_rank, fabric.world_size)
+        return Feed(train, config.batch_size, config.seed, views, vae.sharing, fabric.global_rank, fabric.world_size)
 
     feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
+    if recorded is None:
+        setup.check_warm_up(objective, config, steps)
     optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
-        step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next())
+        threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
+        stack.enter_context(using(threads.number))
+        step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next(), reporter.say)
         torch.manual_seed(config.seed + fabric.global_rank)
-        start, best = 0, float("inf")
+        start, progress = 0, Progress(config.patience)
         if resume:
-            start, best = state.restore(folder, objective, optimizer, feed, device)
+            start = state.restore(folder, objective, progress, optimizer, feed, device)
             folder.forget_metrics_after(start)
         elif is_first:
-            folder.create(setup.described(config, data, edges, device, how, init))
-        for line in setup.announced(config, data, device, how, steps, views):
+            folder.create(setup.described(config, latents, data, edges, device, how, threads.number, init))
+        for line in setup.announced(config, latents, data, edges, device, how, threads, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         stop = stack.enter_context(_stop_on_interrupt())
 
-        for step in range(start, steps):
+        done, ends = start, progress.is_over
+        for step in range(start, 0 if ends else steps):
             batch = feed.next()
             objective.weights.set_step(step)
             setup.set_learning_rates(optimizer, setup.learning_rate_factor(config.schedule, step, steps))
@@ -125,56 +139,24 @@ def fit(
                 if epoch_ends or stop.asked:
                     log.flush()
                 if epoch_ends:
-                    held_out = validate(objective, validation, config.seed, latents, views)
-                    log.validation(done, held_out)
-                    if held_out["objective"] < best:
-                        best = held_out["objective"]
+                    numbers = validate(objective, validation, config.seed, views)
+                    held_out = progress.see(done, numbers | used(vae, validation, config.seed, views))
+                    log.validation(held_out)
+                    if held_out.is_best:
                         folder.save("best", done, objective.state_dict(), {"step": done})
                 if epoch_ends or stop.asked:
-                    now = state.capture(done, best, optimizer, feed, device)
+                    now = state.capture(done, progress, optimizer, feed, device)
                     folder.save("last", done, objective.state_dict(), now)
+                if epoch_ends:
+                    ends = asked_to_end(on_validation, held_out, device) or progress.is_over
             if stop.asked:
                 raise Interrupted(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
+            if epoch_ends and fabric.broadcast(ends):  # only the first process validates
+                break
+        if log:
+            units = {latent.name: latent.units for latent in latents}
+            log.end(done, progress, units, objective.betas(units))
     fabric.barrier()
-
-
-def validate(
-    objective: Objective, split: Split, seed: int, latents: dict[str, tuple[str, ...]], views: int
-) -> dict[str, float]:
-    """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
-
-    ``objective`` is what is minimized when all weights are warm, without opponents; ``elbo`` is the plain bound with
-    every weight 1, each image decoded from its own posterior; and every opponent's skill. Images come in one shuffled
-    order and in batches of one size whatever the training's, so that terms over a batch compare between runs.
-    """
-    training, device = objective.training, split.images.device
-    objective.eval()
-    generator = torch.Generator(device).manual_seed(seed)
-    order = torch.randperm(len(split), generator=generator, device=device)
-    plain = DisentanglingELBO()
-    means: dict[str, torch.Tensor] = {}
-    try:
-        with (
-            torch.no_grad(),
-            forked_random_state(device),
-            pyro.validation_enabled(False),
-            pyro.settings.context(module_local_params=True),
-            objective.weights.warm(),
-        ):
-            torch.manual_seed(seed)
-            for index in order.split(HELD_OUT_BATCH):
-                step = objective.step(split.batch(index, generator, views).sharing(latents))
-                numbers = {
-                    "objective": objective.evaluate(step, adversarial=False).loss,
-                    "elbo": -plain.record(objective.model, objective.guide, step.batch).loss,
-                }
-                for opponent in objective.opponents():
-                    numbers |= opponent.skill(step)
-                share = len(index) / len(split)
-                means = {name: means.get(name, 0.0) + share * value for name, value in numbers.items()}
-    finally:
-        objective.train(training)
-    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
 
 
 def _average_gradients(objective: Objective, fabric: Fabric) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Protocol, Self
 
 import torch
@@ -13,6 +14,7 @@ from pyro_disent.errors import Diverged
 from pyro_disent.objectives.elbo import LossRecord
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.validation import Progress, Validation, best_of
 
 LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host syncs
 
@@ -78,17 +80,34 @@ class Log:
         self._write(step, "train", means | {"views_per_second": rate})
         self.reporter.training(step, self.steps, means["loss"], rate)
 
-    def validation(self, step: int, numbers: dict[str, float]) -> None:
+    def validation(self, held_out: Validation) -> None:
         """Raises Diverged where the held-out objective is not finite: the last update spoilt the weights."""
+        step, numbers = held_out.step, held_out.numbers
         if not math.isfinite(numbers["objective"]):
             raise Diverged(
                 f"training diverged after step {step}: the held-out objective is not finite; {self._finite()}"
             )
         self._write(step, "validation", numbers)
+        unused = f"; {held_out.usage}" if held_out.empty or held_out.ignored else ""
         self.reporter.say(
             f"step {step}: held-out objective {numbers['objective']:.2f}, ELBO {numbers['elbo']:.2f} nats per image"
+            f"{unused}"
         )
         self.clock = time.perf_counter()
+
+    def end(self, step: int, progress: Progress, units: Mapping[str, int], beta: Mapping[str, float]) -> None:
+        """Say why training ends before its last step, and which latents its best weights make nothing of.
+
+        Args:
+            units: latent's name -> how many it has.
+            beta: latent's name -> weight on its KL.
+        """
+        if step < self.steps:
+            why = f"no better validation within --patience {progress.patience}" if progress.is_over else "on_validation"
+            self.reporter.say(f"training ends after step {step} of {self.steps}: {why}")
+        best = best_of(self.folder)
+        for sentence in best.usage.advice(units, beta) if best else ():
+            self.reporter.say(sentence)
 
     def _check(self, values: Tensor) -> None:
         names = self.names

@@ -20,7 +20,7 @@ class Adam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient.
+        """One update of every parameter that has a gradient and is not frozen (``requires_grad=False``).
 
         Raises:
             TypeError: for a closure, which none of our steps needs.
@@ -28,7 +28,7 @@ class Adam(torch.optim.Adam):
         if closure is not None:
             raise TypeError("this optimizer takes no closure: compute the gradients before its step")
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            parameters = [each for each in group["params"] if each.grad is not None and each.requires_grad]
             states = [self.state[parameter] or self._start(parameter) for parameter in parameters]
             steps = [state["step"] for state in states]
             if not parameters:

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from pyro_disent import files
+from pyro_disent.data.dataset import Pairs
 from pyro_disent.errors import InputError, StorageError
+from pyro_disent.models.latents import surely_shared
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.training.config import FitConfig
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from pyro_disent.objectives.elbo import Objective
 
 Which = Literal["last", "best"]
-RECORDED = frozenset({"source", "image_shape", "factors", "edges", "unit_names", "device", "precision", "step"})
+RECORDED = frozenset({"source", "image_shape", "factors", "edges", "latents", "device", "precision", "step"})
 """What ``config.json`` holds beside the `FitConfig`, and every reader of it needs."""
 
 
@@ -247,6 +250,11 @@ class Run:
         """Names of the factors of the data it was trained on."""
         return tuple(self.config["factors"])
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of the latents that its pairs share, see `surely_shared`."""
+        return surely_shared(self.vae.latents, Pairs.from_json(self.config["pairs"]).typical)
+
     def data(self, progress: Callable[[int, int], None] | None = None) -> DataSet:
         """The data set it was trained on, loaded again from the same source.
 
@@ -258,6 +266,7 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
+@usual_defaults()
 def load(
     path: Path | str,
     checkpoint: Which = "best",
@@ -275,13 +284,14 @@ def load(
     Raises:
         InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
     """
-    from pyro_disent.training.setup import build, load_weights, resolve_device
+    from pyro_disent.training.setup import build, load_weights, recorded_latents, resolve_device
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
     given = None if encoder is None or decoder is None else (encoder, decoder)
     settings = FitConfig.from_json(config["fit"])
-    vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], given, config["unit_names"])
+    vae, objective = build(settings, tuple(config["image_shape"]), config["edges"], recorded_latents(config), given)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
+    vae.eval()
     return Run(folder.path, config, vae, objective)

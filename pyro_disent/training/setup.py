@@ -11,26 +11,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
 from pyro_disent.batch import Batch
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
+from pyro_disent.models import families
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Each, Latent
 from pyro_disent.models.likelihoods import LIKELIHOODS
 from pyro_disent.models.networks import Networks, networks
+from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
-from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
+from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.threads import Threads, choose
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder, Which
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
@@ -84,6 +90,42 @@ def check_unchanged(data: DataSet, recorded: Mapping[str, str]) -> None:
         )
 
 
+def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
+    """The latents of a configuration, made for the factors of a data set.
+
+    Raises:
+        InputError: for what they cannot explain in this data.
+    """
+    made = build_latents(
+        config.latents, [factor.name for factor in data.factors], of_pairs=data.pairs.factors, joint=data.joint
+    )
+    several = len(data.pairs.kinds) > 1 and not data.pairs.always
+    if several and (common := [latent.name for latent in made if latent.explains == "common"]):
+        kinds = ", ".join("+".join(kind) for kind in data.pairs.kinds)
+        raise InputError(
+            f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
+            "nothing in common: say which factors each latent explains, or leave it out by 0 units"
+        )
+    return made
+
+
+def recorded_latents(recorded: Mapping[str, Any]) -> tuple[Latent, ...]:
+    """The latents of a run, from its record."""
+    specs = {name: LatentSpec.from_json(values, name) for name, values in recorded["latents"].items()}
+    return tuple(
+        Latent(name, spec.units, families.make(spec.family, spec.settings, of=name), spec.explains or "common")
+        for name, spec in specs.items()
+    )
+
+
+def idle(latents: Sequence[Latent], data: DataSet) -> list[str]:
+    """Names of latents that explain nothing that varies and are never shared: they see noise alone."""
+    explained = {factor for latent in latents for factor in latent.factors}
+    varies = {factor.name for factor in data.factors} - set(data.pairs.always)
+    rest = data.pairs.rest_differs or varies - explained
+    return [latent.name for latent in latents if latent.explains == "rest" and not rest]
+
+
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
     """Give an objective the weights of a run's checkpoint.
 
@@ -100,23 +142,19 @@ def build(
     config: FitConfig,
     image_shape: tuple[int, int, int],
     edges: dict[str, list[float]],
+    latents: Sequence[Latent],
     given: Networks | None = None,
-    unit_names: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
+        latents: those of the configuration, made for the data.
         given: encoder and decoder of a configuration whose network is `GIVEN`.
-        unit_names: latent's name -> the factor that each of its units stands for.
 
     Raises:
         InputError: for names that do not exist, and networks that are missing or do not fit the images.
     """
-    stands_for = unit_names or {}
-    latents = tuple(
-        Latent(name, units, unit_names=tuple(stands_for.get(name, ()))) for name, units in config.latents.items()
-    )
     if config.likelihood not in LIKELIHOODS:
         raise InputError(f"there is no likelihood {config.likelihood!r}; choose from {', '.join(LIKELIHOODS)}")
     if given is None and config.network == GIVEN:
@@ -129,10 +167,11 @@ def build(
     elbo = methods.build(
         config.method,
         methods.Setting(
-            latents,
+            tuple(latents),
             {factor: torch.tensor(values) for factor, values in edges.items()},
             config.predictor_side,
             config.predictor_on,
+            None if config.guards is None else tuple(config.guards),
         ),
         weights=config.weights,
         beta=config.beta,
@@ -142,11 +181,36 @@ def build(
 
 
 def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> torch.optim.Optimizer:
-    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given."""
+    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given.
+
+    Parameters that are frozen (``requires_grad=False``) have no part in it.
+
+    Raises:
+        InputError: where all are.
+    """
     given = {} if opponent_lr is None else {"lr": opponent_lr}
     groups: list[dict[str, Any]] = [{"params": objective.vae_parameters()}]
     groups += [{"params": list(term.parameters()), **term.optimizer, **given} for term in objective.opponents()]
-    return Adam(groups, lr=lr)
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+    if not any(group["params"] for group in groups):
+        raise InputError(ALL_FROZEN)
+    return Adam([group for group in groups if group["params"]], lr=lr)
+
+
+def check_warm_up(objective: Objective, config: FitConfig, steps: int) -> None:
+    """Raises InputError for a warm-up that would do nothing, or would not end within a run's steps."""
+    if config.warmup_steps and not len(objective.terms):
+        raise InputError(
+            f"--warmup-steps {config.warmup_steps} is for the weights of terms, and the method {config.method!r} has "
+            "none; from Python, the weight on the KLs warms up by fit(..., beta=WarmUp(weight, steps))"
+        )
+    for name, weight in objective.weights.given.items():
+        if isinstance(weight, WarmUp) and weight.steps > steps:
+            raise InputError(
+                f"the warm-up of {name} takes {weight.steps} steps, and the run has {steps}: its weight would never be "
+                f"{weight.weight:g}"
+            )
 
 
 def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
@@ -170,12 +234,18 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def make_step(
-    objective: Objective, config: FitConfig, fabric: Fabric, steps: int, example: Batch
+    objective: Objective,
+    config: FitConfig,
+    fabric: Fabric,
+    steps: int,
+    example: Batch,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[EagerStep, str]:
     """The step, compiled where it is wanted and can be had, and how it is taken, in words.
 
     Args:
         example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
+        say: told before compiling starts.
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
@@ -187,6 +257,7 @@ def make_step(
     mode = None if config.compile_mode == "default" else config.compile_mode
     compiled = CompiledStep(objective, fabric.autocast, mode=mode)
     start = time.perf_counter()
+    say("compiling the step, which takes 10 to 60 seconds the first time")
     try:
         compiled.compile(example)
     except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
@@ -217,17 +288,17 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
+    from lightning_fabric import Fabric  # a second to import, which only training needs
+
     return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
 
 def precision(config: FitConfig) -> Any:
-    """Fabric's precision; ``auto`` is float32 for the paper's setting, else bfloat16 where the device has it."""
+    """Fabric's precision; ``auto`` is bfloat16 where the device has it."""
     if config.precision != "auto":
         if config.precision not in ("32", "bf16-mixed"):
             raise InputError(f"--precision {config.precision} is not one of auto, 32, bf16-mixed")
         return {"32": "32-true"}.get(config.precision, config.precision)
-    if config.preset == "paper":
-        return "32-true"
     if resolve_device(config.device).type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
@@ -248,12 +319,26 @@ def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
     )
 
 
+def thread_count(
+    config: FitConfig, recorded: Mapping[str, Any] | None, device: torch.device, views: int, processes: int
+) -> Threads:
+    """Threads of the CPU to train with: as set, as recorded, or the fastest now; on CUDA those that torch has."""
+    if config.threads is not None:
+        return Threads(config.threads, "as set")
+    if device.type != "cpu":
+        return Threads(torch.get_num_threads(), "torch's own")
+    rows = views * config.batch_size // config.devices
+    return choose(rows, recorded=(recorded or {}).get("threads"), processes=processes)
+
+
 def described(
     config: FitConfig,
+    latents: Sequence[Latent],
     data: DataSet,
     edges: dict[str, list[float]],
     device: torch.device,
     how: str,
+    threads: int,
     init: RunFolder | None,
 ) -> dict[str, Any]:
     """What ``config.json`` holds: everything needed to build the model again, and what a result depends on."""
@@ -263,26 +348,58 @@ def described(
         "image_shape": list(data.image_shape),
         "factors": [factor.name for factor in data.factors],
         "edges": edges,
-        "unit_names": {latent: list(names) for latent, names in data.unit_names.items()},
+        "units": {name: list(unit) for name, unit in data.units.items()},
+        "latents": {latent.name: LatentSpec.of(latent, latent.name).to_json() for latent in latents},
+        "pairs": data.pairs.to_json(),
         "init": None if init is None else str(init.path),
         "device": device.type,
         "precision": precision(config),
         "step": how,
+        "threads": threads,
         "versions": versions(),
     }
 
 
-def announced(config: FitConfig, data: DataSet, device: torch.device, how: str, steps: int, views: int) -> list[str]:
+def announced(
+    config: FitConfig,
+    latents: Sequence[Latent],
+    data: DataSet,
+    edges: dict[str, list[float]],
+    device: torch.device,
+    how: str,
+    threads: Threads,
+    steps: int,
+    views: int,
+) -> list[str]:
     """What a user is told before the first step."""
-    latents = ", ".join(f"{name}={units}" for name, units in config.latents.items())
     seen = "one view each" if views == 1 else f"{views} views each"
-    return [
+    identities = data.identities_split()
+    bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
+    lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
         *(f"         {note}" for note in data.notes),
-        f"model    {config.network}, {latents}, {config.likelihood}",
+        *([f"         identities: {identities}"] if identities else []),
+        *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
+        f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
+        f"threads  {threads}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
     ]
+    lines += [
+        f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own "
+        f"(--latent {name}=0 leaves it out)"
+        for name in idle(latents, data)
+    ]
+    return lines
+
+
+def _in_words(latent: Latent) -> str:
+    """As ``z=10 (common)``, ``azimuth=1 circle (azimuth)``."""
+    family = "" if latent.family.name == "normal" else f" {latent.family.name}"
+    factors = latent.factors if len(latent.factors) <= 4 else (*latent.factors[:3], f"{len(latent.factors) - 3} more")
+    explains = latent.explains if isinstance(latent.explains, str) else ", ".join(factors)
+    each = "each of " if isinstance(latent.explains, Each) else ""
+    return f"{latent.name}={latent.units}{family} ({each}{explains})"
 
 
 def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:

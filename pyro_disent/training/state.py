@@ -9,12 +9,14 @@ import torch
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.validation import Progress
 
 
 def capture(
-    step: int, best: float, optimizer: torch.optim.Optimizer, feed: Feed, device: torch.device
+    step: int, progress: Progress, optimizer: torch.optim.Optimizer, feed: Feed, device: torch.device
 ) -> dict[str, Any]:
-    state = {"step": step, "best": best, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
+    state = {"step": step, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
+    state |= {"best": progress.best, "since_best": progress.since_best}
     state["rng"] = torch.get_rng_state()
     if device.type == "cuda":
         state["cuda_rng"] = torch.cuda.get_rng_state(device)
@@ -22,8 +24,13 @@ def capture(
 
 
 def restore(
-    folder: RunFolder, objective: Objective, optimizer: torch.optim.Optimizer, feed: Feed, device: torch.device
-) -> tuple[int, float]:
+    folder: RunFolder,
+    objective: Objective,
+    progress: Progress,
+    optimizer: torch.optim.Optimizer,
+    feed: Feed,
+    device: torch.device,
+) -> int:
     objective.load_state_dict(folder.weights("last"))
     state = folder.state("last")
     optimizer.load_state_dict(state["optimizer"])
@@ -31,4 +38,5 @@ def restore(
     torch.set_rng_state(state["rng"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_rng"], device)
-    return state["step"], state["best"]
+    progress.best, progress.since_best = state["best"], state.get("since_best", 0)  # which older states do not have
+    return state["step"]

@@ -1,0 +1,10 @@
+"""Families of latents: each owns its prior, its posterior and all that is asked of them; one module a family."""
+
+from __future__ import annotations
+
+from pyro_disent.models.families.base import Family
+from pyro_disent.models.families.circle import Circle, ProjectedNormal
+from pyro_disent.models.families.normal import ConditionalNormal, Normal
+from pyro_disent.models.families.table import FAMILIES, families, make
+
+__all__ = ["FAMILIES", "Circle", "ConditionalNormal", "Family", "Normal", "ProjectedNormal", "families", "make"]

@@ -1,0 +1,68 @@
+"""Normal latents: a standard normal prior, or one whose mean and variance a network reads off other latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
+from pyro_disent.models.families.base import Family
+from pyro_disent.models.program import at_least_float32
+
+
+class Normal(Family):
+    """Standard normal prior, diagonal normal posterior."""
+
+    name: ClassVar[str] = "normal"
+
+
+class ConditionalNormal(Family):
+    """p(latent | parents): a diagonal normal whose mean and log variance are a network's output.
+
+    Args:
+        parents: names of latents declared before this one; on the command line joined by ``+``.
+        network: ``(..., sum of the parents' widths)`` -> ``(..., 2 x units)``: mean, then log variance. None: one
+            hidden layer of tanh.
+        hidden: units of that layer.
+    """
+
+    name: ClassVar[str] = "conditional"
+
+    def __init__(self, parents: str | Iterable[str], network: nn.Module | None = None, hidden: int = 64) -> None:
+        super().__init__()
+        self.parents = tuple(parents.split("+")) if isinstance(parents, str) else tuple(parents)
+        self.network, self.hidden = network, hidden
+        self._own_network = network is None
+
+    def bind(self, units: int, earlier: Mapping[str, int]) -> None:
+        """Makes the network where none was given.
+
+        Raises:
+            InputError: for parents that are not declared before this latent.
+        """
+        if missing := [name for name in self.parents if name not in earlier]:
+            raise InputError(f"a prior is conditioned on {', '.join(missing)}, which must be declared before it")
+        if self.network is None:
+            width = sum(earlier[name] for name in self.parents)
+            last = nn.Linear(self.hidden, 2 * units)
+            # It starts as the standard normal; from there on it is learnt.
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.network = nn.Sequential(nn.Linear(width, self.hidden), nn.Tanh(), last)
+
+    def prior(
+        self, units: int, earlier: Mapping[str, Tensor], like: Tensor, batch: Batch | None
+    ) -> dist.TorchDistribution:
+        assert self.network is not None
+        parameters = self.network(torch.cat([earlier[name] for name in self.parents], -1))
+        return self.posterior(at_least_float32(parameters), batch)
+
+    def settings(self) -> dict[str, Any]:
+        if not self._own_network:
+            raise ValueError("its network was handed over from Python")
+        return {"parents": "+".join(self.parents), "hidden": self.hidden}

@@ -1,0 +1,144 @@
+"""Pyro's parameter store as programs use it: under which names they are there, and whose a stored value is.
+
+Pyro's store is one table of tensors for the whole process. Loading it (``load``, ``set_state``) puts tensors there that
+are no model's parameters: Pyro would train those and leave the model as it is, or hold them and do nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pyro
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_disent.errors import InputError
+
+if TYPE_CHECKING:
+    from pyro_disent.models.program import Program
+
+living: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
+"""store name -> the program that has it."""
+_put: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
+"""Name in Pyro's store -> the parameter that a program of this process put there."""
+_serial = itertools.count()
+_SERIAL = re.compile(r"\w+#\d+")
+
+
+def serial_name(kind: str) -> str:
+    """A store name that no other program of this process has."""
+    return f"{kind}#{next(_serial)}"
+
+
+def is_given(name: str) -> bool:
+    """Whether a store name was given by the user, and not by `serial_name`."""
+    return "#" not in name
+
+
+class _Itself(weakref.ref):
+    """Pyro's way from a parameter to itself, left behind where it is pickled; a plain reference cannot be."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(None), ()
+
+
+def share(program: Program) -> None:
+    """Make a param site of each parameter that is not frozen, after `take_up`.
+
+    Raises:
+        RuntimeError: where the store holds another tensor, which would be trained in the parameter's place.
+    """
+    take_up(program)
+    store = pyro.get_param_store()
+    for name, parameter in program.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        site = f"{program.store_name}.{name}"
+        if site not in store and not parameter.is_contiguous():
+            raise RuntimeError(
+                f"the memory of {name} of this {type(program).__name__} is not contiguous, and Pyro's store would "
+                "train a copy of it: call vae.to(memory_format=torch.contiguous_format) before SVI"
+            )
+        stored = pyro.param(site, parameter)
+        if stored._cdata != parameter._cdata:
+            raise RuntimeError(
+                f"Pyro's parameter store holds another tensor for {name} of this {type(program).__name__} (it was "
+                f"replaced, or another model has its name {program.store_name}): call pyro.clear_param_store() first, "
+                "or give the model another name"
+            )
+        parameter.unconstrained = _Itself(parameter)  # type: ignore[attr-defined]
+        _put[site] = parameter
+
+
+def take_up(program: Program) -> None:
+    """Copy what was loaded into Pyro's store for this program into its own parameters, frozen ones as well.
+
+    Raises:
+        InputError: where what was loaded fits no parameter or not all are there, and where a program without a name of
+            its own meets a store from elsewhere, whose names say nothing of it: its weights would stay random.
+    """
+    if pyro.settings.get("module_local_params"):
+        return
+    stored = pyro.get_param_store().named_parameters()
+    loaded = {name: value for name, value in stored if _put.get(name) is not value}
+    if not loaded:
+        return
+    prefix = f"{program.store_name}."
+    if is_given(program.store_name):
+        if own := {name: value for name, value in loaded.items() if name.startswith(prefix)}:
+            _restore(program, own)
+    elif not program._weights_loaded and (stray := _meant_for_nobody(program, loaded)):
+        raise InputError(
+            f"Pyro's parameter store holds {stray}, loaded from elsewhere, which belongs to no model here, and this "
+            f"{type(program).__name__} would keep the weights that it was built with. Give models a name before they "
+            'are trained, FactoredVAE(..., name="mine"), and the store finds them again; or keep weights by '
+            "vae.state_dict(); or call pyro.clear_param_store() where the store is not needed"
+        )
+
+
+def _restore(program: Program, loaded: Mapping[str, Tensor]) -> None:
+    store, name = pyro.get_param_store(), program.store_name
+    own = {f"{name}.{part}": parameter for part, parameter in program.named_parameters()}
+    another = f"Pyro's parameter store was loaded with another model's parameters under the name {name}:"
+    if unknown := sorted(loaded.keys() - own.keys()):
+        raise InputError(f"{another} it holds {unknown[0]}, which this {type(program).__name__} has not")
+    if missing := [site for site, parameter in own.items() if parameter.requires_grad and site not in store]:
+        raise InputError(
+            f"{another} it lacks {missing[0]} (what was frozen in training is in no store: freeze it here)"
+        )
+    for site, value in loaded.items():
+        if value.shape != own[site].shape:
+            raise InputError(
+                f"{another} {site} is {tuple(value.shape)} in the store and {tuple(own[site].shape)} in this model"
+            )
+    with torch.no_grad():
+        for site, value in loaded.items():
+            own[site].copy_(value)
+            del store[site]
+            store.set_state({"params": {site: own[site]}, "constraints": {site: constraints.real}})
+            _put[site] = own[site]
+
+
+def _meant_for_nobody(program: Program, loaded: Iterable[str]) -> str | None:
+    """What a loaded store calls a program of ours that is not there: one without a name, or one that this would be."""
+    names = list(loaded)
+    for name in names:
+        of = name.partition(".")[0]
+        if _SERIAL.fullmatch(of) and (of not in living or of == program.store_name):
+            return of
+    # A store of named models: this one, had it been given the name.
+    parameters = [name for name, _ in program.named_parameters()]
+    for name in names if parameters else ():
+        of = name.removesuffix(f".{parameters[0]}")
+        if (
+            of.endswith((".model", ".guide"))
+            and of not in living
+            and {f"{of}.{part}" for part in parameters} <= {*names}
+        ):
+            return of
+    return None

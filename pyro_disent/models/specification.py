@@ -1,0 +1,194 @@
+"""Latents as they are asked for: on a command line, in a preset, in a run's record. From there to `Latent`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from pyro_disent.errors import InputError
+from pyro_disent.models import families
+from pyro_disent.models.latents import Each, Explains, Latent
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """What is asked for of a latent, in JSON's terms; `to_json` and `from_json` round-trip.
+
+    Args:
+        units: how many; 0 leaves the latent out.
+        family: its name in the table of families.
+        settings: of the family's constructor.
+        explains: see `Latent`; None: the factor of the latent's name, else what pairs have in common.
+    """
+
+    units: int
+    family: str = "normal"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    explains: Explains | None = None
+
+    @classmethod
+    def of(cls, latent: LatentSpec | Latent | int | Mapping[str, Any], name: str) -> LatentSpec:
+        """From anything that Python or a file says: a number of units, a table, a `Latent`.
+
+        Raises:
+            InputError: for anything else, and a family that cannot be written down.
+        """
+        if isinstance(latent, LatentSpec):
+            return latent
+        if isinstance(latent, int) and not isinstance(latent, bool):
+            return cls(latent)
+        if isinstance(latent, Latent):
+            try:
+                settings = latent.family.settings()
+            except ValueError as error:
+                raise InputError(
+                    f"latent {name!r}: its family cannot be written into a run's record: {error}"
+                ) from error
+            return cls(latent.units, latent.family.name, settings, latent.explains)
+        if isinstance(latent, Mapping):
+            return cls.from_json(latent, name)
+        raise InputError(f"latent {name!r}: a number of units, a table or a Latent is needed, not {latent!r}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], name: str) -> LatentSpec:
+        """Raises InputError for what is no such table."""
+        known = {"units", "family", "settings", "explains"}
+        if unknown := values.keys() - known:
+            raise InputError(f"latent {name!r} has no {', '.join(sorted(unknown))}: it has {', '.join(sorted(known))}")
+        units = values.get("units")
+        if isinstance(units, bool) or not isinstance(units, int) or units < 0:
+            raise InputError(f"latent {name!r} needs a whole number of units, got {units!r}")
+        family, settings = values.get("family", "normal"), dict(values.get("settings", {}))
+        explains = values.get("explains")
+        return cls(units, family, settings, None if explains is None else _explains(explains))
+
+    def to_json(self) -> dict[str, Any]:
+        """What is not as usual."""
+        result: dict[str, Any] = {"units": self.units}
+        if self.family != "normal" or self.settings:
+            result |= {"family": self.family, "settings": dict(self.settings)}
+        if self.explains is not None:
+            result["explains"] = explains_to_json(self.explains)
+        return result
+
+
+def explains_to_json(explains: Explains) -> Any:
+    """As `_explains` reads it: a word, a list of factors, or ``{"each": [...]}``."""
+    if isinstance(explains, Each):
+        return {"each": list(explains.factors)}
+    return explains if isinstance(explains, str) else list(explains)
+
+
+def _explains(value: Any) -> Explains:
+    if isinstance(value, Each):
+        return value
+    if isinstance(value, Mapping):
+        return Each(tuple(value.get("each", ())))
+    if isinstance(value, str):
+        return value if value in ("common", "rest") else (value,)  # type: ignore[return-value]
+    return tuple(value)
+
+
+def explains_from_text(text: str) -> Explains:
+    """``common``, ``rest``, ``A+B`` for factors together, ``each:A,B`` for one a unit, ``each:*`` for all factors."""
+    if text.startswith("each:"):
+        return Each(tuple(part.strip() for part in text.removeprefix("each:").split(",")))
+    return _explains(text if text in ("common", "rest") else [part.strip() for part in text.split("+")])
+
+
+def spec_from_text(text: str, option: str) -> dict[str, Any]:
+    """``UNITS[:FAMILY[,key=value...]]`` as a table of `LatentSpec`.
+
+    Raises:
+        InputError: for another form, naming the option.
+    """
+    units, _, rest = text.partition(":")
+    try:
+        spec: dict[str, Any] = {"units": int(units)}
+    except ValueError:
+        raise InputError(f"{option}: {units!r} is not a whole number of units") from None
+    if spec["units"] < 0:
+        raise InputError(f"{option}: {units} units are too few; 0 leaves the latent out")
+    if rest:
+        family, *settings = rest.split(",")
+        pairs = [setting.partition("=") for setting in settings]
+        if not family or any(not (key and equals and value) for key, equals, value in pairs):
+            raise InputError(f"{option}: write UNITS:FAMILY,key=value after the latent's name, not {text!r}")
+        spec |= {"family": family, "settings": {key: value for key, _, value in pairs}}
+    return spec
+
+
+def merged(preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Tables of latents of which some were chosen: what was not said of a latent stays, one of 0 units goes.
+
+    Raises:
+        InputError: for what is said of a latent that is not there.
+    """
+    result = {name: dict(LatentSpec.of(latent, name).to_json()) for name, latent in preset.items()}
+    for name, latent in chosen.items():
+        table = latent if isinstance(latent, Mapping) else LatentSpec.of(latent, name).to_json()
+        if "units" not in table and name not in result:
+            raise InputError(f"there is no latent {name!r} to say anything of; the latents are {', '.join(result)}")
+        result[name] = result.get(name, {}) | dict(table)
+    return {name: latent for name, latent in result.items() if latent["units"] != 0}
+
+
+def build_latents(
+    specs: Mapping[str, LatentSpec],
+    factors: Iterable[str],
+    *,
+    of_pairs: Iterable[str] = (),
+    joint: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Latent, ...]:
+    """The latents that were asked for, of data with these factors.
+
+    Args:
+        factors: names of the data's factors; ``each("*")`` is one unit for each of them.
+        of_pairs: what pairs have in common beside them, as the identity.
+        joint: names for several factors together, as ``view`` for azimuth and elevation.
+
+    Raises:
+        InputError: for factors, families or settings that do not exist, and a name that is nearly that of a factor.
+    """
+    factors, joint = list(factors), dict(joint or {})
+    names = list(dict.fromkeys([*factors, *of_pairs]))
+
+    def known(name: str, of: str) -> tuple[str, ...]:
+        if name in joint:
+            return tuple(joint[name])
+        if name in names:
+            return (name,)
+        close = get_close_matches(name, [*names, *joint], 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(
+            f"latent {of!r} explains {name!r}, which is no factor of this data: there are "
+            f"{', '.join([*names, *joint]) or 'none'}{hint}"
+        )
+
+    def explains(name: str, said: Explains | None) -> Explains:
+        if said is None:
+            if name in names or name in joint:
+                return known(name, name)
+            if close := get_close_matches(name, [*names, *joint], 1, cutoff=0.8):
+                raise InputError(
+                    f"latent {name!r}: there is no such factor; did you mean {close[0]}? If it is to stand for what "
+                    f"pairs have in common, say that it explains common"
+                )
+            return "common"
+        if isinstance(said, Each):
+            said = Each(tuple(factors)) if said.factors == ("*",) else said
+            for factor in said.factors:
+                if factor in joint:
+                    raise InputError(f"latent {name!r}: a unit explains one factor, and {factor} is several")
+                known(factor, name)
+            return said
+        if isinstance(said, str):
+            return said
+        return tuple(dict.fromkeys(factor for part in said for factor in known(part, name)))
+
+    return tuple(
+        Latent(name, spec.units, families.make(spec.family, spec.settings, of=name), explains(name, spec.explains))
+        for name, spec in specs.items()
+    )

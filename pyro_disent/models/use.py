@@ -1,0 +1,128 @@
+"""Which latents a model uses: what each says of an image (its KL), and what the decoder makes of it (its use)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from pyro_disent.models.factored_vae import FactoredVAE
+
+EMPTY = 0.1
+"""Nats below which a latent is empty. Its mean KL bounds what it can tell of an image: less than a seventh of a bit."""
+IGNORED = 0.1
+"""Part of an even share (1 / latents) below which the decoder ignores a latent."""
+TRY_BETA = 30
+"""The weight on the KL of the latent that carries all, which made a view portable on chairs (100 emptied it)."""
+
+_PART = 128  # images decoded at once
+
+
+def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
+    """latent's name -> share of the decoded change that comes with this latent alone.
+
+    The posterior means of each image are decoded with this latent's from another image, and once more with all of
+    them from that image: the squared change of the first over that of the second. 0 for a latent that the decoder
+    ignores, 1 for one that alone makes the picture, 1 / latents where all do equally much. Shares sum to 1 where what
+    the latents do adds up and is uncorrelated; they may sum to less where latents act together, and to more where they
+    make up for each other. Weights, modes and random state are left as they were.
+
+    Args:
+        vae: the model.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1]; at least two for anything to be measured.
+        seed: of which other image each is given; never itself.
+
+    Returns:
+        Nothing for fewer than two images; 0 for each latent where no exchange changes anything.
+    """
+    if len(images) < 2:
+        return {}
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    codes = vae.codes(images)
+    changes, whole = dict.fromkeys(codes, 0.0), 0.0
+    for part in torch.arange(len(images)).split(_PART):
+        own, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
+        decoded = vae.decode(own)
+
+        def change(exchanged: Mapping[str, Tensor], own: dict[str, Tensor] = own, decoded: Tensor = decoded) -> float:
+            return (vae.decode({**own, **exchanged}) - decoded).square().sum(dtype=torch.float64).item()
+
+        whole += change(others)
+        for name, other in others.items():
+            changes[name] += change({name: other})
+    return {name: changed / whole if whole else 0.0 for name, changed in changes.items()}
+
+
+class Usage(NamedTuple):
+    """KL and use of every latent, measured on held-out images."""
+
+    kl: dict[str, float]
+    """latent's name -> KL of its posterior to its prior, nats per image."""
+    use: dict[str, float]
+    """latent's name -> `use`."""
+
+    @classmethod
+    def read(cls, numbers: Mapping[str, float], separator: str = ".") -> Self:
+        """From numbers by their names, of which ``kl.z`` and ``use.z`` are of the latent z."""
+        found: dict[str, dict[str, float]] = {"kl": {}, "use": {}}
+        for key, value in numbers.items():
+            kind, _, latent = key.partition(separator)
+            if latent and kind in found:
+                found[kind][latent] = value
+        return cls(**found)
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Latents that say nothing."""
+        return tuple(name for name, nats in self.kl.items() if nats < EMPTY)
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Latents that say something, of which the decoder makes nothing."""
+        enough = IGNORED / max(len(self.use), 1)
+        return tuple(name for name, share in self.use.items() if share < enough and name not in self.empty)
+
+    def __str__(self) -> str:
+        """In a few words; empty where every latent is used."""
+        said = ((self.empty, "says nothing", "say nothing"), (self.ignored, "is ignored", "are ignored"))
+        return ", ".join(f"{', '.join(names)} {many if len(names) > 1 else one}" for names, one, many in said if names)
+
+    def advice(self, units: Mapping[str, int], beta: Mapping[str, float]) -> list[str]:
+        """A sentence for each latent that says nothing or is ignored, with what to try.
+
+        Args:
+            units: latent's name -> how many it has.
+            beta: latent's name -> weight on its KL.
+        """
+        sentences = []
+        for name in self.empty:
+            told = f"its KL is {self.kl[name]:.2g} nats, less than {EMPTY}: no image can be told by it from another"
+            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta)}")
+        for name in self.ignored:
+            told = f"{name} from another image makes {100 * self.use[name]:.2g} % of the change that all latents make"
+            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta)}")
+        return sentences
+
+    def _try(self, name: str, units: Mapping[str, int], beta: Mapping[str, float]) -> str:
+        tries = []
+        if beta.get(name, 1.0) > 1:
+            tries.append(f"a smaller weight on its own KL than {beta[name]:g} (--beta {name}=1)")
+        others = {other: self.use.get(other, 0.0) for other in self.kl if other not in (*self.empty, *self.ignored)}
+        if others:
+            carrier = max(others, key=lambda other: (others[other], self.kl[other]))
+            if beta.get(carrier, 1.0) < TRY_BETA:
+                tries.append(f"a weight on the KL of {carrier}, which carries all (--beta {carrier}={TRY_BETA})")
+            if units.get(carrier, 1) > 1:
+                tries.append(f"fewer units for {carrier} than {units[carrier]} (--latent {carrier}=N)")
+        else:
+            tries.append("training for longer")
+        return f"try {_listed([*tries, 'another method'])}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    *first, last = items
+    return f"{', '.join(first)} or {last}" if first else last

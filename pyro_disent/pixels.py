@@ -1,0 +1,124 @@
+"""Where images enter: the one place that makes tensors of what a user has, and looks at the range of their pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pyro_disent.errors import InputError
+
+ImageShape = tuple[int, int, int]
+
+ACCEPTED = "pixels are uint8 in 0 to 255, floats in [0, 1], or bool"
+
+
+def as_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 images as floats in [0, 1]; floats as they are."""
+    return images.to(dtype).div_(255) if images.dtype == torch.uint8 else images
+
+
+def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = False) -> Tensor:
+    """Images as floats in [0, 1].
+
+    Args:
+        images: what `as_tensor` takes. Floats keep their type.
+        dtype: what uint8 and bool become.
+        wait: look at the pixels of other devices than a CPU as well, though it waits for them.
+
+    Raises:
+        InputError: for other types, and floats out of range, with what their range looks like.
+    """
+    tensor = as_tensor(images, "images")
+    if tensor.dtype == torch.uint8:
+        return as_float(tensor, dtype)
+    if tensor.dtype == torch.bool:
+        return tensor.to(dtype)
+    if not tensor.is_floating_point():
+        raise InputError(f"images are of type {tensor.dtype}, whose range nothing says: {ACCEPTED}")
+    # A subclass of Tensor may have no values: those of a trace or a simulated device.
+    looked_at = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
+    if looked_at and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
+        low, high = torch.stack(torch.aminmax(tensor.detach())).tolist()
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]: {advice(low, high)}"
+            )
+    return tensor
+
+
+def advice(low: float, high: float) -> str:
+    """What to do about floats that go from ``low`` to ``high`` and not from 0 to 1; never what would make it worse."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "leave out or fill in what is not finite"
+    if low >= -0.2 and high <= 2:
+        return "what resizing carried beyond the range is cut off by images.clamp(0, 1)"
+    if low >= -1.01 and high <= 1.01:
+        return "what goes from -1 to 1 becomes (images + 1) / 2"
+    if high > 20 and low >= -0.2 * high:
+        largest = next((largest for largest in (255, 4095, 65535) if high <= 1.2 * largest), None)
+        if largest is not None:
+            beyond = (
+                "" if low >= 0 and high <= largest else ", and what is then beyond the range is cut off by clamp(0, 1)"
+            )
+            return f"what goes from 0 to {largest} is divided by {largest}{beyond}"
+    return "undo the standardization or the scaling that they went through"
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """A tensor as it is; NumPy arrays, PIL images, numbers, and lists of all of these, as tensors on the CPU.
+
+    PIL images become ``(channels, height, width)``. No type is chosen here: 64-bit floats stay so.
+
+    Raises:
+        InputError: for what is no numbers or has no even shape, naming ``what``.
+    """
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], list | tuple | int | float):
+        parts = [as_tensor(part, what) for part in values]
+        if len(shapes := {tuple(part.shape) for part in parts}) > 1:
+            raise InputError(f"{what}: all must have one shape, got {', '.join(map(str, sorted(shapes)))}")
+        return torch.stack(parts)
+    if hasattr(values, "getbands"):  # of PIL, which need not be imported to see it
+        return _of_pil(values, what)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what}: all rows must have one length, {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} must be a tensor, an array or a list of numbers, got {_described(values, array)}")
+    if array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    # torch takes neither a foreign byte order nor negative strides, and warns of memory that may not be written.
+    array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+    return torch.from_numpy(array)
+
+
+def _of_pil(image: Any, what: str) -> Tensor:
+    if image.mode not in ("L", "RGB", "1"):
+        raise InputError(f"{what}: a PIL image of mode {image.mode}: use image.convert('L') or image.convert('RGB')")
+    pixels = as_tensor(np.array(image), what)
+    return pixels.permute(2, 0, 1) if pixels.dim() == 3 else pixels.unsqueeze(0)
+
+
+def _described(values: Any, array: np.ndarray) -> str:
+    return f"an array of {array.dtype}" if isinstance(values, np.ndarray | list | tuple) else type(values).__name__
+
+
+def check_shape(shape: tuple[int, ...], taken: ImageShape) -> None:
+    """Raises InputError for images ``(..., channels, height, width)`` that are not of the shape a model takes."""
+    if tuple(shape[-3:]) == taken and len(shape) >= 3:
+        return
+    channels, height, width = taken
+    hint = ""
+    if shape[-3:] == (height, width, channels):
+        hint = ": channels come before height and width, as in images.permute(0, 3, 1, 2)"
+    elif shape[-2:] == (height, width) and channels == 1:
+        hint = ": the axis of the one channel is missing, as in images.unsqueeze(-3)"
+    raise InputError(
+        f"this model takes images of {channels} x {height} x {width} (channels, height, width), "
+        f"got {tuple(shape)}{hint}"
+    )

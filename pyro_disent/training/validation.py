@@ -1,0 +1,135 @@
+"""Held-out numbers of a training that runs, and whether it still gets better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pyro
+import torch
+
+from pyro_disent.data.dataset import Split
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.program import evaluating, forked_random_state
+from pyro_disent.models.use import Usage, use
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.training.run import RunFolder
+
+HELD_OUT_BATCH = 256
+
+
+class Validation(NamedTuple):
+    """What one validation found."""
+
+    step: int
+    """Steps taken by then."""
+    numbers: dict[str, float]
+    """``objective`` and ``elbo`` in nats per image, ``kl.NAME`` and ``use.NAME`` of every latent, opponents' skills."""
+    is_best: bool
+    """Whether no held-out objective before was as low."""
+
+    @property
+    def usage(self) -> Usage:
+        return Usage.read(self.numbers)
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Latents that say nothing, see `Usage`."""
+        return self.usage.empty
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Latents that the decoder ignores, see `Usage`."""
+        return self.usage.ignored
+
+
+OnValidation = Callable[[Validation], bool | None]
+"""Called after each validation, when its checkpoints are written. True ends the training, anything else does not."""
+
+
+class Progress:
+    """The best held-out objective, and how many validations ago it was found.
+
+    Args:
+        patience: validations without a better one after which a training has ended; None: it never ends by that.
+    """
+
+    def __init__(self, patience: int | None = None) -> None:
+        self.patience, self.best, self.since_best = patience, float("inf"), 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.patience is not None and self.since_best >= self.patience
+
+    def see(self, step: int, numbers: dict[str, float]) -> Validation:
+        """Count one validation in."""
+        is_best = numbers["objective"] < self.best
+        self.best = min(self.best, numbers["objective"])
+        self.since_best = 0 if is_best else self.since_best + 1
+        return Validation(step, numbers, is_best)
+
+
+def best_of(folder: RunFolder) -> Validation | None:
+    """The validation of a run's best checkpoint, as `RunFolder.metrics` has it; None where that is lost."""
+    rows = [row for row in folder.metrics() if row["split"] == "validation"]
+    if not rows:
+        return None
+    best = min(rows, key=lambda row: float(row["objective"]))
+    numbers = {name: float(value) for name, value in best.items() if value and name not in ("step", "epoch", "split")}
+    return Validation(int(best["step"]), numbers, True)
+
+
+def asked_to_end(on_validation: OnValidation | None, validation: Validation, device: torch.device) -> bool:
+    """Whether a callback ends the training; whatever it draws, training draws what it would have drawn."""
+    if on_validation is None:
+        return False
+    with forked_random_state(device):
+        answer = on_validation(validation)
+    return isinstance(answer, bool | np.bool_) and bool(answer)
+
+
+def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[str, float]:
+    """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
+
+    ``objective`` is what is minimized when all weights are warm, without opponents; ``elbo`` is the plain bound with
+    every weight 1, each image decoded from its own posterior; ``kl.NAME`` that bound's KL of each latent; and every
+    opponent's skill. Images come in one shuffled order and in batches of one size whatever the training's, so that
+    terms over a batch compare between runs.
+    """
+    device = split.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    order = torch.randperm(len(split), generator=generator, device=device)
+    plain = DisentanglingELBO()
+    means: dict[str, torch.Tensor] = {}
+    with (
+        evaluating(objective),
+        torch.no_grad(),
+        forked_random_state(device),
+        pyro.validation_enabled(False),
+        pyro.settings.context(module_local_params=True),
+        objective.weights.warm(),
+    ):
+        torch.manual_seed(seed)
+        for index in order.split(HELD_OUT_BATCH):
+            step = objective.step(split.batch(index, generator, views))
+            bound = plain.record(objective.model, objective.guide, step.batch)
+            numbers = {
+                "objective": objective.evaluate(step, adversarial=False).loss,
+                "elbo": -bound.loss,
+                **{f"kl.{name}": kl for name, kl in bound.kl.items()},
+            }
+            for opponent in objective.opponents():
+                numbers |= opponent.skill(step)
+            share = len(index) / len(split)
+            means = {name: means.get(name, 0.0) + share * value for name, value in numbers.items()}
+    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))
+
+
+def used(vae: FactoredVAE, split: Split, seed: int, views: int) -> dict[str, float]:
+    """``use.NAME`` of every latent, see `use`, on one batch of held-out images: always the same ones."""
+    device = split.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    index = torch.randperm(len(split), generator=generator, device=device)[:HELD_OUT_BATCH]
+    images = split.batch(index, generator, views).images[0]
+    return {f"use.{name}": share for name, share in use(vae, images, seed=seed).items()}

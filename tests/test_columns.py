@@ -1,0 +1,429 @@
+"""What the columns of a table and values from Python are taken for: numbers, categories, missing values, identities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyro_disent import from_arrays, from_dataset
+from pyro_disent.data.columns import KINDS, Column, column, identities
+from pyro_disent.data.dataset import DataSet, in_units
+from pyro_disent.data.values import MISSING, is_missing
+from pyro_disent.errors import InputError
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.setup import factor_edges
+from tests.tables import call, folder, images_of, load, shown
+
+IDS = np.repeat(np.arange(12), 3)
+PIXELS = np.random.default_rng(0).integers(0, 256, (36, 1, 8, 8), dtype=np.uint8)
+PIXELS[:, 0, -1, -1] = np.arange(36)
+
+# Those of pandas 2's `read_csv`, spelled out again.
+# fmt: off
+PANDAS = (
+    " ", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)
+# fmt: on
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
+    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
+
+
+def read(values: Any, kind: str | None = None) -> Column:
+    return column(values, "size", "column size", lambda place: f"row {place}", kind)
+
+
+class NotKnown:
+    """As ``pandas.NA``: it says of nothing whether it is equal, and not of itself whether it is true."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __ne__ = __eq__
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+
+class Series:
+    """As a pandas series: no array, no list, but one for NumPy."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.empty(len(self.values), object)
+        array[:] = self.values
+        return array if dtype is None else array.astype(dtype)
+
+
+# Numbers as tables have them: of any size, near each other far from zero, and in several spellings.
+near = st.builds(
+    lambda base, step: base + step, st.sampled_from([0, 1_700_000_000, 10**18, -(10**15)]), st.integers(-99, 99)
+)
+written = st.one_of(
+    near.map(str),
+    near.map(lambda number: f"{number}.0"),
+    near.filter(lambda number: number >= 0).map(lambda number: f"0{number}"),
+    st.decimals(-1000, 1000, allow_nan=False, places=3).map(str),
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150).map(repr),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(written, st.sampled_from(PANDAS)), min_size=1, max_size=30), st.randoms())
+def test_numbers_are_equal_and_ordered_in_a_batch_as_they_are_written(cells: list[str], random: Any) -> None:
+    numbers = [None if cell.strip() in MISSING else Fraction(cell) for cell in cells]
+    found = read(cells)
+    values = found.values
+    for number, value in zip(numbers, values.tolist(), strict=True):
+        assert (number is None) == (value != value)
+        for other, another in zip(numbers, values.tolist(), strict=True):
+            if number is not None and other is not None:
+                assert (number < other, number == other) == (value < another, value == another)
+    known = values[~np.isnan(values)].astype(np.float64)
+    if found.kind == "number" and len(found.names) > 1:
+        assert abs(known.mean()) < 1e-3 and abs(known.std() - 1) < 1e-3
+    for cell, number, code in zip(cells, numbers, found.codes, strict=True):
+        if number is not None:
+            assert Fraction(found.names[code]) == number and len(found.names[code]) <= len(cell)
+    order = random.sample(range(len(cells)), len(cells))
+    again = read([cells[place] for place in order])
+    np.testing.assert_array_equal(again.codes, found.codes[order])
+    assert again.names == found.names and (again.levels == found.levels).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from([np.int64, np.uint64, np.int32, np.uint8, np.float64, np.float32, np.float16]),
+    st.lists(st.integers(0, 255), min_size=1, max_size=20),
+    st.sampled_from([0, 7, 2**15, 2**31 - 256, 2**60]),
+)
+def test_numbers_of_numpy_are_those_that_are_written(dtype: Any, offsets: list[int], base: int) -> None:
+    limit = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 60_000 if dtype == np.float16 else 2**61
+    array = np.array([min(base + offset, int(limit)) for offset in offsets], dtype)
+    found, texts = read(array), read([str(int(value)) for value in array])
+    np.testing.assert_array_equal(found.codes, texts.codes)
+    assert found.levels.tolist() == texts.levels.tolist()
+    assert [dtype(int(name) if name.isdecimal() else float(name)) for name in found.names] == sorted(set(array))
+
+
+@pytest.mark.parametrize("step", [1, 40, 1_000_000])
+@pytest.mark.parametrize("start", [1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000_000])
+def test_times_that_float32_cannot_tell_apart_are_told_apart(start: int, step: int, tmp_path: Path) -> None:
+    """As pairs see it: what explains the time is shared where the time is the same one."""
+    times = [start + step * (image // 2) for image in range(36)]
+    data = load(folder(tmp_path / "photos", {"who": IDS, "time": times}), pair_by="who")
+    assert shown(data, "time") == {image: str(time) for image, time in enumerate(times)}
+    place = torch.arange(len(data.train))
+    batch = data.train.batch(place, torch.Generator().manual_seed(0))
+    equal = batch.in_common().equal["time"].tolist()
+    first, second = (batch.images[:, :, 0, -1, -1] * 255).round().long().tolist()
+    assert equal == [times[a] == times[b] for a, b in zip(first, second, strict=True)] and 0 < sum(equal) < len(place)
+    other = load(folder(tmp_path / "later", {"who": IDS, "time": [t + (t == times[5]) for t in times]}), pair_by="who")
+    assert other.source.sha256 != data.source.sha256 or times[5] + 1 in times
+
+
+@pytest.mark.parametrize("marker", PANDAS)
+def test_what_pandas_takes_for_missing_is_missing_in_a_table(marker: str, tmp_path: Path) -> None:
+    known: list[Any] = [image % 5 for image in range(36)]
+    cells, sides = [*known], ["left" if image % 2 else "right" for image in range(36)]
+    cells[3] = cells[17] = sides[4] = marker
+    root = folder(tmp_path / "photos", {"who": IDS, "pose": cells, "side": sides})
+    data = load(root, pair_by="who")
+    expected = {image: None if image in (3, 17) else str(pose) for image, pose in enumerate(known)}
+    assert shown(data, "pose") == expected and not data.notes
+    assert [image for image, side in shown(data, "side").items() if side is None] == [4]
+    assert from_arrays(PIXELS, factors={"pose": cells}).factors[0].center == pytest.approx(data.factors[0].center)
+    people = [marker if image < 6 else f"P{who}" for image, who in enumerate(IDS)]
+    unknown = folder(tmp_path / "unknown", {"who": people, "pose": known})
+    with pytest.raises(InputError, match=r"line 2 of metadata.csv has no who.* 000.png cannot be paired"):
+        load(unknown, pair_by="who")
+    left = load(unknown, pair_by="who", skip_bad=True)
+    assert sorted(image for split in (left.train, left.validation, left.test) for image in images_of(split)) == [
+        *range(6, 36)
+    ]
+
+
+def test_a_person_may_be_called_na(tmp_path: Path) -> None:
+    people = ["NA" if image < 6 else f"P{who}" for image, who in enumerate(IDS)]
+    root = folder(tmp_path / "photos", {"who": people})
+    data = load(root, pair_by="who", kinds={"who": "text"})
+    assert sum(split.identities for split in (data.train, data.validation, data.test)) == 11
+    data = from_arrays(PIXELS, identity=people, kinds={"identity": "text"}, factors={"who": people})
+    assert sum(split.identities for split in (data.train, data.validation, data.test)) == 11
+    assert "NA" not in data.factors[0].categories
+    with pytest.raises(InputError, match="image 0 has a blank identity"):
+        from_arrays(PIXELS, identity=people)
+    with pytest.raises(InputError, match="has no who, so"):
+        load(folder(tmp_path / "blank", {"who": ["", *people[1:]]}), pair_by="who", kinds={"who": "text"})
+
+
+MISSING_OBJECTS = {
+    "None": None,
+    "NaN": float("nan"),
+    "NumPy's NaN": np.float32("nan"),
+    "NaT": np.datetime64("NaT"),
+    "masked": np.ma.masked,
+    "as pandas.NA": NotKnown(),
+    "Decimal": Decimal("NaN"),
+    "a text": "n/a",
+}
+
+
+@pytest.mark.parametrize("missing", MISSING_OBJECTS.values(), ids=MISSING_OBJECTS)
+@pytest.mark.parametrize("wrap", [list, Series])
+@pytest.mark.parametrize("known", [[1, 2, 3], [0.5, 1.5, 2.5], ["up", "down", "left"], [True, False, True]], ids=str)
+def test_what_stands_for_nothing_in_python_is_missing(missing: Any, wrap: Callable[..., Any], known: list[Any]) -> None:
+    assert is_missing(missing)
+    values = wrap([missing if image % 9 == 4 else known[image % 3] for image in range(36)])
+    data = from_arrays(PIXELS, factors={"pose": values})
+    expected = {image: None if image % 9 == 4 else str(known[image % 3]) for image in range(36)}
+    assert shown(data, "pose") == expected
+    with pytest.raises(InputError, match="image 4 has a blank identity"):
+        from_arrays(PIXELS, identity=values, kinds={"identity": "category"})
+    with pytest.raises(InputError, match=r"label 'pose': image [04] has"):
+        from_arrays(PIXELS, labels={"pose": values})
+
+
+def test_masked_arrays_are_missing_where_they_are_masked() -> None:
+    values = np.ma.masked_array(np.arange(36) % 4, np.arange(36) == 7)
+    assert shown(from_arrays(PIXELS, factors={"pose": values}), "pose")[7] is None
+    with pytest.raises(InputError, match="image 7 has a blank identity"):
+        from_arrays(PIXELS, identity=np.ma.masked_array(IDS, np.arange(36) == 7))
+
+
+def test_values_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    poses = [None if image == 4 else image % 3 for image in range(36)]
+    sides = [None if image == 4 else "abc"[image % 3] for image in range(36)]
+    for series, expected in (
+        (pandas.Series(poses), poses),
+        (pandas.Series(poses, dtype="Int64"), poses),
+        (pandas.array(poses, dtype="Float64"), poses),
+        (pandas.Series(sides), sides),
+        (pandas.Series(sides, dtype="string"), sides),
+        (pandas.Series(sides, dtype="category"), sides),
+        (pandas.Series([pandas.NaT if pose is None else pose for pose in poses], dtype=object), poses),
+    ):
+        found = shown(from_arrays(PIXELS, factors={"pose": series}), "pose")
+        assert found == {image: None if value is None else str(value) for image, value in enumerate(expected)}
+    people = from_arrays(
+        PIXELS, identity=pandas.Series(IDS, dtype="Int64"), labels={"l": pandas.Series(IDS, dtype="Int8")}
+    )
+    assert people.train.identities == 10 and set(people.train.labels) == {"l", "identity"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "comma"),
+    [
+        ("unknown", False),
+        ("?", False),
+        ("-", False),
+        ("1O", False),
+        ("1,5", True),
+        ("2024-01-01", False),
+        ("inf", False),
+    ],
+)
+def test_a_column_of_almost_all_numbers_is_said_with_the_first_row_that_is_none(
+    odd: str, comma: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cells: list[Any] = [image % 7 for image in range(36)]
+    cells[11] = cells[20] = odd
+    root = folder(tmp_path / "photos", {"who": IDS, "age": cells})
+    (note,) = load(root, pair_by="who").notes
+    assert f"column age of metadata.csv is taken for text: {36 if comma else 34} of 36 values are numbers" in note
+    assert f"{odd!r} of 011.png" in note and ("with a point" in note) == comma and "--kind age=" in note
+    (note,) = from_arrays(PIXELS, factors={"age": [str(cell) for cell in cells]}).notes
+    assert f"{odd!r} of image 11" in note
+    result = call(monkeypatch, capfd, tmp_path, "data", "show", "photos", "--pair-by", "who", "--image-size", "8")
+    assert (
+        result.returncode == 0 and f"{odd!r} of 011.png" in result.stdout and "age: category, 8 values" in result.stdout
+    )
+    with pytest.raises(InputError, match=rf"metadata.csv: 011.png has {re.escape(repr(odd))}, which is no number"):
+        load(root, pair_by="who", kinds={"age": "number"})
+    assert not load(root, pair_by="who", kinds={"age": "text"}).notes
+    cells[11] = cells[20] = ""
+    assert not load(folder(tmp_path / "mended", {"who": IDS, "age": cells}), pair_by="who").notes
+
+
+def test_texts_of_which_few_are_numbers_are_nothing_to_speak_of() -> None:
+    assert not read(["a", "b", "1", "2"]).notes and not read(["left", "right"]).notes
+
+
+def test_numbers_of_an_identity_are_one_however_they_are_spelled(tmp_path: Path) -> None:
+    spelled = ["{}", "{}.0", "0{}"]
+    people = [spelled[image % 3].format(who + 1) for image, who in enumerate(IDS)]
+    root = folder(tmp_path / "photos", {"who": people})
+    data = load(root, pair_by="who")
+    for split in (data.train, data.validation, data.test):
+        assert [IDS[image] for image in images_of(split)] == sorted(IDS[images_of(split)], key=lambda i: str(i + 1))
+        assert split.identities == len({IDS[image] for image in images_of(split)})
+    (note,) = data.notes
+    assert note.startswith("who is compared as numbers: 01, 1.0 is 1 and ") and "--kind who=text" in note
+    with pytest.raises(InputError, match="is the only image of 01"):
+        load(root, pair_by="who", kinds={"who": "text"})
+    plain = load(folder(tmp_path / "plain", {"who": IDS + 1}), pair_by="who")
+    assert not plain.notes and plain.source.sha256 == data.source.sha256
+    for identity in (people, IDS + 1, (IDS + 1).astype(float), Series([*(IDS + 1)])):
+        found = from_arrays(PIXELS, identity=identity)
+        assert [split.identities for split in (found.train, found.validation, found.test)] == [10, 1, 1]
+    assert from_arrays(PIXELS, identity=people).notes == (note.replace("who", "identity"),)
+
+
+def test_identities_are_numbered_as_their_names_are_sorted() -> None:
+    texts, _ = identities(["10", "9", "10", "1", "1"], "who", "who", str)
+    assert texts.names == ("1", "10", "9") and texts.codes.tolist() == [1, 2, 1, 0, 0]
+    numbers, about = identities(np.array([10, 9, 10, 1, 1]), "who", "who", str)
+    assert numbers.names == ("1", "9", "10") and numbers.codes.tolist() == [2, 1, 2, 0, 0]
+    assert about == "who: category, 3 values: 1, 9, 10, none missing, compared as numbers; what pairs have in common"
+    with pytest.raises(InputError, match="its kind cannot be degrees"):
+        identities(["1", "2"], "who", "who", str, "degrees")
+
+
+def test_whole_numbers_are_numbers_unless_they_are_said_to_be_categories(tmp_path: Path) -> None:
+    poses = [7 * (image % 12) for image in range(36)]
+    root = folder(tmp_path / "photos", {"who": IDS, "pose": poses})
+    number, category = load(root, pair_by="who"), load(root, pair_by="who", kinds={"pose": "category"})
+    assert len(number.factors[0].edges) == 1 and not number.factors[0].categories
+    assert category.factors[0].categories == tuple(str(7 * pose) for pose in range(12))
+    assert len(category.factors[0].edges) == 11 and shown(category, "pose") == shown(number, "pose")
+    assert number.details[1:] == ("pose: number, 12 values from 0 to 77, none missing; a predictor sees 2 bins of it",)
+    assert category.details[1].startswith("pose: category, 12 values: 0, 7, 14, 21, 28, 35, ..., none missing")
+    assert from_arrays(PIXELS, factors={"pose": poses}, kinds={"pose": "category"}).factors == category.factors
+    many = [f"caption {image}" for image in range(36)] * 3
+    assert read(many[:36] + [f"{i}" for i in range(99)]).why_no_factor() == "135 different texts"
+    assert read(many[:36] + [f"{i}" for i in range(99)], "text").why_no_factor() is None
+
+
+def test_spellings_are_kept_apart_only_by_the_kind_text() -> None:
+    cells = ["7", "7.0", "07", "8"]
+    assert {kind: len(read(cells, kind).names) for kind in (None, *KINDS)} == {
+        None: 2, "number": 2, "category": 2, "angle": 2, "degrees": 2, "text": 4
+    }  # fmt: skip
+
+
+BAD_KINDS: dict[str, tuple[dict[str, str], str]] = {
+    "kind": (
+        {"pose": "colour"},
+        "--kind pose=colour: a column's kind is one of number, category",
+    ),
+    "column": ({"pos": "number"}, "--kind pos=number: .* has no such column; it has who, pose, side"),
+    "texts": ({"side": "degrees"}, "column side of metadata.csv: 000.png has 'right', which is no number"),
+    "identity": ({"who": "angle"}, "column who of metadata.csv says which .* its kind cannot be angle"),
+}
+
+
+@pytest.mark.parametrize(("kinds", "says"), BAD_KINDS.values(), ids=BAD_KINDS)
+def test_kinds_that_cannot_be_are_refused(kinds: dict[str, str], says: str, tmp_path: Path) -> None:
+    sides = ["left" if image % 2 else "right" for image in range(36)]
+    root = folder(tmp_path / "photos", {"who": IDS, "pose": [image % 4 for image in range(36)], "side": sides})
+    with pytest.raises(InputError, match=says):
+        load(root, pair_by="who", kinds=kinds)
+
+
+def test_a_kind_is_never_said_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    root = folder(tmp_path / "photos", {"who": IDS, "pose": [image % 4 for image in range(36)]})
+    with pytest.raises(InputError, match=r"--kind pose=number: what is used of .* has no such column; it has who"):
+        load(root, pair_by="who", factors=[], kinds={"pose": "number"})
+    with pytest.raises(InputError, match="--kind size=number: what was given has no such column; it has pose"):
+        from_arrays(PIXELS, factors={"pose": IDS}, kinds={"size": "number"})
+    for said, says in (
+        (["--kind", "pose"], "--kind pose: write COLUMN=KIND"),
+        (["--kind", "pose=number", "--kind", "pose=text"], "--kind says of pose that it is number and text"),
+    ):
+        result = call(monkeypatch, capfd, tmp_path, "data", "show", "photos", *said)
+        assert result.returncode == 2 and says in result.stderr and "Traceback" not in result.stderr
+
+
+def test_data_show_says_of_every_column_what_it_was_taken_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    columns = {
+        "who": IDS,
+        "pose": [image % 12 for image in range(36)],
+        "side": ["NA" if image % 9 == 0 else ["up", "down"][image % 2] for image in range(36)],
+        "light=x": [5 * (image % 3) for image in range(36)],
+        "camera": ["one"] * 36,
+    }
+    folder(tmp_path / "photos", columns)
+    command = ["data", "show", "photos", "--pair-by", "who", "--image-size", "8", "--kind", "light=x=category"]
+    result = call(monkeypatch, capfd, tmp_path, *command)
+    assert result.returncode == 0, result.stderr
+    numbers = ", none missing, compared as numbers; what pairs have in common"
+    assert result.stdout.splitlines()[1:-1] == [
+        "  identities: 10 for training, 1 for validation, 1 for test (chance of finding one of the test split: 100.0%)",
+        f"  who: category, 12 values: 0, 1, 10, 11, 2, 3, ...{numbers}",
+        "  pose: number, 12 values from 0 to 11, none missing; a predictor sees 2 bins of it",
+        "  side: category, 2 values: down, up, 4 of 36 missing",
+        "  light=x: category, 3 values: 0, 5, 10, none missing",
+        "  camera: category, 1 value: one, none missing; no factor, as it is the same everywhere",
+    ]
+
+
+def by_number(data: DataSet) -> dict[int, float]:
+    return {
+        image: value
+        for split in (data.train, data.validation, data.test)
+        for image, value in zip(images_of(split), split.factors["size"].tolist(), strict=True)
+    }
+
+
+def test_bins_of_a_run_are_those_of_its_units_on_other_data() -> None:
+    """Another set of images is standardized by itself, and its opponents would see other bins."""
+    sizes = np.arange(36) ** 2 + 1000.0
+    whole, part = from_arrays(PIXELS, factors={"size": sizes}), from_arrays(PIXELS[:30], factors={"size": sizes[:30]})
+    assert whole.units.keys() == {"size"} and whole.units != part.units
+    again = in_units(part, whole.units)
+    assert by_number(again) == pytest.approx({i: v for i, v in by_number(whole).items() if i < 30}, abs=1e-5)
+    assert again.units == whole.units and in_units(whole, whole.units) is whole
+    older = in_units(part, {})  # of a run that recorded no units, as numbers were seen as they are
+    assert by_number(older) == pytest.approx(dict(enumerate(sizes[:30])), rel=1e-6)
+    assert older.factors[0].edges[0] == pytest.approx(
+        part.factors[0].center + part.factors[0].scale * part.factors[0].edges[0], rel=1e-5
+    )
+    config = FitConfig("vae", "given", {"z": 2}, "mlp", "bernoulli", 1e-3, 8, max_steps=1, bins=3)
+    assert factor_edges(older, config)["size"] == pytest.approx([1000 + 841 / 3, 1000 + 2 * 841 / 3], rel=0.2)
+
+
+def test_mixed_values_are_refused_with_their_row() -> None:
+    for values, says in (
+        ([1, "a"] * 18, "factor 'size' mixes kinds of values: image 1 has 'a'"),
+        ([{}] * 36, "factor 'size': image 0 has a dict"),
+        ([1j] * 36, "factor 'size': image 0 has a complex"),
+        ([1.0] * 35 + [float("inf")], "factor 'size' holds inf, which is no finite number"),
+        (["1"] * 35 + ["1e999"], "factor 'size' holds 1e999, which is no finite number"),
+        (["1"] * 35 + [f"1e{10**30}"], "factor 'size' holds 1e1000.*, which is no finite number"),
+        ([-1e308] * 35 + [1e308], "factor 'size' holds -1e.308 and 1e.308, too far apart"),
+    ):
+        with pytest.raises(InputError, match=says):
+            from_arrays(PIXELS, factors={"size": values})
+    assert len(from_arrays(PIXELS, factors={"size": [1, "a"] * 18}, kinds={"size": "text"}).factors[0].categories) == 2
+    items = [(image, int(who)) for image, who in zip(PIXELS, IDS, strict=True)]
+    given = from_dataset(items, identity="label", factors={"size": ["1", "02"] * 18}, kinds={"size": "text"})
+    assert given.factors[0].categories == ("02", "1")
+
+
+def test_the_table_in_the_readme_has_every_marker() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    assert all(f"`{marker}`" in text for marker in MISSING if marker)
+    assert all(f"`{kind}`" in text for kind in KINDS)
