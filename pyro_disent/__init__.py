@@ -25,6 +25,7 @@ _WHERE = {
     "DisentanglingELBO": "objectives.elbo",
     "ForwardCycle": "objectives.elbo",
     "LossRecord": "objectives.elbo",
+    "WarmUp": "objectives.weights",
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
     "Validation": "training.validation",

@@ -1,12 +1,14 @@
 """How a command or a training may end early; the command line turns each into an exit code."""
 
+import re
+
 
 class InputError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what is accepted. Exit code 2."""
 
     def __init__(self, message: str = "") -> None:
         # Pyro raises what is raised inside of a program once more, with the shapes of the trace so far after it.
-        super().__init__(message.partition("\nTrace Shapes:")[0].rstrip())
+        super().__init__(re.split(r"\n\s*Trace Shapes:", message)[0])
 
 
 class Diverged(ArithmeticError):

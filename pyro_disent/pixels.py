@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from pyro_disent.errors import InputError
 ImageShape = tuple[int, int, int]
 
 ACCEPTED = "pixels are uint8 in 0 to 255, floats in [0, 1], or bool"
+OVERSHOOT = 0.25
+"""How far interpolation takes images out of their range, generously."""
 
 
 def as_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -41,30 +44,33 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
     # A subclass of Tensor may have no values: those of a trace or a simulated device.
     looked_at = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
     if looked_at and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
-        low, high = torch.stack(torch.aminmax(tensor.detach())).tolist()
+        low, high = (each.item() for each in torch.aminmax(tensor.detach()))
         if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]: {advice(low, high)}"
-            )
+            said = f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]"
+            raise InputError(f"{said}: {how_to_scale(low, high)}")
     return tensor
 
 
-def advice(low: float, high: float) -> str:
-    """What to do about floats that go from ``low`` to ``high`` and not from 0 to 1; never what would make it worse."""
-    if not (np.isfinite(low) and np.isfinite(high)):
+def how_to_scale(low: float, high: float) -> str:
+    """What brings floats from ``low`` to ``high`` into [0, 1], as the end of a sentence.
+
+    Nothing is advised that would turn images dark or cut off what they show; where the range does not say what the
+    numbers are, neither does this. One of them is not in [0, 1].
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
         return "leave out or fill in what is not finite"
-    if low >= -0.2 and high <= 2:
-        return "what resizing carried beyond the range is cut off by images.clamp(0, 1)"
-    if low >= -1.01 and high <= 1.01:
-        return "what goes from -1 to 1 becomes (images + 1) / 2"
-    if high > 20 and low >= -0.2 * high:
-        largest = next((largest for largest in (255, 4095, 65535) if high <= 1.2 * largest), None)
-        if largest is not None:
-            beyond = (
-                "" if low >= 0 and high <= largest else ", and what is then beyond the range is cut off by clamp(0, 1)"
-            )
-            return f"what goes from 0 to {largest} is divided by {largest}{beyond}"
-    return "undo the standardization or the scaling that they went through"
+    if low >= -OVERSHOOT and high <= 1 + OVERSHOOT:
+        return "clip them to [0, 1], out of which interpolation takes pixels slightly"
+    if low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
+        return "give (x + 1) / 2 of what is in [-1, 1]"
+    if low >= -255 * OVERSHOOT and 32 < high <= 255 * (1 + OVERSHOOT):
+        clip = " and clip the result to [0, 1]" if low < 0 or high > 255 else ""
+        return f"divide what goes to 255 by 255{clip}"
+    if low >= 0 and high > 255:
+        return "divide them by the largest value that they may have (65535 where they have 16 bits)"
+    if low < 0:
+        return "undo how they were standardized: times the standard deviation, plus the mean"
+    return "divide them by the largest value that they may have"
 
 
 def as_tensor(values: Any, what: str) -> Tensor:

@@ -47,3 +47,8 @@ def where(data: DataSet, names: list[str]) -> dict[str, list[str]]:
         split: sorted(colors[tuple(image[:, 0, 0].tolist())] for image in part.images[:])
         for split, part in splits.items()
     }
+
+
+def said(data: DataSet) -> tuple[str, ...]:
+    """All that a user is told of a data set."""
+    return (*data.details, *data.notes)

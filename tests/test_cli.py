@@ -27,6 +27,7 @@ TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--b
 
 def run(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYRO_DISENT_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
+    environment["MPLBACKEND"] = "not-installed-here"  # as a notebook's is for every program it starts
     environment.pop("PYRO_DISENT_DATA", None)
     command = [PROGRAM, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options)

@@ -340,7 +340,7 @@ class TestImageFiles:
         def no_data() -> DataSet:
             raise AssertionError("every name is a file")
 
-        return images_named([str(path)], shape, no_data)
+        return images_named([str(path)], shape, no_data).images
 
 
 @pytest.fixture(scope="module")

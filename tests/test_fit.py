@@ -18,6 +18,7 @@ from pyro_disent.data import registry
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.experiments.presets import ANY, configure, presets
 from pyro_disent.objectives.compiled import why_not_compiled
+from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.training import fit as loop
 from pyro_disent.training import log, setup
 from pyro_disent.training.config import FitConfig
@@ -72,7 +73,8 @@ def test_resumed_training_equals_uninterrupted_training(
 ) -> None:
     monkeypatch.setattr(log, "LOG_EVERY", 1)
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    config = tiny(method, max_steps=11, warmup_steps=8, schedule="cosine")
+    rising = {"warmup_steps": 8} if "+" in method else {"beta": WarmUp(1.0, 8)}
+    config = tiny(method, max_steps=11, schedule="cosine", **rising)
     fit(config, whole)
     with pytest.raises(Interrupted, match="--resume"):  # 4 steps an epoch: both stop inside one
         fit(config, parts, reporter=Interrupting(after=6))

@@ -24,7 +24,7 @@ from pyro_disent.data.image_headers import header
 from pyro_disent.errors import InputError
 from pyro_disent.figures import save
 from pyro_disent.figures.inputs import images_named
-from tests.folders import PEOPLE, SIZE, load, of_people, tree, where
+from tests.folders import PEOPLE, SIZE, load, of_people, said, tree, where
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_whatever_pillow_reads_is_an_image_by_its_content(suffix: str, kind: str
     data = load(tmp_path / "faces")
     assert len(data.train) + len(data.validation) + len(data.test) == 10
     assert np.abs(data.train.images[:].numpy().astype(int) - np.array(COLOR)[:, None, None]).max() <= 4
-    assert not any("left aside" in note for note in data.notes)
+    assert not any("left aside" in note for note in said(data))
 
 
 def header_of_avif() -> object:
@@ -126,9 +126,9 @@ def test_what_is_left_aside_is_counted_by_kind_and_who_has_nothing_else_is_named
     (root / ".hidden.png").touch()
     data = load(root)
     assert sum(map(len, where(data, names).values())) == 10
-    aside = next(note for note in data.notes if "left aside" in note)
+    aside = next(note for note in said(data) if "left aside" in note)
     assert aside.startswith("10 files left aside: 3 .heic (images of a kind that is not read), 2 .txt, ")
-    missing = next(note for note in data.notes if "no image that is read" in note)
+    missing = next(note for note in said(data) if "no image that is read" in note)
     assert "zoe (2 .heic (images of a kind that is not read))" in missing and "notes (1 .txt)" in missing
     assert "anna" not in missing and "bob" not in missing
 
@@ -137,7 +137,7 @@ def test_who_has_nothing_that_is_read_is_named_below_splits_too(tmp_path: Path) 
     tree(tmp_path / "faces", of_people("train/", "test/"))
     (tmp_path / "faces/train/zoe").mkdir()
     (tmp_path / "faces/train/zoe/1.heic").touch()
-    notes = load(tmp_path / "faces").notes
+    notes = said(load(tmp_path / "faces"))
     assert "no image that is read lies in train/zoe (1 .heic (images of a kind that is not read))" in notes
 
 
@@ -153,7 +153,7 @@ def test_a_folder_of_which_nothing_is_read_says_what_it_holds(tmp_path: Path) ->
 def test_tables_that_are_not_looked_at_are_named(tmp_path: Path) -> None:
     tree(tmp_path / "faces", of_people())
     (tmp_path / "faces/labels.csv").write_text("file_name,age")
-    notes = load(tmp_path / "faces").notes
+    notes = said(load(tmp_path / "faces"))
     assert "labels.csv: not looked at, as what is known of images stands in metadata.csv" in notes
 
 
@@ -166,7 +166,7 @@ def test_nothing_but_headers_is_read_of_what_may_be_an_image(tmp_path: Path, mon
     if hasattr(os, "mkfifo"):
         os.mkfifo(root / "pipe.xyz")
     data = load(root)
-    assert any(note.startswith(("4 files left aside", "5 files left aside")) for note in data.notes)
+    assert any(note.startswith(("4 files left aside", "5 files left aside")) for note in said(data))
 
 
 def test_postscript_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +263,7 @@ def test_a_runs_folder_and_all_below_it_is_no_part_of_the_set(place: str, tmp_pa
     run_folder(root / place / "deeper" if place in PEOPLE else root / place)
     data = load(root)
     assert data.source.sha256 == before.source.sha256 and where(data, names) == where(before, names)
-    assert any(note.startswith("written by this program and no images of the set: ") for note in data.notes)
+    assert any(note.startswith("written by this program and no images of the set: ") for note in said(data))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_figures_that_we_wrote_are_no_images(name: str, tmp_path: Path) -> None:
     save(Figure(figsize=(1, 1)), root / name)
     data = load(root)
     assert data.source.sha256 == before.source.sha256 and where(data, names) == where(before, names)
-    assert f"written by this program and no images of the set: {name}" in data.notes
+    assert f"written by this program and no images of the set: {name}" in said(data)
     (root / "metadata.csv").write_text("\n".join(["file_name,age", *(f"{n},1" for n in [*names, name])]))
     with pytest.raises(InputError, match=f"names {name}, which is hidden, or written by this program"):
         load(root)
@@ -372,7 +372,7 @@ def test_channels_follow_from_all_files_so_that_they_are_converted_once(
     (root / "metadata.csv").write_text("\n".join(["file_name,who", *(f"{i}.png,{i // 2}" for i in range(8))]))
     monkeypatch.setattr(folder, "read_image", lambda *_, **__: pytest.fail("an image was converted again"))
     data = load(root, channels=None, pair_by="who", skip_bad=True)
-    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 8 of 8 images are grey" in data.notes
+    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 8 of 8 images are grey" in said(data)
 
 
 def test_bad_images_that_nobody_names_are_not_counted(tmp_path: Path) -> None:
@@ -397,9 +397,9 @@ def test_what_is_no_square_is_cropped_or_padded_as_it_is_said(tmp_path: Path) ->
     assert (cropped.train.images[0][:, :, 4] == pixels[0, 12:13].reshape(3, 1)).all()
     image = padded.train.images[0].numpy()
     assert not image[:, :2].any() and not image[:, 6:].any() and (image[:, 2:6, 0] == 200).all()
-    said = "10 of 10 images are no squares and are cropped about their center, which leaves 50 % of the longest"
-    assert any(note.startswith(said) for note in cropped.notes)
-    assert any("10 of 10 images are no squares and get black margins" in note for note in padded.notes)
+    cut = "10 of 10 images are no squares and are cropped about their center, which leaves 50 % of the longest"
+    assert any(note.startswith(cut) for note in said(cropped))
+    assert any("10 of 10 images are no squares and get black margins" in note for note in said(padded))
     assert padded.options["shape"] == "pad" and load(root, **{**padded.options}).source.sha256 == padded.source.sha256
     assert padded.source.sha256 != cropped.source.sha256
     with pytest.raises(InputError, match="--shape square is none of crop, pad"):
@@ -410,7 +410,9 @@ def test_a_file_is_shown_to_a_model_as_its_own_images_were(tmp_path: Path) -> No
     Image.new("RGB", (32, 16), (200, 200, 200)).save(tmp_path / "wide.png")
 
     def shown(pad: bool) -> torch.Tensor:
-        return images_named([str(tmp_path / "wide.png")], (3, SIZE, SIZE), lambda: pytest.fail("no data"), pad=pad)[0]
+        return images_named(
+            [str(tmp_path / "wide.png")], (3, SIZE, SIZE), lambda: pytest.fail("no data"), pad=pad
+        ).images[0]
 
     assert (shown(pad=False) == 200).all() and not shown(pad=True)[:, :2].any()
     assert (shown(pad=True)[:, 2:6] == 200).all()
@@ -425,15 +427,15 @@ def test_the_number_of_channels_follows_from_the_images_and_is_said(mode: str, t
             Image.new(mode, (SIZE, SIZE)).save(root / who / f"{i}.png")
     data = load(root, channels=None)
     assert data.image_shape == (1, SIZE, SIZE) and data.options["channels"] == 1
-    assert "1 channel, grey, as all images are" in data.notes
+    assert "1 channel, grey, as all images are" in said(data)
     data = load(root, channels=3)
-    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 10 of 10 images are grey" in data.notes
+    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 10 of 10 images are grey" in said(data)
     FLAT.save(root / "anna/0.png")
     data = load(root, channels=None)
-    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 9 of 10 images are grey" in data.notes
+    assert data.image_shape == (3, SIZE, SIZE) and "3 channels, RGB, where 9 of 10 images are grey" in said(data)
     data = load(root, channels=1)
     assert data.image_shape == (1, SIZE, SIZE)
-    assert "1 channel, grey, where 1 of 10 images have color" in data.notes
+    assert "1 channel, grey, where 1 of 10 images have color" in said(data)
 
 
 @pytest.mark.parametrize(
@@ -448,7 +450,7 @@ def test_an_image_much_unlike_the_others_is_named(size: tuple[int, int], is_name
             Image.new("RGB", (36, 27)).save(root / who / f"{i}.png")
     Image.new("RGB", size).save(root / "carl/2.png")
     named = f"in size or shape: carl/2.png ({size[0]}x{size[1]}), where 36x27 or upright is usual"
-    assert any(note.endswith(named) for note in load(root).notes) == is_named
+    assert any(note.endswith(named) for note in said(load(root))) == is_named
 
 
 def test_headers_of_many_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

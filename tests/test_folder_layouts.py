@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pyro_disent.data.layout import SPLITS, arranged
 from pyro_disent.errors import InputError
-from tests.folders import PEOPLE, load, of_people, tree, where
+from tests.folders import PEOPLE, load, of_people, said, tree, where
 
 NAMES = {
     "train": ["train", "training", "Train", "TRAINING", "train_images", "images-train", "trainset", "train2017"],
@@ -44,8 +44,8 @@ def test_folders_called_as_splits_are_splits_and_no_people(
     batch = data.train.batch(torch.arange(len(data.train)), torch.Generator().manual_seed(0))
     first, second = (where_in(view, names) for view in batch.images)
     assert [name.split("/")[-2] for name in first] == [name.split("/")[-2] for name in second] and first != second
-    assert any("splits by the folders" in note and train in note for note in data.notes)
-    assert any("5 identities lie in more than one split (anna" in note for note in data.notes)
+    assert any("splits by the folders" in note and train in note for note in said(data))
+    assert any("5 identities lie in more than one split (anna" in note for note in said(data))
 
 
 def where_in(images: torch.Tensor, names: list[str]) -> list[str]:
@@ -89,7 +89,7 @@ def test_a_split_that_is_not_there_is_made_of_training_identities_and_that_is_sa
     assert len(seen[made]) == 2 and len(seen["train"]) == 8 and sum(map(len, seen.values())) == len(names)
     assert all(name.startswith("train/") for name in seen[made] + seen["train"])
     assert not {name.split("/")[1] for name in seen[made]} & {name.split("/")[1] for name in seen["train"]}
-    assert any(f"{made}, of which there is none, made of training identities" in note for note in data.notes)
+    assert any(f"{made}, of which there is none, made of training identities" in note for note in said(data))
     assert where(load(tmp_path / "faces", seed=3), names).keys() == seen.keys()
 
 
@@ -136,7 +136,7 @@ def test_images_of_a_split_that_lie_in_no_identity_are_named(tmp_path: Path) -> 
         load(tmp_path / "pets")
     data = load(tmp_path / "pets", skip_bad=True)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [6, 2, 2]
-    assert any("validation and test, of which there is none, made of training identities" in n for n in data.notes)
+    assert any("validation and test, of which there is none, made of training identities" in n for n in said(data))
 
 
 def test_a_folder_around_all_images_is_no_identity(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_a_folder_around_all_images_is_no_identity(tmp_path: Path) -> None:
     data = load(tmp_path / "faces")
     found = {split: [name.removeprefix("faces/images/") for name in part] for split, part in where(data, names).items()}
     assert found == where(load(tmp_path / "bare"), bare)
-    assert "all images lie in faces/images, which says nothing of them" in data.notes
+    assert "all images lie in faces/images, which says nothing of them" in said(data)
     flat = tree(tmp_path / "flat", [f"images/{i}.png" for i in range(6)])
     data = load(tmp_path / "flat")
     assert sum(map(len, where(data, flat).values())) == 6 and data.train.labels == {}
-    assert any(note.startswith("no identities") for note in data.notes)
+    assert any(note.startswith("no identities") for note in said(data))
 
 
 def test_what_was_taken_for_identities_is_said(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_was_taken_for_identities_is_said(tmp_path: Path) -> None:
         [f"{city}/{who}/{i}.png" for city in ("bern", "oslo", "rome") for who in "ab" for i in (0, 1)],
     )
     note = "3 identities, by folder: bern, oslo, rome; the 6 folders below them are not told apart"
-    assert note in load(tmp_path / "faces").notes
+    assert note in said(load(tmp_path / "faces"))
 
 
 def table(root: Path, *rows: str, name: str = "metadata.csv") -> None:
@@ -178,7 +178,9 @@ def test_a_table_in_each_splits_folder_is_read(tmp_path: Path) -> None:
     seen = where(data, names)
     assert seen == {split: sorted(name for name in names if name.startswith(split)) for split in SPLITS}
     order = [int(name.split("/")[-1][0]) for name in where_in(data.test.images[:].float() / 255, names)]
-    assert data.test.factors["age"].tolist() == order and data.test.factors["light"].isnan().all()
+    age = data.factors[0]
+    written = [round(age.center + age.scale * value) for value in data.test.factors["age"].tolist()]
+    assert written == order and data.test.factors["light"].isnan().all()
 
 
 def test_a_table_below_a_wrapper_is_read(tmp_path: Path) -> None:
@@ -226,7 +228,7 @@ def test_a_column_of_splits_is_honored(column: str, called: tuple[str, str, str]
     table(tmp_path / "faces", f"file_name,{column}", *rows)
     data = load(tmp_path / "faces")
     places = {split: [name for name in names if int(name[-5]) // 2 == i] for i, split in enumerate(SPLITS)}
-    assert where(data, names) == places and f"splits by the column {column}" in data.notes
+    assert where(data, names) == places and f"splits by the column {column}" in said(data)
     table(tmp_path / "faces", f"file_name,{column}", *(row.replace("5.png,", "4.png,") for row in rows))
     with pytest.raises(InputError, match=r"names anna/4.png a second time"):
         load(tmp_path / "faces")

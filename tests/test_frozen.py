@@ -70,7 +70,7 @@ def frozen_names(module: nn.Module) -> set[str]:
     return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
 
 
-COMPILED = ["one bias", "the encoder", "the guide", "the opponent"]  # capturing takes its time
+COMPILED = ["the encoder", "the opponent"]  # capturing takes its time
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,7 @@ IN_FIT: dict[str, Callable[[nn.Module, nn.Module], Iterable[nn.Parameter]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("compiled", "part"), [(False, part) for part in IN_FIT] + [(True, "one weight"), (True, "the encoder")]
-)
+@pytest.mark.parametrize(("compiled", "part"), [(False, part) for part in IN_FIT] + [(True, "the encoder")])
 def test_fit_trains_all_but_what_is_frozen(
     part: str, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,6 @@ QUERIES: dict[str, Callable[[FactoredVAE, Objective], Any]] = {
         objective.terms["predictor"],
         Examples(torch.zeros(5, *SHAPE, dtype=torch.uint8), {"angle": torch.randn(5)}, {}),
     ),
-    "capturing a step": lambda vae, objective: CompiledStep(objective, backend="aot_eager").compile(pair_batch()),
 }
 
 

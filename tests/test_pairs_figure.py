@@ -7,7 +7,8 @@ import torch
 
 from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor
-from pyro_disent.figures.pairs import LINES, MANY, contact_sheet, factor_text
+from pyro_disent.figures.naming import MANY, factor_text
+from pyro_disent.figures.pairs import LINES, contact_sheet
 
 
 @pytest.mark.parametrize(

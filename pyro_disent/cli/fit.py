@@ -235,7 +235,10 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     try:
         draw(run, run.data())
     except OSError as error:
-        raise StorageError(f"{folder.path} is trained, but its figures could not be written: {error}") from error
+        raise StorageError(
+            f"{folder.path} is trained, but its figures could not be written ({error}); to draw them: "
+            f"pyro-disent figures {folder.path}"
+        ) from error
     if (best := best_of(folder)) is None:
         return {}
     numbers = {name: best.numbers[name] for name in ("objective", "elbo")}

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pyro_disent.cli import data, evaluate, fit, methods, sample, swap, traverse
+from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -22,6 +22,7 @@ app.command()(evaluate.evaluate)
 app.command()(swap.swap)
 app.command()(traverse.traverse)
 app.command()(sample.sample)
+app.command()(figures.figures)
 app.command()(methods.methods)
 app.add_typer(data.app, name="data")
 

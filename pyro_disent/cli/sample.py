@@ -43,14 +43,16 @@ def sample(
     import torch
 
     from pyro_disent.figures import sample_latents, samples
-    from pyro_disent.figures.inputs import image_at
+    from pyro_disent.figures.inputs import images_at
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
     generator = torch.Generator().manual_seed(seed)
     names = list(dict.fromkeys(vae.latent(name).name for name in latents or ()))
     if names:
-        figure = sample_latents(vae, image_at(loaded.data(), index, seed=seed), names, n, generator)
+        (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
+        figure = sample_latents(vae, image, names, n, generator, name=of_image)
     else:
         figure = samples(vae, n, generator)
-    finish(figure, out or run / "figures" / f"{'-'.join(['sample', *names])}.png", as_json)
+    finish(figure, out or run / "figures" / file_name("sample", *names), as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,7 +47,6 @@ def swap(
     vae = loaded.vae
     said = loaded.config["fit"]["options"]
     white, pad = said.get("white"), said.get("shape") == "pad"
-    shown = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
-    labels = [Path(name).stem[:14] for name in images]
-    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=labels, column_labels=labels)
+    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
+    figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
     finish(figure, out or run / "figures" / "swap.png", as_json)

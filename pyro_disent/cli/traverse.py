@@ -43,7 +43,8 @@ def traverse(
     check_out(out)
 
     from pyro_disent.figures import traversal
-    from pyro_disent.figures.inputs import image_at
+    from pyro_disent.figures.inputs import images_at
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
@@ -51,5 +52,6 @@ def traverse(
     differing = [each for each in names if each not in loaded.shared]
     name = latent if latent is not None else (differing or names)[-1]
     vae.latent(name)  # refused before the data are loaded
-    figure = traversal(vae, image_at(loaded.data(), index, seed=seed), name, steps)
-    finish(figure, out or run / "figures" / f"traverse-{name}.png", as_json)
+    (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
+    figure = traversal(vae, image, name, steps, name=of_image)
+    finish(figure, out or run / "figures" / file_name("traverse", name), as_json)

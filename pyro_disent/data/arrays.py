@@ -18,10 +18,11 @@ from pyro_disent.data import array_cache
 from pyro_disent.data.columns import Column, check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.grouped import alone
-from pyro_disent.data.pixels import as_bytes, check_white
+from pyro_disent.data.pixel_range import as_bytes, check_white
 from pyro_disent.data.splits import Known, data_set
 from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
+from pyro_disent.pixels import how_to_scale
 
 Values = Sequence[Any] | NDArray[Any] | Tensor
 """One value an image: a list, an array or a tensor, ``(images,)``."""
@@ -189,6 +190,7 @@ def _data_set(
         name,
         lambda rows: torch.from_numpy(pixels[rows]),
         known,
+        names=lambda rows: [f"image {row}" for row in rows.tolist()],
         identities="images" if identity is None else "identities",
         seed=seed,
         limit=None,
@@ -239,13 +241,19 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
             continue
         outside = ~((part >= 0) & (part <= 1))  # as NaN is
         if outside.any():
-            number = start + int(np.argwhere(outside)[0, 0])
-            raise InputError(
-                f"{label or f'image {number}'} has a pixel of {part[outside][0]}: floats must be in [0, 1], so divide "
-                "what goes to 255 by 255"
-            )
+            raise InputError(_out_of_range(images, start + int(np.argwhere(outside)[0, 0]), part[outside][0], label))
         pixels[start : start + CHUNK] = (part.astype(np.float32) * 255).round()
     return pixels
+
+
+def _out_of_range(images: NDArray[Any], number: int, value: Any, label: str | None) -> str:
+    """What to say of the first pixel that is not in [0, 1]."""
+    said = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
+    finite = np.isfinite(images)
+    if not finite.all():
+        return f"{said} {(~finite).sum()} pixels are no finite numbers at all"
+    low, high = float(images.min()), float(images.max())
+    return f"{said} these go from {low:g} to {high:g}: {how_to_scale(low, high)}"
 
 
 def _channels_first(images: NDArray[Any], label: str | None) -> NDArray[Any]:
@@ -277,7 +285,7 @@ def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
     """One value an image: numbers as NumPy has them, texts, or objects."""
     try:
         if isinstance(values, Tensor):
-            array = values.numpy(force=True)
+            array = _numpy(values)
         elif isinstance(values, np.ma.MaskedArray):
             array = values.data.astype(object)
             array[np.ma.getmaskarray(values)] = None

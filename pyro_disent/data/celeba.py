@@ -45,10 +45,11 @@ class FaceSplit(Split):
     Args:
         images: ``(images, 3, height, width)``, uint8, at least two.
         attributes: ``(images, 40)``, float32, 1 where the face has the attribute and 0 elsewhere.
+        names: see `Split`.
     """
 
-    def __init__(self, images: Images, attributes: Tensor) -> None:
-        super().__init__(images)
+    def __init__(self, images: Images, attributes: Tensor, names: Sequence[str] = ()) -> None:
+        super().__init__(images, names=names)
         self.attributes = attributes
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
@@ -83,6 +84,7 @@ PLACES = Places(
     cached=_newest_converted,
     address="torchvision's address of CelebA at Google Drive",
     embedded="drawn faces",
+    called=r"celeb-?a|img_align|list_(attr|eval)",
 )
 
 
@@ -161,7 +163,8 @@ class _CelebA:
             rows = np.flatnonzero(partition == place)[:most]
             attributes = torch.from_numpy(arrays["attributes"][rows]).float()
             part = images.images(rows) if isinstance(images, Stored) else images[rows[0] : rows[-1] + 1]
-            splits.append(FaceSplit(part, attributes))
+            # Counted from 1: CelebA's own files are, in the order of its lists.
+            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()]))
         return splits, sha256
 
     def read(self, limit: int | None, progress: Progress | None) -> tuple[list[FaceSplit], str]:
@@ -185,9 +188,9 @@ def describe(request: Request) -> str:
     """
     celeba = _CelebA.of(request, seed=0, counts=Counts())
     if celeba.found.kind == "download" or celeba.cache_file.exists():
-        return f"{celeba.found.kind}: {celeba.location}"
+        return f"{celeba.found.kind}: {celeba.location}{celeba.found.but}"
     to_do = "drawn" if celeba.found.kind == "embedded" else "converted"
-    return f"{celeba.found.kind}: {celeba.location}, to be {to_do} once"
+    return f"{celeba.found.kind}: {celeba.location}, to be {to_do} once{celeba.found.but}"
 
 
 def prepare(
@@ -199,6 +202,7 @@ def prepare(
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
     celeba = _CelebA.of(request, seed, counts).downloaded()
+    celeba.found.tell()
     try:
         celeba.cached()
     except FileNotFoundError:
@@ -237,6 +241,7 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"--limit {limit} is too few for faces: a pair needs two training images")
     celeba = _CelebA.of(request, seed, counts).downloaded()
+    celeba.found.tell()
     (train, validation, test), sha256 = celeba.read(limit, progress)
     return DataSet(
         name="celeba",

@@ -3,6 +3,9 @@
 ``img_align_celeba/NNNNNN.jpg``, 178x218: 202,599 faces. ``list_attr_celeba.txt``: their number, the names of 40
 attributes, and for each image 1 or -1 for each of them. ``list_eval_partition.txt``: for each image 0, 1 or 2, which is
 training, validation or test.
+
+Two more layouts are read: Kaggle's, with the lists as ``.csv`` and the images one folder further down, and that of the
+authors' own archive, with the lists in ``Anno`` and ``Eval`` and the images in ``Img``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from PIL import Image
 
 from pyro_disent.data.image_files import read_image
 from pyro_disent.data.image_store import Stored, store
-from pyro_disent.data.sources import Progress, cache_dir, leads_out
+from pyro_disent.data.sources import Progress, cache_dir, folders_called, leads_out
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 
@@ -35,7 +38,12 @@ FOLDER = "celeba"
 IMAGES = "img_align_celeba"
 ZIP = f"{IMAGES}.zip"
 ATTRIBUTE_LIST, PARTITION_LIST = "list_attr_celeba.txt", "list_eval_partition.txt"
-EXPECTED = f"{IMAGES}/NNNNNN.jpg (as a folder or as {ZIP}), {ATTRIBUTE_LIST} and {PARTITION_LIST}"
+EXPECTED = f"{IMAGES}/NNNNNN.jpg (as a folder or as {ZIP}), {ATTRIBUTE_LIST} and {PARTITION_LIST} (or .csv)"
+CALLED = r"celeba([-_ ]?(dataset|data|aligned|align))?"
+"""What its folder is called, in upper or lower case; CelebA-HQ and CelebAMask are other sets."""
+LISTS = (ATTRIBUTE_LIST, PARTITION_LIST)
+IN_ZIP = ((IMAGES,), (IMAGES, IMAGES), ())
+"""Folders of a zip that its images may lie in."""
 PARTITIONS = ("training", "validation", "test")
 CONVERTER_VERSION = 1
 """Raised whenever the same files become other pixels."""
@@ -67,9 +75,29 @@ def locate(root: Path) -> Path | None:
 
     One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
     """
-    for folder in (root / FOLDER, root):
-        if any((folder / name).exists() for name in (IMAGES, ZIP, ATTRIBUTE_LIST, PARTITION_LIST)):
+    for folder in (root / FOLDER, root, *folders_called(root, CALLED)):
+        if any(place is not None for place in (_images(folder), *(_list(folder, name) for name in LISTS))):
             return folder
+    return None
+
+
+def _list(folder: Path, name: str) -> Path | None:
+    """One of the lists, by its authors' name, where it lies in any layout."""
+    for place in (folder, folder / "Anno", folder / "Eval"):
+        for path in (place / name, (place / name).with_suffix(".csv")):
+            if path.exists():
+                return path
+    return None
+
+
+def _images(folder: Path) -> Path | None:
+    """The folder of images, or the zip where there is no folder, in any layout."""
+    for place in (folder, folder / "Img"):
+        if (place / IMAGES).is_dir():
+            inner = place / IMAGES / IMAGES
+            return inner if inner.is_dir() else place / IMAGES
+        if (place / ZIP).exists():
+            return place / ZIP
     return None
 
 
@@ -79,9 +107,9 @@ def fingerprint(folder: Path) -> str:
     Raises:
         InputError: where a list or the images are missing.
     """
-    images = _images(folder)
+    images = _required_images(folder)
     known = [f"{CONVERTER_VERSION} {folder.resolve()}"]
-    for path in (_required(folder / ATTRIBUTE_LIST), _required(folder / PARTITION_LIST), images):
+    for path in (_required(folder, ATTRIBUTE_LIST), _required(folder, PARTITION_LIST), images):
         known.append(_state(path.name, path.stat()) if path.is_file() else path.name)
     if images.is_dir():
         with os.scandir(images) as entries:
@@ -111,8 +139,8 @@ def convert(folder: Path, path: Path, lists: Lists, progress: Progress | None = 
     with _opened(folder) as files:
         if missing := [name for name in lists.names if name not in files.names]:
             raise InputError(
-                f"{files.where} lacks {len(missing)} of the {len(lists.names)} images that {ATTRIBUTE_LIST} names, the "
-                f"first is {missing[0]}"
+                f"{files.where} lacks {len(missing)} of the {len(lists.names)} images that "
+                f"{_required(folder, ATTRIBUTE_LIST).name} names, the first is {missing[0]}"
             )
         return store(path, lists.names, lambda name: _convert_one(*files.read(name)), SHAPE, progress=progress)
 
@@ -123,15 +151,19 @@ def read_lists(folder: Path) -> Lists:
     Raises:
         InputError: naming file and line, for a list that is missing or does not say what CelebA's do.
     """
-    names, attributes = _read_attributes(_required(folder / ATTRIBUTE_LIST))
-    return Lists(names, attributes, _read_partition(_required(folder / PARTITION_LIST), names))
+    path = _required(folder, ATTRIBUTE_LIST)
+    names, attributes = _read_attributes(path)
+    return Lists(names, attributes, _read_partition(_required(folder, PARTITION_LIST), names, path.name))
 
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
     lines = _lines(path)
-    (count_line, counted), (names_line, attributes) = next(lines, (1, [])), next(lines, (2, []))
-    if len(counted) != 1 or not counted[0].isdecimal():
+    count_line, counted = (0, []) if path.suffix == ".csv" else next(lines, (1, []))
+    if path.suffix != ".csv" and (len(counted) != 1 or not counted[0].isdecimal()):
         raise InputError(f"{path}, line {count_line}: expected is the number of images, not {' '.join(counted)!r}")
+    names_line, attributes = next(lines, (count_line + 1, []))
+    if path.suffix == ".csv":
+        attributes = attributes[1:]  # after what the names of the files are called
     if attributes != list(ATTRIBUTES):
         differing = (pair for pair in zip(attributes, ATTRIBUTES, strict=False) if pair[0] != pair[1])
         theirs, ours = next(differing, (f"{len(attributes)} names", f"{len(ATTRIBUTES)}"))
@@ -148,16 +180,19 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
                 f"{path}, line {number}: {ATTRIBUTES[wrong]} of {name} is {signs[wrong]!r}; accepted are 1 and -1"
             )
         values += bytes(map("1".__eq__, signs))
-    if len(lines_of) != int(counted[0]):
+    if counted and len(lines_of) != int(counted[0]):
         raise InputError(f"{path}, line {count_line}: it says {counted[0]} images, but lists {len(lines_of)}")
     return list(lines_of), np.frombuffer(values, np.bool_).reshape(-1, len(ATTRIBUTES))
 
 
-def _read_partition(path: Path, names: list[str]) -> NDArray[np.uint8]:
-    """The split of each of these images, ``(images,)``."""
+def _read_partition(path: Path, names: list[str], listed_in: str) -> NDArray[np.uint8]:
+    """The split of each of these images, ``(images,)``, which another list names."""
     lines_of: dict[str, int] = {}
     partition: dict[str, int] = {}
-    for number, (name, *rest) in _lines(path):
+    lines = _lines(path)
+    if path.suffix == ".csv":
+        next(lines, None)  # what the columns are called
+    for number, (name, *rest) in lines:
         _take_note(lines_of, name, number, path)
         if len(rest) != 1 or rest[0] not in ("0", "1", "2"):
             raise InputError(
@@ -167,10 +202,10 @@ def _read_partition(path: Path, names: list[str]) -> NDArray[np.uint8]:
         partition[name] = int(rest[0])
     for name in names:
         if name not in partition:
-            raise InputError(f"{path} does not say which split {name} of {ATTRIBUTE_LIST} is in")
+            raise InputError(f"{path} does not say which split {name} of {listed_in} is in")
     if len(partition) > len(names):
         name = next(iter(partition.keys() - set(names)))
-        raise InputError(f"{path}, line {lines_of[name]}: {name} is not in {ATTRIBUTE_LIST}")
+        raise InputError(f"{path}, line {lines_of[name]}: {name} is not in {listed_in}")
     result = np.array([partition[name] for name in names], np.uint8)
     for place, count in enumerate(np.bincount(result, minlength=len(PARTITIONS))):
         if count < 2:
@@ -181,14 +216,15 @@ def _read_partition(path: Path, names: list[str]) -> NDArray[np.uint8]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number, from 1, and its words, of which it has at least one."""
+    """Each line's number, from 1, and its words or cells, of which it has at least one."""
+    between = "," if path.suffix == ".csv" else None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a list of CelebA's ({error})") from error
     for number, line in enumerate(text.splitlines(), 1):
-        if words := line.split():
-            yield number, words
+        if line.strip():
+            yield number, [word.strip() for word in line.split(between)]
 
 
 def _take_note(lines_of: dict[str, int], name: str, number: int, path: Path) -> None:
@@ -200,20 +236,18 @@ def _take_note(lines_of: dict[str, int], name: str, number: int, path: Path) -> 
     lines_of[name] = number
 
 
-def _required(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"{path} is missing: CelebA is {EXPECTED}")
+def _required(folder: Path, name: str) -> Path:
+    path = _list(folder, name)
+    if path is None or not path.is_file():
+        raise InputError(f"{path or folder / name} is missing: CelebA is {EXPECTED}")
     return path
 
 
-def _images(folder: Path) -> Path:
-    """The folder of images, or the zip where there is no folder."""
-    images = folder / IMAGES
-    if images.is_dir():
-        return images
-    if (folder / ZIP).is_file():
-        return folder / ZIP
-    raise InputError(f"{images} and {ZIP} are missing: CelebA is {EXPECTED}")
+def _required_images(folder: Path) -> Path:
+    images = _images(folder)
+    if images is None or not (images.is_dir() or images.is_file()):
+        raise InputError(f"{folder / IMAGES} and {ZIP} are missing: CelebA is {EXPECTED}")
+    return images
 
 
 class _Files(NamedTuple):
@@ -227,7 +261,7 @@ class _Files(NamedTuple):
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[_Files]:
-    images = _images(folder)
+    images = _required_images(folder)
     if images.is_dir():
         yield _Files(images, {path.name for path in images.iterdir()}, lambda name: (str(images / name), images / name))
         return
@@ -264,7 +298,7 @@ def _members(infos: Iterable[zipfile.ZipInfo], source: Path) -> dict[str, zipfil
             )
         if stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(f"{source} is refused: its member {info.filename!r} is a link")
-        if path.parts[:-1] != (IMAGES,) or info.is_dir():
+        if path.parts[:-1] not in IN_ZIP or info.is_dir():
             continue
         if path.name in members:
             raise InputError(f"{source} holds {info.filename} twice")

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,8 @@ class ChairSplit(GroupedSplit):
         InputError: where an image has no other that it could be paired with.
     """
 
+    label_words = MappingProxyType({"identity": "chair"})
+
     def __init__(
         self,
         images: Tensor,
@@ -112,6 +115,7 @@ def _places(color: bool) -> Places:
         locate=rendered_chairs.locate,
         cached=newest_converted,
         embedded="generated chairs",
+        called=r"(?<![a-z])chairs",
     )
 
 
@@ -202,7 +206,7 @@ def describe(request: Request) -> str:
     """
     chairs = _Chairs.of(request)
     to_do = ", to be rendered once" if chairs.found.kind == "embedded" else ", to be converted once"
-    return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}"
+    return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}{chairs.found.but}"
 
 
 def prepare(
@@ -221,6 +225,7 @@ def prepare(
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
+    chairs.found.tell()
     try:
         array_cache.load(chairs.cache_file)
     except (FileNotFoundError, CorruptCache):
@@ -267,6 +272,7 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"--limit {limit} is too few for chairs: a pair needs two training images")
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
+    chairs.found.tell()
     arrays, sha256 = chairs.read(progress)
     for name in chairs.vary or ():
         if len(np.unique(arrays[f"factors/{name}"])) < 2:

@@ -45,8 +45,10 @@ class Contents(NamedTuple):
     """Why images, or rows of the metadata, cannot be used: one sentence's start each."""
     identities: str
     """What messages call the identities."""
-    notes: list[str]
+    details: list[str]
     """What was taken for what, in words."""
+    notes: list[str]
+    """What may not be as it was meant, or was left aside, a sentence each."""
     about: str
     """What the column that pairs have in common was taken for, in words."""
     spellings: tuple[str, ...]
@@ -63,6 +65,7 @@ class _Described(NamedTuple):
     images: list[Image]
     columns: tuple[str, ...]
     bad: list[str]
+    details: list[str]
     notes: list[str]
     has_splits: bool
 
@@ -81,7 +84,7 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     elif pair_by is not None:
         raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
     else:
-        described = _Described([Image(name) for name in listing.images], (), [], _tables_aside(listing), False)
+        described = _Described([Image(name) for name in listing.images], (), [], [], _tables_aside(listing), False)
     if not described.images and not described.bad:
         here = [listing.written_here(), listing.left_aside()]
         raise InputError("; ".join([f"{root} holds no images of a kind that Pillow reads", *filter(None, here)]))
@@ -92,13 +95,10 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     found, bad = _placed(described, layout, paired_by_column=pair_by is not None)
     by_folder = pair_by is None and bool(layout.identities)
     what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
-    notes = [
-        *described.notes,
-        *layout.notes,
-        *_about_identities(found, pair_by, layout.deeper),
-        *filter(None, (listing.without_images(), listing.left_aside(), listing.written_here())),
-    ]
-    return Contents(listing, found, described.columns, described.bad + bad, what, notes, about, spellings)
+    details = [*described.details, *layout.notes, *([_about_folders(found, layout.deeper)] if pair_by is None else [])]
+    notes = [*described.notes, *_in_several_splits(found)]
+    notes += filter(None, (listing.without_images(), listing.left_aside(), listing.written_here()))
+    return Contents(listing, found, described.columns, described.bad + bad, what, details, notes, about, spellings)
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -156,10 +156,10 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
             else:
                 images[image.name] = image
     bad += [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
-    notes = [note for table in read.values() for note in table.notes]
+    details = [note for table in read.values() for note in table.notes]
     if split_by is not None:
-        notes.append(f"splits by the column {split_by}")
-    return _Described(list(images.values()), others, bad, notes, split_by is not None)
+        details.append(f"splits by the column {split_by}")
+    return _Described(list(images.values()), others, bad, details, [], split_by is not None)
 
 
 class _Reading(NamedTuple):
@@ -294,21 +294,24 @@ def _paired(described: _Described, pair_by: str, kinds: Mapping[str, str]) -> tu
     return described._replace(images=named), about, found.notes
 
 
-def _about_identities(images: Sequence[Image], pair_by: str | None, deeper: int) -> list[str]:
+def _about_folders(images: Sequence[Image], deeper: int) -> str:
+    """Which identities there are, where folders say it."""
+    found = sorted({image.identity for image in images if image.identity is not None})
+    if not found:
+        return "no identities: nothing says which images belong together, so there are no pairs"
+    below = f"; the {deeper} folders below them are not told apart" if deeper else ""
+    return f"{len(found)} identities, by folder: {some(found)}{below}"
+
+
+def _in_several_splits(images: Sequence[Image]) -> list[str]:
     splits: dict[str, set[int | None]] = {}
     for image in images:
         if image.identity is not None:
             splits.setdefault(image.identity, set()).add(image.split)
-    if not splits:
-        return ["no identities: nothing says which images belong together, so there are no pairs"]
-    notes = []
-    if pair_by is None:  # what a column was taken for is said of columns
-        notes.append(f"{len(splits)} identities, by folder: {some(sorted(splits))}")
-    if deeper and pair_by is None:
-        notes[0] += f"; the {deeper} folders below them are not told apart"
-    if several := sorted(identity for identity, places in splits.items() if len(places) > 1):
-        notes.append(
-            f"{len(several)} identities lie in more than one split ({some(several)}): what is held out are images of "
-            "them, and not identities that were never seen"
-        )
-    return notes
+    several = sorted(identity for identity, places in splits.items() if len(places) > 1)
+    if not several:
+        return []
+    return [
+        f"{len(several)} identities lie in more than one split ({some(several)}): what is held out are images of them, "
+        "and not identities that were never seen"
+    ]

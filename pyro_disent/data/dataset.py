@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -78,12 +78,20 @@ class Split:
         images: ``(images, channels, height, width)``, uint8.
         labels: label's name -> ``(images,)`` int64.
         factors: factor's name -> ``(images,)`` float32, for factors that are fixed in the images.
+        names: what each image is called, such as its file, ``(images,)``; empty where its labels and factors say all.
     """
 
+    label_words: ClassVar[Mapping[str, str]] = {}
+    """label's name -> what stands before its numbers in figures, where that is another word (``chair`` 12)."""
+
     def __init__(
-        self, images: Images, labels: dict[str, Tensor] | None = None, factors: dict[str, Tensor] | None = None
+        self,
+        images: Images,
+        labels: dict[str, Tensor] | None = None,
+        factors: dict[str, Tensor] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
-        self.images, self.labels, self.factors = images, labels or {}, factors or {}
+        self.images, self.labels, self.factors, self.names = images, labels or {}, factors or {}, names
 
     def __len__(self) -> int:
         return len(self.images)

@@ -36,7 +36,7 @@ from pyro_disent.data.image_store import Stored
 from pyro_disent.data.layout import SPLITS
 from pyro_disent.data.listing import digest, listed, shown
 from pyro_disent.data.metadata import METADATA
-from pyro_disent.data.pixels import check_white
+from pyro_disent.data.pixel_range import check_white
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.data.splits import Known, check_enough, data_set, named_splits, numbered
 from pyro_disent.errors import InputError
@@ -123,6 +123,7 @@ def load(
         root.name,
         lambda part: stored.images(rows[part]),
         known,
+        names=lambda part: [images[place].name for place in part.tolist()],
         identities=f"{found.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
@@ -130,8 +131,9 @@ def load(
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
         test_share=test_share,
     )
-    notes = [*found.notes, *_about_splits(data, known), about_channels(headers, channels)]
-    return dataclasses.replace(data, notes=(*data.notes, *notes, *about_shapes(headers, image_size, shape)))
+    details = (*found.details, *_about_splits(data, known), *data.details, about_channels(headers, channels))
+    notes = (*found.notes, *data.notes, *about_shapes(headers, image_size, shape))
+    return dataclasses.replace(data, details=details, notes=notes)
 
 
 def describe(request: Request) -> str:

@@ -22,6 +22,7 @@ class GroupedSplit(Split):
         groups: ways to pair, each ``(images,)`` int64: two images may be a pair where they are in one group. With
             several ways, each pair is made in one of those that its image has a partner in, drawn at random. Empty:
             nothing says what belongs together, and there are no pairs.
+        names: what each image is called, see `Split`.
 
     Raises:
         InputError: where an image has no partner in any way; see `alone` to find them before.
@@ -33,8 +34,9 @@ class GroupedSplit(Split):
         labels: dict[str, Tensor],
         factors: dict[str, Tensor],
         groups: Sequence[Tensor] = (),
+        names: Sequence[str] = (),
     ) -> None:
-        super().__init__(images, labels, factors)
+        super().__init__(images, labels, factors, names)
         self._ways = len(groups)
         if not groups:
             return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pyro_disent.data.image_headers import formats_of, frames, opened, quiet, readable, why_not
-from pyro_disent.data.pixels import WAY_OUT, as_bytes
+from pyro_disent.data.pixel_range import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
 MAX_PIXELS = 50_000_000

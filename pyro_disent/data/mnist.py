@@ -8,6 +8,9 @@ digit, under the same license.
 from __future__ import annotations
 
 import gzip
+import hashlib
+import logging
+import re
 import shutil
 import tempfile
 import zlib
@@ -21,7 +24,17 @@ import torch
 from torch import Tensor
 
 from pyro_disent.data.dataset import Source
-from pyro_disent.data.sources import CACHE_VARIABLE, Found, Places, Request, cache_dir, limited, sha256_of_files
+from pyro_disent.data.sources import (
+    CACHE_VARIABLE,
+    Found,
+    Places,
+    Request,
+    cache_dir,
+    entries,
+    folders_called,
+    limited,
+    sha256_of_files,
+)
 from pyro_disent.errors import InputError
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -30,7 +43,12 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 SIDE = 28
 SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
 """Of MNIST's four files, unpacked, in the order of `FILES`: a cached copy with this hash needs no new download."""
+FOLDER = r"mnist([-_ ]?(data|dataset|database|digits|original))?"
+"""What its folder is called; Fashion-MNIST and others have files of the very same names."""
 SAMPLE = Path(__file__).with_name("mnist_sample.npz")
+
+
+_log = logging.getLogger(__name__)
 
 
 class Digits(NamedTuple):
@@ -52,11 +70,12 @@ class MNIST(NamedTuple):
 
 
 def locate(root: Path) -> Path | None:
-    """The folder of MNIST's files, given torchvision's root, its ``MNIST`` or its ``raw``.
+    """The folder of MNIST's files, given torchvision's root, its ``MNIST`` or its ``raw``, or a folder it lies in.
 
     One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
     """
-    for folder in (root / "MNIST" / "raw", root / "raw", root):
+    named = [folder for found in folders_called(root, FOLDER) for folder in (found / "raw", found)]
+    for folder in (root / "MNIST" / "raw", root / "raw", root, *named):
         if any(_file(folder, name) is not None for name in FILES):
             return folder
     return None
@@ -69,6 +88,7 @@ PLACES = Places(
     cached=locate,
     address="torchvision's mirrors of MNIST",
     embedded="sample of 10,000 digits",
+    called=r"(?<![a-z])mnist|^(train|t10k|test)[-_. ]?(images|labels)",
 )
 
 
@@ -82,6 +102,7 @@ def read(request: Request, *, limit: int | None = None) -> MNIST:
     """
     limited(limit, 1)
     found = PLACES.find(request)
+    found.tell()
     if found.kind == "embedded":
         with np.load(SAMPLE) as sample:
             arrays = [sample[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
@@ -94,6 +115,9 @@ def read(request: Request, *, limit: int | None = None) -> MNIST:
             if len(images) != len(labels):
                 raise InputError(f"{path} has {len(labels)} labels for {len(images)} images")
         source = Source(found.kind, str(folder), sha256_of_files(*paths))
+        full = (len(arrays[0]), len(arrays[2])) == (60_000, 10_000)
+        if full and source.sha256 != SHA256 and _sha256_unpacked(arrays) != SHA256:
+            _log.warning("%s has the names and sizes of MNIST's files, but other images: Fashion-MNIST has too", folder)
     available, tested = len(arrays[0]), len(arrays[2])
     if available < 2 or tested < 1:
         raise InputError(f"{source.location} has {available} training and {tested} test digits: needed are 2 and 1")
@@ -117,6 +141,7 @@ def describe(request: Request) -> Found:
 def prepare(request: Request) -> Path:
     """Check the digits that a request leads to and put them, unpacked, into the cache; the folder they lie in then."""
     found = PLACES.find(request)
+    found.tell()
     if found.kind == "embedded":
         return SAMPLE
     if found.kind == "download":
@@ -171,7 +196,7 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: for a file that is damaged, cut short, or no MNIST file of the kind its name says.
     """
-    wanted = 3 if "idx3" in path.name else 1
+    wanted = 3 if "idx3" in path.name.lower() else 1
     header = 4 * (wanted + 1)
     try:
         if path.suffix == ".gz":
@@ -196,11 +221,18 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    """The file of this name, unpacked or packed; unpacked first, as torchvision reads it."""
+    """The file of this name, unpacked or packed; unpacked first, as torchvision reads it.
+
+    Unpackers and mirrors write ``train-images.idx3-ubyte`` as well, or put the file into a folder of its own name.
+    """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    return None
+    spelled = re.compile(re.sub("-", "[-_. ]?", name), re.IGNORECASE)
+    alike = [path for path in entries(folder) if spelled.fullmatch(path.name.removesuffix(".gz"))]
+    inside = [file for path in alike if path.is_dir() for file in entries(path) if spelled.match(file.name)]
+    files = [path for path in (*alike, *inside) if path.is_file()]
+    return min(files, key=lambda path: path.suffix == ".gz", default=None)
 
 
 def _required(folder: Path, name: str) -> Path:
@@ -214,6 +246,16 @@ def _required(folder: Path, name: str) -> Path:
 
 def _sha256(folder: Path) -> str:
     return sha256_of_files(*(folder / name for name in FILES))
+
+
+def _sha256_unpacked(arrays: list[np.ndarray]) -> str:
+    """What `_sha256` gives of these images and labels, whatever they were packed in."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(bytes([0, 0, 8, array.ndim]))
+        digest.update(b"".join(size.to_bytes(4, "big") for size in array.shape))
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 
 from pyro_disent.data.array_cache import Arrays
 from pyro_disent.data.image_files import MAX_BYTES, read_image
-from pyro_disent.data.sources import Progress, leads_out
+from pyro_disent.data.sources import Progress, entries, folders_called, leads_out
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 
 FOLDER = "rendered_chairs"
-TAR_NAMES = tuple(f"{FOLDER}.{suffix}" for suffix in ("tar", "tar.gz", "tgz", "tar.xz", "tar.bz2"))
+CALLED = r"(rendered|3d)[-_ ]?chairs|chairs"
+"""What the folder and the tar are called."""
+TAR_NAME = rf"({CALLED})\.(tar|tar\.gz|tgz|tar\.xz|tar\.bz2)"
 EXPECTED = f"{FOLDER}/<id>/renders/image_NNN_pPPP_tTTT_rRRR.png, as a folder or as {FOLDER}.tar"
 CONVERTER_VERSION = 1
 """Raised whenever the same files become other arrays."""
@@ -66,10 +68,12 @@ def locate(root: Path) -> Path | None:
         if not tarfile.is_tarfile(root):
             raise InputError(f"{root} is not a tar file; the 3D chairs are {EXPECTED}")
         return root
-    for folder in (root / FOLDER, root):
+    named = folders_called(root, CALLED)
+    for folder in (root / FOLDER, root, *named, *(each for outer in named for each in folders_called(outer, CALLED))):
         if folder.is_dir() and any(folder.glob("*/renders/image_*.png")):
             return folder
-    return next((root / name for name in TAR_NAMES if (root / name).is_file()), None)
+    tars = (path for path in entries(root) if re.fullmatch(TAR_NAME, path.name, re.IGNORECASE) and path.is_file())
+    return min(tars, key=lambda path: (not path.name.startswith(FOLDER), len(path.name)), default=None)
 
 
 def fingerprint(source: Path) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Literal, NamedTuple
@@ -15,6 +17,10 @@ Kind = Literal["auto", "local", "download", "embedded"]
 KINDS: tuple[Kind, ...] = ("auto", "local", "download", "embedded")
 DATA_VARIABLE = "PYRO_DISENT_DATA"
 CACHE_VARIABLE = "PYRO_DISENT_CACHE"
+
+_log = logging.getLogger(__name__)
+LOOKED_AT = 2_000
+"""Entries of a folder, and of what lies in it, that are looked at for what a set may be called."""
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -47,7 +53,7 @@ class Request(NamedTuple):
             InputError: where an explicit root is not there, or ``--source local`` has no folder to look in.
         """
         if self.root is not None:
-            if not self.root.exists():
+            if not _exists(self.root):
                 raise InputError(f"--data-root {self.root} does not exist")
             return [self.root]
         named = os.environ.get(DATA_VARIABLE)
@@ -69,9 +75,21 @@ class Found(NamedTuple):
     """Where it lies; None where it is yet to be downloaded, or comes with this package."""
     note: str = ""
     """What it is, where there is no path to say it."""
+    passed_over: str = ""
+    """Why the folder that the environment names does not serve, where it does not: a sentence."""
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.path or self.note}"
+        return f"{self.kind}: {self.path or self.note}{self.but}"
+
+    @property
+    def but(self) -> str:
+        """Why nothing else serves, as the end of a sentence; empty where there is nothing to say."""
+        return f" ({self.passed_over})" if self.passed_over else ""
+
+    def tell(self) -> None:
+        """Say why the folder that was named is not used: a user who named one takes it for what is trained on."""
+        if self.passed_over:
+            _log.warning("%s; used instead: %s %s", self.passed_over, self.kind, self.path or self.note)
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ class Places:
     Args:
         name: the data set, as messages call it.
         looked_for: what `locate` looks for, as the end of "looked for ...".
+        called: what files and folders of the set may be called that `locate` does not know, a regular expression.
         locate: a root -> where in it the set lies, None where it does not.
         cached: the cache's folder -> where in it the set lies; None where nothing of it is ever cached.
         address: where a download comes from; None where there is none.
@@ -96,6 +115,7 @@ class Places:
     cached: Callable[[Path], Path | None] | None = None
     address: str | None = None
     embedded: str | None = None
+    called: str | None = None
 
     def find(self, request: Request) -> Found:
         """The first place that serves a request, without reading the set or asking the network.
@@ -110,19 +130,68 @@ class Places:
         if request.kind != "embedded":
             roots = request.roots()
             for root in roots:
-                if (path := self.locate(root)) is not None:
+                if (path := self._located(root)) is not None:
                     return Found("local", path)
             if request.must_be_local:
-                asked = f"--data-root {request.root}" if request.root else f"${DATA_VARIABLE} {roots[0]}"
-                raise InputError(f"{asked} holds no {self.name}: looked for {self.looked_for}")
+                raise InputError(self._why_not(roots[0], "--data-root" if request.root else f"${DATA_VARIABLE}"))
+            passed_over = self._why_not(roots[0], f"${DATA_VARIABLE}") if roots else ""
             if self.cached is not None and (path := self.cached(cache_dir())) is not None:
-                return Found("cache", path)
+                return Found("cache", path, passed_over=passed_over)
+            if self.embedded is not None:
+                return Found("embedded", None, self.embedded, passed_over)
         if self.embedded is None:
             raise InputError(
                 f"{self.name} does not come with this package: name its folder by --data-root or ${DATA_VARIABLE}, "
                 f"which should hold {self.looked_for}"
             )
         return Found("embedded", None, self.embedded)
+
+    def _located(self, root: Path) -> Path | None:
+        try:
+            return self.locate(root)
+        except OSError as error:
+            if not _exists(root):
+                return None
+            raise InputError(f"{root}, where {self.name} was looked for, cannot be read ({error})") from error
+
+    def _why_not(self, root: Path, said: str) -> str:
+        """Why a folder does not serve, which ``said`` named, in a sentence."""
+        if not _exists(root):
+            return f"{said} {root} holds no {self.name}: it does not exist"
+        near = next(_called(root, self.called), None) if self.called else None
+        hint = "" if near is None else f"; {near} may be of it: name the folder that holds it all, or lay it out so"
+        return f"{said} {root} holds no {self.name}: looked for {self.looked_for}{hint}"
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; nothing is under a name that no system takes."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in alphabetical order; nothing, where it is none or cannot be listed."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def folders_called(folder: Path, pattern: str) -> list[Path]:
+    """Folders in ``folder`` whose whole name matches, in alphabetical order; upper and lower case are one."""
+    return [path for path in entries(folder) if re.fullmatch(pattern, path.name, re.IGNORECASE) and path.is_dir()]
+
+
+def _called(root: Path, pattern: str) -> Iterator[Path]:
+    """Files and folders in a folder, and two levels down, whose names match somewhere, the upper levels first."""
+    level, left = [root], LOOKED_AT
+    for _ in range(3):
+        below = [path for folder in level for path in entries(folder)][:left]
+        yield from (path for path in below if re.search(pattern, path.name, re.IGNORECASE))
+        left -= len(below)
+        level = [path for path in below if path.is_dir() and not path.name.startswith(".")]
 
 
 def limited(limit: int | None, available: int) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_disent.data.columns import Column
 from pyro_disent.data.dataset import DataSet, Images, Source
 from pyro_disent.data.grouped import GroupedSplit
-from pyro_disent.data.pixels import unused_range
+from pyro_disent.data.pixel_range import unused_range
 from pyro_disent.errors import InputError
 
 UNRECORDED = "all else"
@@ -102,6 +102,7 @@ def data_set(
     source: Source,
     options: dict[str, Any],
     test_share: float | None = None,
+    names: Callable[[NDArray[np.int64]], list[str]] | None = None,
 ) -> DataSet:
     """The three splits, and pairs within identities where there are any.
 
@@ -117,10 +118,11 @@ def data_set(
         limit: use this many training images at most: the first ones of the first identities, without one that would
             have no partner.
         test_share: of the identities, for testing; None: a tenth.
+        names: which images -> what each is called in figures.
 
     Raises:
         InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
-            and images that are black as their range is another one, see `pixels.unused_range`.
+            and images that are black as their range is another one, see `pixel_range.unused_range`.
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
@@ -141,7 +143,7 @@ def data_set(
             labels["identity"] = torch.from_numpy(identity[rows])
             values[UNRECORDED] = torch.arange(len(rows), dtype=torch.float32)
             groups.append(labels["identity"])
-        return GroupedSplit(images(rows), labels, values, groups)
+        return GroupedSplit(images(rows), labels, values, groups, names(rows) if names else ())
 
     splits = split(train), split(validation), split(test)
     columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]

@@ -19,6 +19,7 @@ from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
+from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
 from pyro_disent.threads import Threads, choose, using
 
@@ -61,6 +62,7 @@ class Step(NamedTuple):
     compute: Callable[[], dict[str, Number]]
 
 
+@usual_defaults()
 def evaluate(
     run: Run,
     *,

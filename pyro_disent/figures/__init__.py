@@ -1,6 +1,8 @@
 """Figures of a trained model: each function takes a model and images and returns a matplotlib ``Figure``."""
 
-from pyro_disent.figures.grids import grid, save
+import pyro_disent.figures.backend  # noqa: F401  (before what imports matplotlib)
+from pyro_disent.figures.grids import grid
+from pyro_disent.figures.paper import save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import sample_latents, samples
 from pyro_disent.figures.swap import swap_matrix

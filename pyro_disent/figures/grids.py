@@ -1,31 +1,30 @@
-"""Image grids drawn pixel for pixel, and how every figure of this package is saved."""
+"""Image grids drawn pixel for pixel."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyro_disent.figures.signature import signed
-from pyro_disent.files import write_atomically
+from pyro_disent.figures.paper import DPI, default_settings, paper
+from pyro_disent.figures.text import Lines, extent, shortened, write
 
-DPI = 100
 GAP = 4  # white pixels between images
 RULE = 16  # white pixels between originals and what is made of them
 _SIDE = 112  # pixels an image's longer side is enlarged towards
 _LARGEST = 12_000  # pixels of a figure's longer side: larger files are not looked at
-_LETTER = 6.0  # pixels of width a letter of a label takes
-_TEXT = 15  # pixels of height a line of labels takes
+_LABEL = 160  # pixels of width that labels left of the rows take at most
+_TITLE = 640  # pixels of width that a title may take, however narrow the images are
+_TITLE_SIZE, _LABEL_SIZE = 8.5, 7.0  # points
 _COLOR = "#6b6b6b"
 
+Label = str | Sequence[str]
+"""Text, or its parts."""
 Cells = Sequence[Sequence[Tensor | None]]
 """Rows of images ``(channels, height, width)`` in [0, 1]; None leaves a cell white."""
 
@@ -34,8 +33,8 @@ def grid(
     cells: Cells,
     *,
     title: str = "",
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
+    row_labels: Sequence[Label] = (),
+    column_labels: Sequence[Label] = (),
     header_rows: int = 0,
     header_columns: int = 0,
 ) -> Figure:
@@ -44,36 +43,57 @@ def grid(
     Args:
         cells: rows of equal length; all images of one shape, with one channel (grey) or three (RGB).
         title: above the grid.
-        row_labels: left of the rows; empty, or one for each.
+        row_labels: left of the rows; empty, or one for each. Parts are put on as few lines as hold them, and what is
+            too long for a line loses its middle.
         column_labels: above the columns; empty, or one for each.
         header_rows: the first rows are set apart by a wider line.
         header_columns: the first columns likewise.
     """
     canvas, starts_y, starts_x, side = _canvas(cells, header_rows, header_columns)
     height, width = canvas.shape[:2]
-    left = GAP + (math.ceil(_LETTER * max(map(len, row_labels))) + 6 if any(row_labels) else 0)
-    top = GAP + (_TEXT + 7 if title else 0) + (_TEXT if any(column_labels) else 0)
-    total_width = left + max(width, math.ceil(1.1 * _LETTER * len(title))) + GAP
+    left_lines = [_lines(label, _LABEL) for label in row_labels]
+    top_lines = [_lines(label, side[1]) for label in column_labels]
+    title = shortened(title, max(width, _TITLE), size=_TITLE_SIZE)
+    of_rows = [extent(label, size=_LABEL_SIZE)[0] for label in left_lines]
+    of_columns = [extent(label, size=_LABEL_SIZE)[1] for label in top_lines]
+    title_width, title_height = extent(title, size=_TITLE_SIZE)
+    left = GAP + (math.ceil(max(of_rows)) + 6 if any(of_rows) else 0)
+    top = (
+        GAP + (math.ceil(title_height) + 8 if title else 0) + (math.ceil(max(of_columns)) + 4 if any(of_columns) else 0)
+    )
+    total_width = left + max(width, math.ceil(title_width)) + GAP
     total_height = top + height + GAP
 
-    figure = Figure(figsize=(total_width / DPI, total_height / DPI), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes(
-        (left / total_width, GAP / total_height, width / total_width, height / total_height), frameon=False
-    )
-    axes.imshow(canvas, interpolation="nearest", aspect="auto")
-    axes.set_axis_off()
+    figure = paper(total_width / DPI, total_height / DPI)
+    with default_settings():
+        axes = figure.add_axes(
+            (left / total_width, GAP / total_height, width / total_width, height / total_height), frameon=False
+        )
+        axes.imshow(canvas, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
 
-    def text(x: float, y: float, words: str, **options: Any) -> None:
-        figure.text(x / total_width, 1 - y / total_height, words, color=_COLOR, **options)
+    def text(x: float, y: float, lines: Lines, size: float = _LABEL_SIZE, **options: Any) -> None:
+        if any(lines):
+            write(figure, x / total_width, 1 - y / total_height, lines, size=size, color=_COLOR, **options)
 
-    if title:
-        text(left, GAP + 1, title, fontsize=8.5, va="top", ha="left")
-    for words, x in zip(column_labels, starts_x, strict=False):
-        text(left + x + side[1] / 2, top - 3, words, fontsize=7, va="bottom", ha="center")
-    for words, y in zip(row_labels, starts_y, strict=False):
-        text(left - 5, top + y + side[0] / 2, words, fontsize=7, va="center", ha="right")
+    text(left, GAP + 1, title, _TITLE_SIZE, va="top", ha="left")
+    for lines, x in zip(top_lines, starts_x, strict=False):
+        text(left + x + side[1] / 2, top - 3, lines, va="bottom", ha="center")
+    for lines, y in zip(left_lines, starts_y, strict=False):
+        text(left - 5, top + y + side[0] / 2, lines, va="center", ha="right")
     return figure
+
+
+def _lines(label: Label, width: float) -> list[str]:
+    """A label's parts on as few lines as hold them."""
+    lines: list[str] = []
+    for part in [label] if isinstance(label, str) else label:
+        longer = f"{lines[-1]}, {part}" if lines else part
+        if lines and extent(longer, size=_LABEL_SIZE)[0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [shortened(line, width, size=_LABEL_SIZE) for line in lines]
 
 
 def _canvas(
@@ -108,17 +128,3 @@ def in_rows(images: Sequence[Tensor | None], columns: int | None = None) -> list
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
     padded = [*images, *[None] * (-len(images) % columns)]
     return [padded[start : start + columns] for start in range(0, len(padded), columns)]
-
-
-def save(figure: Figure, path: Path | str) -> Path:
-    """Write a figure as the format its suffix names; a file that is there already is replaced whole or not at all.
-
-    Nothing is cropped or rescaled: pixels stay whole. Returns the path. Missing folders are made.
-    """
-    path = Path(path)
-    buffer = io.BytesIO()
-    kind = path.suffix.lower().lstrip(".") or "png"
-    figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", **signed(kind))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
-    return path

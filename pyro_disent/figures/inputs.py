@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet, Images
+from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.image_files import read_image
 from pyro_disent.errors import InputError
+from pyro_disent.figures.naming import named
+
+
+class Chosen(NamedTuple):
+    """The images of a figure."""
+
+    images: Tensor
+    """``(N, channels, height, width)``, uint8."""
+    names: list[tuple[str, ...]]
+    """What each is called, in parts."""
 
 
 def images_named(
@@ -21,8 +32,8 @@ def images_named(
     seed: int = 0,
     white: float | None = None,
     pad: bool = False,
-) -> Tensor:
-    """The images that a user named, ``(N, channels, height, width)``, uint8.
+) -> Chosen:
+    """The images that a user named.
 
     Args:
         names: test indices from 0, or paths of image files; a whole number is always an index.
@@ -35,22 +46,27 @@ def images_named(
     Raises:
         InputError: for an index out of range, and a file that is missing or no image.
     """
-    test = load_data().test.examples(seed).images if any(_is_index(name) for name in names) else None
-    return torch.stack(
-        [
-            _from_file(Path(name), shape, white, pad) if test is None or not _is_index(name) else _at(test, int(name))
-            for name in names
-        ]
-    )
+    indices = [int(name) for name in names if _is_index(name)]
+    of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
+    chosen = [
+        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white, pad), (Path(name).name,))
+        for name in names
+    ]
+    return Chosen(torch.stack([image for image, _ in chosen]), [name for _, name in chosen])
 
 
-def image_at(data: DataSet, index: int, *, seed: int = 0) -> Tensor:
-    """One test image, ``(channels, height, width)``, uint8.
+def images_at(data: DataSet, indices: Sequence[int], *, seed: int = 0) -> Chosen:
+    """Test images by their numbers, from 0.
 
     Raises:
         InputError: for an index out of range.
     """
-    return _at(data.test.examples(seed).images, index)
+    examples = data.test.examples(seed)
+    for index in indices:
+        if not 0 <= index < len(examples.images):
+            raise InputError(f"there is no test image {index}: indices run from 0 to {len(examples.images) - 1}")
+    images = torch.stack([examples.images[index].cpu() for index in indices])
+    return Chosen(images, [named(data, data.test, examples, index) for index in indices])
 
 
 def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad: bool) -> Tensor:
@@ -64,9 +80,3 @@ def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad
 
 def _is_index(name: str) -> bool:
     return name.lstrip("-").isdecimal()
-
-
-def _at(images: Images, index: int) -> Tensor:
-    if not 0 <= index < len(images):
-        raise InputError(f"there is no test image {index}: indices run from 0 to {len(images) - 1}")
-    return images[index].cpu()

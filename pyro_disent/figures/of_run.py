@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.figures.grids import save
+from pyro_disent.figures.inputs import images_at
+from pyro_disent.figures.paper import file_name, save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
 from pyro_disent.figures.swap import swap_matrix
@@ -25,15 +26,19 @@ def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
         The paths written, in ``RUN/figures``.
     """
     vae, folder = run.vae, run.path / "figures"
-    images = data.test.examples(seed).images
     generator = torch.Generator().manual_seed(seed)
-    chosen = images[torch.randperm(len(images), generator=generator)[:14].to(images.device)]
+    order = torch.randperm(len(data.test), generator=generator, device="cpu")
+    images, names = images_at(data, order[:14].tolist(), seed=seed)
+    rows = min(6, max(1, len(images) // 2))  # of the swap matrix; all other images are its columns, if there are any
+    columns = slice(rows % len(images), None)
     shared = run.shared
     of_factors = [latent.name for latent in vae.latents if latent.name not in shared]
     figures = {
-        "reconstructions": reconstructions(vae, chosen[:12]),
-        "swap": swap_matrix(vae, chosen[:6], chosen[6:14], shared=shared),
-        **{f"traverse-{name}": traversal(vae, chosen[0], name) for name in of_factors},
+        "reconstructions": reconstructions(vae, images[:12], labels=names[:12]),
+        "swap": swap_matrix(
+            vae, images[:rows], images[columns], shared=shared, row_labels=names[:rows], column_labels=names[columns]
+        ),
+        **{f"traverse-{latent}": traversal(vae, images[0], latent, name=names[0]) for latent in of_factors},
         "samples": samples(vae, 42, generator),
     }
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return [save(figure, folder / file_name(name)) for name, figure in figures.items()]

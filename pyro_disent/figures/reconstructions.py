@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
-from pyro_disent.figures.grids import grid
+from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
-def reconstructions(vae: FactoredVAE, images: Tensor, *, labels: Sequence[str] = ()) -> Figure:
+def reconstructions(vae: FactoredVAE, images: Tensor, *, labels: Sequence[Label] = ()) -> Figure:
     """Two rows: images, and the decoder's mean image at their posterior means.
 
     Args:

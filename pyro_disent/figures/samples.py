@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
-from pyro_disent.figures.grids import grid, in_rows
+from pyro_disent.figures.grids import Label, grid, in_rows
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
@@ -26,7 +26,13 @@ def samples(vae: FactoredVAE, n: int, generator: torch.Generator | None = None) 
 
 
 def sample_latents(
-    vae: FactoredVAE, image: Tensor, latents: Sequence[str], n: int, generator: torch.Generator | None = None
+    vae: FactoredVAE,
+    image: Tensor,
+    latents: Sequence[str],
+    n: int,
+    generator: torch.Generator | None = None,
+    *,
+    name: Label = "image",
 ) -> Figure:
     """``n`` images with only the named latents drawn from their prior, the others held at an image's posterior means.
 
@@ -38,6 +44,7 @@ def sample_latents(
         latents: names of the latents that are drawn.
         n: how many.
         generator: of the draws.
+        name: of the image.
     """
     drawn = list(sampled(vae, image, latents, n, generator))
     body = in_rows(drawn, columns=max(2, len(in_rows(drawn)[0])))
@@ -45,7 +52,7 @@ def sample_latents(
     return grid(
         [[*original, *[None] * (len(body[0]) - 2)], *body],
         title=f"{', '.join(latents)} from the prior, the rest of the image held",
-        column_labels=("image", "decoded"),
+        column_labels=(name, "decoded"),
         header_rows=1,
     )
 

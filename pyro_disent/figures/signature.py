@@ -8,6 +8,9 @@ from PIL import ExifTags, Image
 
 from pyro_disent.files import WRITTEN_BY
 
+_TIMELESS: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""Of formats that would note the time: the same figure is the same file."""
+
 
 def signed(kind: str) -> dict[str, Any]:
     """What `Figure.savefig` takes so that a picture names this program: nobody's data set shall be made of it.
@@ -21,4 +24,4 @@ def signed(kind: str) -> dict[str, Any]:
         exif = Image.Exif()
         exif[ExifTags.Base.Software] = WRITTEN_BY
         return {"pil_kwargs": {"exif": exif.tobytes()}}
-    return {}
+    return {"metadata": _TIMELESS.get(kind)}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
-from pyro_disent.figures.grids import grid
+from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
@@ -19,8 +19,8 @@ def swap_matrix(
     columns: Tensor,
     *,
     shared: Sequence[str],
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
+    row_labels: Sequence[Label] = (),
+    column_labels: Sequence[Label] = (),
 ) -> Figure:
     """Cell (i, j) decodes the shared latents of row i with the other latents of column j.
 
@@ -52,8 +52,8 @@ def swap_matrix(
 def swapped(vae: FactoredVAE, rows: Tensor, columns: Tensor, shared: Sequence[str]) -> Tensor:
     """The cells of the swap matrix, ``(R, C, channels, height, width)`` in [0, 1]; arguments as in `swap_matrix`."""
     of_rows, of_columns = vae.codes(rows), vae.codes(columns)
-    across = torch.arange(len(rows)).repeat_interleave(len(columns))
-    down = torch.arange(len(columns)).repeat(len(rows))
+    across = torch.arange(len(rows), device="cpu").repeat_interleave(len(columns))
+    down = torch.arange(len(columns), device="cpu").repeat(len(rows))
     codes = {
         name: of_rows[name][across.to(code.device)] if name in shared else code[down.to(code.device)]
         for name, code in of_columns.items()

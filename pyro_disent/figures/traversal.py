@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
-from pyro_disent.figures.grids import grid
+from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
-def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figure:
+def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9, *, name: Label = "image") -> Figure:
     """A row for every unit of a latent: that unit at evenly spaced quantiles of its prior, all else as in an image.
 
     The image and its reconstruction stand at the left of every row.
@@ -20,6 +20,7 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figur
         image: ``(channels, height, width)``, uint8 or float in [0, 1].
         latent: name of the latent that moves.
         k: how many values, from the 5 % to the 95 % quantile.
+        name: of the image.
     """
     moved = traversed(vae, image, latent, k)
     original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
@@ -29,7 +30,7 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Figur
         rows,
         title=f"Units of {latent} through the quantiles of their prior",
         row_labels=moving.unit_labels,
-        column_labels=["image", "decoded", *map(moving.family.level_label, moving.family.levels(k).tolist())],
+        column_labels=[name, "decoded", *map(moving.family.level_label, moving.family.levels(k).tolist())],
         header_columns=2,
     )
 

@@ -59,7 +59,8 @@ def share(program: Program) -> None:
         if not parameter.requires_grad:
             continue
         site = f"{program.store_name}.{name}"
-        if site not in store and not parameter.is_contiguous():
+        known = _put.get(site) is parameter
+        if not known and site not in store and not parameter.is_contiguous():
             raise RuntimeError(
                 f"the memory of {name} of this {type(program).__name__} is not contiguous, and Pyro's store would "
                 "train a copy of it: call vae.to(memory_format=torch.contiguous_format) before SVI"
@@ -72,7 +73,8 @@ def share(program: Program) -> None:
                 "or give the model another name"
             )
         parameter.unconstrained = _Itself(parameter)  # type: ignore[attr-defined]
-        _put[site] = parameter
+        if not known:
+            _put[site] = parameter
 
 
 def take_up(program: Program) -> None:

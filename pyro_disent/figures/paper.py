@@ -1,0 +1,61 @@
+"""What every figure is drawn on, and how it is saved: by matplotlib's own settings, never by the user's."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pyro_disent.figures.backend import quiet
+from pyro_disent.figures.signature import signed
+from pyro_disent.files import write_atomically
+
+DPI = 100
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Matplotlib as it comes, and afterwards as it was: for whatever makes, measures or draws a figure."""
+    with quiet(), matplotlib.rc_context():  # which keeps the backend out of what it restores
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that are deprecated, which are among all of them
+            matplotlib.rcParams.update(
+                {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+            )
+            matplotlib.rcParams["svg.hashsalt"] = "pyro-disent"  # without one the names in it are drawn at random
+        yield
+
+
+def paper(width: float, height: float) -> Figure:
+    """A white figure, its size in inches; no window belongs to it."""
+    with default_settings():
+        figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(figure)
+    return figure
+
+
+def file_name(*parts: str) -> str:
+    """A figure's file, named after latents, which may be called what no file is."""
+    return re.sub(r"[^\w.+-]+", "_", "-".join(parts))[:60] + ".png"
+
+
+def save(figure: Figure, path: Path | str) -> Path:
+    """Write a figure as the format its suffix names; a file that is there already is replaced whole or not at all.
+
+    Nothing is cropped or rescaled: pixels stay whole. Returns the path. Missing folders are made.
+    """
+    path = Path(path)
+    kind = path.suffix.lstrip(".").lower() or "png"
+    buffer = io.BytesIO()
+    with default_settings():
+        figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", **signed(kind))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+    return path
