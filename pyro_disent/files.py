@@ -1,32 +1,76 @@
-"""Files that are on the disk when they are said to be, whole or not at all."""
+"""Files that are on the disk when they are said to be, whole or not at all, and in the place of nothing else."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 from pathlib import Path
 
 WRITTEN_BY = "pyro-disent"
 """What pictures that we write say of themselves, so that they are never taken for images of a user's set."""
 
+_KINDS = {
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFLNK: "is a link",
+    stat.S_IFIFO: "is a pipe",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+}
+
+
+def obstacle(path: Path) -> str | None:
+    """Why no file is written at a path, in words; None where one may be.
+
+    Only a regular file is replaced, and only in a folder that exists is a new one made: a link is not followed, and a
+    device, a pipe, a socket or a folder stays what it is.
+    """
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        return None if path.parent.is_dir() else f"lies in {path.parent}, which is no folder"
+    except (OSError, ValueError) as error:  # a name too long, with a zero in it, or below a file
+        return f"names no file ({error})"
+    return None if kind == stat.S_IFREG else _KINDS.get(kind, "is no regular file")
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by a whole new one, on the disk before it is named."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Replace a file by a whole new one, on the disk before it is named.
+
+    Raises:
+        OSError: where there is an `obstacle`, and where the disk fails.
+    """
+    if found := obstacle(path):
+        raise OSError(f"{path} {found}, and only a regular file is replaced")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")  # a name that nobody else has
     try:
         write(partial, content)
         partial.replace(path)
         sync(path.parent)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
 def write(path: Path, content: bytes) -> None:
-    """A file's content, on the disk."""
-    with path.open("wb") as file:
+    """A new file's content, on the disk.
+
+    Raises:
+        OSError: for a name that is taken, and where the disk fails.
+    """
+    with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to a regular file, or begin it."""
+    if found := obstacle(path):
+        raise OSError(f"{path} {found}, and only a regular file is added to")
+    with path.open("ab") as file:
+        file.write(content)
 
 
 def sync(folder: Path) -> None:

@@ -78,7 +78,7 @@ def test_fit_leaves_a_run_folder(trained: Path) -> None:
     }
     config = json.loads((folder / "config.json").read_text())
     assert (
-        config["fit"]["latents"] == {"z": {"units": 4}, "y": {"units": 1, "explains": "rest"}}
+        config["fit"]["latents"] == {"z": {"units": 4, "explains": "common"}, "y": {"units": 1, "explains": "rest"}}
         and config["source"]["kind"] == "embedded"
     )
     assert set(config["versions"]) >= {"torch", "pyro-ppl", "python"}
@@ -118,7 +118,7 @@ def test_the_second_run_gets_the_next_number_and_json_is_one_object(trained: Pat
     other = call("fit", "--config", config, "--quiet", "--latent", "z=3", "--epochs", "1", "--out", "o", cwd=trained)
     assert other.returncode == 0, other.stderr
     settings = json.loads((trained / "o/config.json").read_text())["fit"]
-    assert settings["latents"] == {"z": {"units": 3}, "y": {"units": 1, "explains": "rest"}}
+    assert settings["latents"] == {"z": {"units": 3, "explains": "common"}, "y": {"units": 1, "explains": "rest"}}
     assert (settings["epochs"], settings["max_steps"]) == (1, None)
     again = call("fit", "--config", config, "--quiet", cwd=trained)
     assert again.stdout == "runs/rotated-mnist-vae-2\n", again.stderr

@@ -281,10 +281,10 @@ def test_a_run_is_replaced_once_there_is_another_checkpoint(tmp_path: Path, monk
         patch.setattr(loop, "validate", lambda *_: {"objective": float("nan"), "elbo": 0.0})
         with pytest.raises(Diverged):
             fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
-    kept = RunFolder(tmp_path / ".run.replaced")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.weights("last").items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
     fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
-    assert not kept.path.exists()
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_presets_are_the_papers_and_cover_every_data_set() -> None:
             assert FitConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     chairs = configure("cycle", "chairs", "paper", {})
     assert (units(chairs), chairs.epochs, chairs.batch_size, chairs.lr) == ({"z": 29, "y": 3}, 120, 96, 1e-4)
-    assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == (None, "rest")
+    assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == ("common", "rest")
     assert (chairs.network, chairs.likelihood, setup.precision(chairs)) == ("conv4x4", "normal", "32-true")
     mnist = configure("similarity", "rotated-mnist", "paper", {"latents": {"z": 32}})
     assert (units(mnist), mnist.epochs, mnist.batch_size, mnist.lr) == ({"z": 32, "y": 1}, 50, 96, 1e-4)

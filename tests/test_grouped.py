@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_disent.batch import Batch
+from pyro_disent.data.dataset import Pairs
 from pyro_disent.data.grouped import GroupedSplit, alone
 from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.errors import InputError
@@ -31,8 +32,14 @@ def split_of(*ways: list[int], images: int | None = None) -> GroupedSplit:
         place.to(torch.uint8).reshape(-1, 1, 1, 1),
         {"identity": place // 2},
         {"place": place.float(), "parity": (place % 2).float()},
-        [torch.tensor(way) for way in ways],
+        kinds(len(ways)),
+        {f"way {number}": torch.tensor(way) for number, way in enumerate(ways)},
     )
+
+
+def kinds(count: int) -> Pairs | None:
+    """Pairs by the ways that are called by their numbers; None where there is none."""
+    return Pairs(tuple((f"way {number}",) for number in range(count))) if count else None
 
 
 def taken(batch: Batch) -> Tensor:
@@ -131,7 +138,7 @@ def test_what_a_way_holds_equal_is_equal() -> None:
     cells = torch.cartesian_prod(torch.arange(4), torch.arange(5))[torch.randperm(20)]
     row, column = cells.T
     images = torch.zeros(20, 1, 1, 1, dtype=torch.uint8)
-    split = GroupedSplit(images, {}, {"row": row.float(), "column": column.float()}, [row, column])
+    split = GroupedSplit(images, {}, {"row": row.float(), "column": column.float()}, Pairs((("row",), ("column",))))
     factors = split.batch(torch.arange(20).repeat(400), torch.Generator().manual_seed(0)).factors
     changed = {name: values[0] != values[1] for name, values in factors.items()}
     assert (changed["row"] ^ changed["column"]).all()
@@ -170,7 +177,9 @@ def test_images_may_lie_on_the_disk(tmp_path: Path) -> None:
     in_memory = split_of([0, 0, 0, 1, 1], [0, 1, 2, 0, 1])
     (tmp_path / "pixels").write_bytes(in_memory.images[:].numpy().tobytes())
     mapped = ImagesOnDisk(tmp_path / "pixels", (1, 1, 1), torch.arange(5))
-    on_disk = GroupedSplit(mapped, in_memory.labels, in_memory.factors, [torch.tensor([0, 0, 0, 1, 1])])
+    on_disk = GroupedSplit(
+        mapped, in_memory.labels, in_memory.factors, kinds(1), {"way 0": torch.tensor([0, 0, 0, 1, 1])}
+    )
     in_memory = split_of([0, 0, 0, 1, 1])
     one, two = (split.batch(torch.arange(5), torch.Generator().manual_seed(2)) for split in (in_memory, on_disk))
     assert torch.equal(one.images, two.images)
@@ -189,7 +198,8 @@ class TestDevice:
 
     def split(self, ways: int) -> GroupedSplit:
         images = torch.zeros(6, 1, 2, 2, dtype=torch.uint8, device="cpu")
-        return GroupedSplit(images, {}, {"place": torch.arange(6.0, device="cpu")}, self.groups(ways))
+        groups = {f"way {number}": group for number, group in enumerate(self.groups(ways))}
+        return GroupedSplit(images, {}, {"place": torch.arange(6.0, device="cpu")}, kinds(ways), groups)
 
     def test_nothing_is_made_on_a_default_device(self, ways: int) -> None:
         with torch.device("meta"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pyro_disent.cli.data_options import with_data_options
+from pyro_disent.cli.run_options import check_out
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
@@ -68,8 +69,7 @@ def show(
     from pyro_disent.figures.pairs import contact_sheet
 
     path = out or Path(f"{Path(registry.named(data)).name}-pairs.png")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"--out {path} is no file that can be written: name a PNG file in a folder that exists")
+    check_out(path)
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")

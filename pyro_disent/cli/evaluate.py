@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyro_disent import files
 from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, ThreadsOption, load_run
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def evaluate(
     if given is not None:
         for run in loaded:
             check_fits(run, given)
+    for run in loaded:
+        own = (Path(run.config["fit"]["data"]).name, run.config["source"]["sha256"])
+        path = report.place(run, *(own if given is None else (given.name, given.source.sha256)))
+        if found := files.obstacle(path):
+            raise InputError(f"{path} {found}, and the evaluation is written there: move it away")
     evaluations, paths = [], []
     for run in loaded:
         with shown_progress(run.path.name) as progress:

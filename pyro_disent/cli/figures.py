@@ -6,7 +6,15 @@ import json
 
 import typer
 
-from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, RunArgument, SeedOption, load_run
+from pyro_disent.cli.run_options import (
+    CheckpointOption,
+    DeviceOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+    load_run,
+    place,
+)
 
 
 def figures(
@@ -24,6 +32,7 @@ def figures(
     from pyro_disent.figures.of_run import draw
     from pyro_disent.training.setup import GIVEN
 
+    folder = place(None, run, "")
     loaded = load_run(run, checkpoint, device)
     if loaded.config["source"]["kind"] == GIVEN:
         raise InputError(
@@ -34,7 +43,6 @@ def figures(
         paths = draw(loaded, loaded.data(), seed)
     except OSError as error:
         raise InputError(f"the figures of {run} cannot be written: {error}") from error
-    folder = run / "figures"
     if as_json:
         typer.echo(json.dumps({"figures": [str(path) for path in paths], "path": str(folder)}))
         return

@@ -14,7 +14,7 @@ import typer
 
 from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
-from pyro_disent.cli.run_options import ThreadsOption
+from pyro_disent.cli.run_options import ThreadsOption, place
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def fit(
         Path | None, typer.Option("--init", metavar="RUN", help="Start from another run's best weights.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN", help="Go on where it stopped; nothing else to say.")
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on where it stopped; nothing else to say, but --device."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
@@ -179,8 +180,12 @@ def fit(
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
-    if given and (method or data or preset or (resume and (said or out or overwrite or config or init))):
-        raise InputError(f"{given[0]} takes the method, the data and their settings from its run: say nothing else")
+    beside = said.keys() - {"device"}  # a run may go on on another device than it was begun on
+    if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
+        but = ", but --device" if resume else ""
+        raise InputError(
+            f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
+        )
     if not given and not (method and data):
         raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
 
@@ -196,8 +201,8 @@ def fit(
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
     if resume is not None:
         folder = RunFolder(resume)
-        folder.read_config()
-        settings = FitConfig.read(folder.config_file)
+        recorded = folder.read_config()
+        settings, used = FitConfig.from_json(recorded["fit"]), device or recorded["device"]
         if threads is not None:
             settings = dataclasses.replace(settings, threads=threads)
     else:
@@ -207,7 +212,7 @@ def fit(
             assert method is not None and data is not None
             methods.parse(method)
             settings = configure(method, registry.named(data), preset, said)
-        folder = RunFolder.named(out, settings.data, settings.method)
+        folder, used = RunFolder.named(out, settings.data, settings.method), settings.device
 
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
     with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter, using(settings.threads):
@@ -215,11 +220,12 @@ def fit(
             settings,
             folder,
             resume=resume is not None,
+            moved_to=device if resume is not None else None,
             overwrite=overwrite,
             init=None if init is None else RunFolder(init),
             reporter=reporter,
         )
-        numbers = _finish(folder, settings.device) if is_first else {}
+        numbers = _finish(folder, used) if is_first else {}
     if not is_first:
         return ""
     return json.dumps({**numbers, "path": str(folder.path)}) if as_json else str(folder.path)
@@ -231,6 +237,7 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     from pyro_disent.training.run import load
     from pyro_disent.training.validation import best_of
 
+    place(None, folder.path, "")
     run = load(folder.path, device=device)
     try:
         draw(run, run.data())

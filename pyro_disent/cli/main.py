@@ -36,16 +36,21 @@ def main() -> None:
     except typer.TyperException as error:
         code = _fail(error.format_message(), EXIT_INPUT)
     except InputError as error:
-        code = _fail(str(error), EXIT_INPUT)
+        code = _fail(_said(error), EXIT_INPUT)
     except Diverged as error:
-        code = _fail(str(error), EXIT_DIVERGED)
+        code = _fail(_said(error), EXIT_DIVERGED)
     except StorageError as error:
-        code = _fail(str(error), EXIT_STORAGE)
+        code = _fail(_said(error), EXIT_STORAGE)
     except Interrupted as stop:
-        code = _fail(str(stop), EXIT_INTERRUPTED)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", EXIT_INTERRUPTED)
+        code = _fail(_said(stop), EXIT_INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        code = _fail("; ".join(["interrupted", *getattr(stop, "__notes__", ())]), EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _said(error: BaseException) -> str:
+    """An error and its notes, such as what became of a run that was to be replaced."""
+    return "; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())])
 
 
 def _fail(message: str, code: int) -> int:

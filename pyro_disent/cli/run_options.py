@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyro_disent import files
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pyro_disent.training.run import Run
+
+FORMATS = (".png", ".pdf", ".svg")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as `fit` printed it.")]
 OutOption = Annotated[
@@ -44,18 +47,31 @@ def load_run(path: Path, checkpoint: str, device: str) -> Run:
     return load(path, "best" if checkpoint == "best" else "last", device)
 
 
-def check_out(out: Path | None) -> None:
+def check_out(out: Path | None, what: str = "--out") -> None:
     """Refuse a place that cannot be written to before anything is computed.
 
     Raises:
-        InputError: for a folder, and for a format that figures are not written in.
+        InputError: for what is neither a regular file nor a new name in a folder that exists, and for a format that
+            figures are not written in.
     """
     if out is None:
         return
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder: name a file in it, such as {out / 'figure.png'}")
-    if out.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"--out {out} must end in .png, .pdf or .svg")
+    if found := files.obstacle(out):
+        raise InputError(f"{what} {out} {found}: name a file, new or to be replaced, in a folder that exists")
+    if out.suffix.lower() not in FORMATS:
+        raise InputError(f"{what} {out} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+
+
+def place(out: Path | None, run: Path, name: str) -> Path:
+    """Where a figure goes: what was said, or a file in RUN/figures.
+
+    Raises:
+        InputError: for RUN/figures that leads elsewhere, or is no folder.
+    """
+    figures = run / "figures"
+    if out is None and (figures.is_symlink() or (figures.exists() and not figures.is_dir())):
+        raise InputError(f"{figures} is not a folder of this run, so nothing is written there: name a file by --out")
+    return out or figures / name
 
 
 def finish(figure: Figure, path: Path, as_json: bool) -> None:

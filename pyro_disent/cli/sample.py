@@ -17,6 +17,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -55,4 +56,4 @@ def sample(
         figure = sample_latents(vae, image, names, n, generator, name=of_image)
     else:
         figure = samples(vae, n, generator)
-    finish(figure, out or run / "figures" / file_name("sample", *names), as_json)
+    finish(figure, place(out, run, file_name("sample", *names)), as_json)

@@ -16,6 +16,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -49,4 +50,4 @@ def swap(
     white, pad = said.get("white"), said.get("shape") == "pad"
     shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
-    finish(figure, out or run / "figures" / "swap.png", as_json)
+    finish(figure, place(out, run, "swap.png"), as_json)

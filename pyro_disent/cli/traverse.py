@@ -17,6 +17,7 @@ from pyro_disent.cli.run_options import (
     check_out,
     finish,
     load_run,
+    place,
 )
 
 
@@ -54,4 +55,4 @@ def traverse(
     vae.latent(name)  # refused before the data are loaded
     (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
     figure = traversal(vae, image, name, steps, name=of_image)
-    finish(figure, out or run / "figures" / file_name("traverse", name), as_json)
+    finish(figure, place(out, run, file_name("traverse", name)), as_json)

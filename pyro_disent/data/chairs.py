@@ -19,8 +19,8 @@ from torch import Tensor
 
 from pyro_disent.data import array_cache, rendered_chairs
 from pyro_disent.data.array_cache import Arrays, CorruptCache
-from pyro_disent.data.dataset import DataSet, Factor, Source
-from pyro_disent.data.grouped import GroupedSplit, alone
+from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
+from pyro_disent.data.grouped import GroupedSplit, alone, grouped
 from pyro_disent.data.rendered_chairs import SIZE
 from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
 from pyro_disent.data.synthetic import chairs as synthetic
@@ -50,16 +50,19 @@ HOW_TO_GET = (
 )
 
 
+JOINT = {"view": ("azimuth", "elevation")}
+"""Factors that go by one name together."""
+
+
 class ChairSplit(GroupedSplit):
-    """Some chairs, each from all its views; two views of one chair are a pair.
+    """Some chairs, each from all its views.
 
     Args:
         images: ``(images, channels, height, width)``, uint8.
         labels: must hold ``identity``: which chair.
         factors: ``azimuth`` and ``elevation`` in radians, ``zoom`` where it is known, ``(images,)`` float32.
         asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] of the chair from half a turn away.
-        vary: factors of which each pair changes one, drawn anew for each pair, while every other one is equal in both
-            views. None: any other view of the chair makes a pair, and all factors may differ.
+        pairs: what two images of a pair have in common, see `pairs_of`.
 
     Raises:
         InputError: where an image has no other that it could be paired with.
@@ -68,40 +71,50 @@ class ChairSplit(GroupedSplit):
     label_words = MappingProxyType({"identity": "chair"})
 
     def __init__(
-        self,
-        images: Tensor,
-        labels: dict[str, Tensor],
-        factors: dict[str, Tensor],
-        asymmetry: Tensor,
-        vary: Sequence[str] | None = None,
+        self, images: Tensor, labels: dict[str, Tensor], factors: dict[str, Tensor], asymmetry: Tensor, pairs: Pairs
     ) -> None:
-        groups = ways_to_pair(labels["identity"], factors, vary)
+        groups = grouped(pairs.kinds, {**factors, "identity": labels["identity"]})
         if len(lonely := alone(groups)):
-            kept = "" if vary is None else f" that differs from it in nothing but {' or '.join(vary)}"
             chair = int(labels["identity"][lonely[0]])
-            raise InputError(f"chair {chair} has a view without another one{kept}: a pair needs two")
-        super().__init__(images, labels, factors, groups)
+            kinds = " or ".join("+".join(kind) for kind in pairs.kinds)
+            raise InputError(f"chair {chair} has a view without another one of the same {kinds}: a pair needs two")
+        super().__init__(images, labels, factors, pairs, {"identity": labels["identity"]})
         self.asymmetry = asymmetry
 
 
-def ways_to_pair(identity: Tensor, factors: dict[str, Tensor], vary: Sequence[str] | None = None) -> list[Tensor]:
-    """Views of one chair; for each factor that varies, those of them that are equal in every other one.
+def pairs_of(
+    factors: Sequence[str], *, vary: Sequence[str] | None = None, pair_by: Sequence[str] | None = None
+) -> Pairs:
+    """What two images of a pair have in common: the chair, unless something else is said.
 
     Args:
-        identity: ``(images,)`` int64, which chair.
-        factors: factor's name -> ``(images,)`` float32.
-        vary: names of factors; None: views of one chair are enough.
+        factors: those that are known of these chairs.
+        vary: factors of which each pair changes one, drawn anew for each pair, while every other one and the chair are
+            equal in both views.
+        pair_by: kinds of pairs, drawn in turn: ``identity``, a factor, ``view`` for azimuth and elevation, or several
+            joined by ``+``. All else may differ.
 
-    Returns:
-        Groups for `GroupedSplit`, ``(images,)`` int64 each.
+    Raises:
+        InputError: for kinds of other factors, one that is named twice, and where both are said.
     """
-    if vary is None:
-        return [identity]
-    equal = [[identity, *(values for other, values in factors.items() if other != name)] for name in vary]
-    return [
-        torch.unique(torch.stack([column.double() for column in columns], -1), dim=0, return_inverse=True)[1]
-        for columns in equal
-    ]
+    if pair_by is None:
+        if vary is None:
+            return Pairs((("identity",),))
+        return Pairs(tuple(("identity", *(other for other in factors if other != name)) for name in vary))
+    if vary is not None:
+        raise InputError("--factors says what a pair changes and --pair-by what it shares: say one of the two")
+    known = ("identity", *factors, *JOINT)
+    kinds = []
+    for kind in (pair_by,) if isinstance(pair_by, str) else pair_by:
+        names = [name.strip() for name in kind.split("+")]
+        if unknown := [name for name in names if name not in known]:
+            raise InputError(
+                f"--pair-by {kind}: chairs have no {', '.join(unknown)} in common: choose from {', '.join(known)}"
+            )
+        kinds.append(tuple(dict.fromkeys(factor for name in names for factor in JOINT.get(name, (name,)))))
+    if not kinds or len(set(kinds)) < len(kinds):
+        raise InputError(f"--pair-by {','.join(pair_by)}: name each kind of pair once, and at least one")
+    return Pairs(tuple(kinds))
 
 
 def _places(color: bool) -> Places:
@@ -131,7 +144,7 @@ class _Chairs(NamedTuple):
     color: bool
     counts: Counts
     vary: tuple[str, ...] | None
-    """See `ChairSplit`."""
+    """See `pairs_of`."""
     zooms: int | None
     """Of embedded chairs: at how many zooms every view is drawn; None: each image has one of its own."""
 
@@ -243,6 +256,7 @@ def load(
     limit: int | None = None,
     counts: Sequence[int] = Counts(),
     factors: Sequence[str] | None = None,
+    pair_by: Sequence[str] | None = None,
     zooms: int = ZOOMS,
     progress: Progress | None = None,
 ) -> DataSet:
@@ -262,6 +276,7 @@ def load(
         counts: embedded chairs in each split.
         factors: what varies within pairs: each pair changes one of these factors, all equally likely, and every other
             one is equal in both views. None: any two views of a chair are a pair, and all factors may differ.
+        pair_by: kinds of pairs by what they have in common, see `pairs_of`; None: two views of a chair.
         zooms: with ``factors``, embedded chairs are rendered from every view at this many zooms, evenly spaced from
             0.75 to 1; without, each image has a zoom of its own, which no other has.
         progress: called with (done, total) while something is converted or rendered.
@@ -277,17 +292,19 @@ def load(
     for name in chairs.vary or ():
         if len(np.unique(arrays[f"factors/{name}"])) < 2:
             raise InputError(f"{chairs.location} holds a single {name}: no pair can change it")
+    known = [factor for factor in FACTORS if f"factors/{factor.name}" in arrays]
+    pairs = pairs_of([factor.name for factor in known], vary=chairs.vary, pair_by=pair_by)
     parts = _split_real(arrays, seed) if chairs.found.path is not None else _split_embedded(chairs.counts)
     selected = [_images_of(arrays, part) for part in parts]
     if limit is not None:
-        selected[0] = _limited(arrays, selected[0], limit, chairs.vary)
-    train, validation, test = (_subset(arrays, index, chairs.vary) for index in selected)
+        selected[0] = _limited(arrays, selected[0], limit, pairs)
+    train, validation, test = (_subset(arrays, index, pairs) for index in selected)
     return DataSet(
         name="chairs",
         train=train,
         validation=validation,
         test=test,
-        factors=tuple(factor for factor in FACTORS if factor.name in train.factors),
+        factors=tuple(known),
         source=Source(chairs.found.kind, chairs.location, sha256),
         options={
             "seed": seed,
@@ -295,8 +312,11 @@ def load(
             "limit": limit,
             "counts": list(chairs.counts),
             "factors": chairs.vary and list(chairs.vary),
+            "pair_by": pair_by and ([pair_by] if isinstance(pair_by, str) else list(pair_by)),
             "zooms": zooms,
         },
+        pairs=pairs,
+        joint=JOINT,
     )
 
 
@@ -331,14 +351,15 @@ def _images_of(arrays: Arrays, chairs: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.isin(arrays["labels/identity"], chairs))
 
 
-def _limited(arrays: Arrays, index: np.ndarray, limit: int, vary: Sequence[str] | None) -> np.ndarray:
+def _limited(arrays: Arrays, index: np.ndarray, limit: int, pairs: Pairs) -> np.ndarray:
     """The first ``limit`` images when partners lie beside each other, sorted by their places in the arrays.
 
     Where that leaves the last one alone, its next takes the place of the one before, or it is left out as well.
     """
     if limit >= len(index):
         return index
-    groups = ways_to_pair(torch.from_numpy(arrays["labels/identity"][index]), _tensors(arrays, "factors/", index), vary)
+    identity = torch.from_numpy(arrays["labels/identity"][index])
+    groups = grouped(pairs.kinds, {**_tensors(arrays, "factors/", index), "identity": identity})
     order = torch.argsort(groups[0], stable=True)
     first, replaced = order[:limit], torch.cat([order[: limit - 2], order[limit - 1 : limit + 1]])
     for chosen in (first, replaced, order[: limit - 1]):
@@ -347,11 +368,11 @@ def _limited(arrays: Arrays, index: np.ndarray, limit: int, vary: Sequence[str] 
     return np.sort(index[chosen.numpy()])
 
 
-def _subset(arrays: Arrays, index: np.ndarray, vary: Sequence[str] | None) -> ChairSplit:
+def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs) -> ChairSplit:
     whole = index[-1] - index[0] + 1 == len(index)  # then no copy is made of the images
     rows: slice | np.ndarray = slice(index[0], index[-1] + 1) if whole else index
     images, asymmetry = torch.from_numpy(arrays["images"][rows]), torch.from_numpy(arrays["asymmetry"][rows])
-    return ChairSplit(images, _tensors(arrays, "labels/", rows), _tensors(arrays, "factors/", rows), asymmetry, vary)
+    return ChairSplit(images, _tensors(arrays, "labels/", rows), _tensors(arrays, "factors/", rows), asymmetry, pairs)
 
 
 def _tensors(arrays: Arrays, prefix: str, rows: slice | np.ndarray) -> dict[str, Tensor]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch
-from pyro_disent.data.dataset import Examples, Images, Split
+from pyro_disent.batch import Batch, Pairing
+from pyro_disent.data.dataset import Examples, Images, Pairs, Split
 from pyro_disent.errors import InputError
 
 
@@ -19,13 +19,14 @@ class GroupedSplit(Split):
         images: ``(images, channels, height, width)``, uint8.
         labels: label's name -> ``(images,)`` int64.
         factors: factor's name -> ``(images,)`` float32.
-        groups: ways to pair, each ``(images,)`` int64: two images may be a pair where they are in one group. With
-            several ways, each pair is made in one of those that its image has a partner in, drawn at random. Empty:
-            nothing says what belongs together, and there are no pairs.
+        pairs: what two images of a pair have in common, names of ``factors`` and ``groups``. With several kinds, a
+            pair is of one of those that its image has a partner in, drawn at random. None: nothing says what belongs
+            together, and there are no pairs.
+        groups: what else images may have in common, as an identity: name -> ``(images,)`` int64.
         names: what each image is called, see `Split`.
 
     Raises:
-        InputError: where an image has no partner in any way; see `alone` to find them before.
+        InputError: where an image has no partner in any kind; see `alone` to find them before.
     """
 
     def __init__(
@@ -33,17 +34,19 @@ class GroupedSplit(Split):
         images: Images,
         labels: dict[str, Tensor],
         factors: dict[str, Tensor],
-        groups: Sequence[Tensor] = (),
+        pairs: Pairs | None = None,
+        groups: Mapping[str, Tensor] | None = None,
         names: Sequence[str] = (),
     ) -> None:
         super().__init__(images, labels, factors, names)
-        self._ways = len(groups)
-        if not groups:
+        self.pairs, self.groups = pairs, dict(groups or {})
+        if pairs is None:
             return
-        if len(lonely := alone(groups)):
+        kinds = grouped(pairs.kinds, {**self.factors, **self.groups})
+        if len(lonely := alone(kinds)):
             raise InputError(f"image {int(lonely[0])} of {len(images)} has no other that it could be paired with")
         # Images of one group lie beside each other in `_sorted`; each knows its place there, and where its group is.
-        ways = [torch.unique(group, return_inverse=True, return_counts=True)[1:] for group in groups]
+        ways = [torch.unique(group, return_inverse=True, return_counts=True)[1:] for group in kinds]
         self._sorted = torch.stack([torch.argsort(group, stable=True) for group, _ in ways])
         self._place = torch.argsort(self._sorted)
         self._start = torch.stack([(count.cumsum(0) - count)[group] for group, count in ways])
@@ -55,21 +58,30 @@ class GroupedSplit(Split):
         Raises:
             InputError: for two views where there are no pairs.
         """
-        chosen = index[None] if views == 1 else torch.stack([index, self._partner(index, generator)])
-        return Batch.unchecked(
-            self.pixels(chosen), factors={name: values[chosen] for name, values in self.factors.items()}
-        )
-
-    def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        if not self._ways:
+        if views == 1:
+            return self._seen(index[None])
+        if self.pairs is None:
             raise InputError(
                 "these images have no pairs: nothing says which of them belong together; put those of one identity "
                 "into a sub-folder of their own, name a column of metadata.csv by --pair-by, or give arrays an identity"
             )
-        if self._ways == 1:
+        chosen = torch.stack([index, self._partner(index, generator)])
+        batch = self._seen(chosen)
+        known = Pairing.of(batch.factors, always=self.pairs.always, rest_differs=self.pairs.rest_differs)
+        others = {name: codes[chosen[0]] == codes[chosen[1]] for name, codes in self.groups.items()}
+        return Batch.unchecked(
+            batch.images, factors=batch.factors, pairing=known._replace(equal={**known.equal, **others})
+        )
+
+    def _seen(self, chosen: Tensor) -> Batch:
+        factors = {name: values[chosen] for name, values in self.factors.items()}
+        return Batch.unchecked(self.pixels(chosen), factors=factors)
+
+    def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        if len(self._count) == 1:
             way = torch.zeros_like(index)  # nothing to choose, and nothing drawn for it
         else:
-            chance = torch.rand(self._ways, len(index), generator=generator, device=index.device)
+            chance = torch.rand(len(self._count), len(index), generator=generator, device=index.device)
             way = chance.masked_fill(self._count[:, index] < 2, -1).argmax(0)
         start, count = self._start[way, index], self._count[way, index]
         # Integers far above the size of a group: what their remainders lack in evenness is below 1e-10.
@@ -79,6 +91,22 @@ class GroupedSplit(Split):
     def examples(self, seed: int) -> Examples:
         """Every image once; nothing is drawn, so ``seed`` changes nothing."""
         return Examples(self.images, self.factors, self.labels)
+
+
+def grouped(kinds: Sequence[Sequence[str]], values: Mapping[str, Tensor]) -> list[Tensor]:
+    """For each kind of pair, which images have all of it in common: one number a group, ``(images,)`` int64.
+
+    What is not known (NaN) has nobody in common.
+
+    Args:
+        kinds: names of ``values`` that two images of a pair have in common.
+        values: name -> ``(images,)``.
+    """
+    groups = []
+    for kind in kinds:
+        columns = [torch.unique(values[name], return_inverse=True)[1] for name in kind]
+        groups.append(torch.unique(torch.stack(columns, -1), dim=0, return_inverse=True)[1])
+    return groups
 
 
 def alone(groups: Sequence[Tensor]) -> Tensor:

@@ -13,19 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.data.columns import Column
-from pyro_disent.data.dataset import DataSet, Images, Source
+from pyro_disent.data.dataset import DataSet, Images, Pairs, Source
 from pyro_disent.data.grouped import GroupedSplit
 from pyro_disent.data.pixel_range import unused_range
 from pyro_disent.errors import InputError
 
-UNRECORDED = "all else"
-"""A factor of every pair, never equal in its two views: what differs between two images beside what is recorded.
-
-Nobody records all causes of a photograph. ``y`` stands for every factor without a latent of its own, so this one keeps
-``y`` from being shared where what happens to be recorded is equal (for a person's gender that is every pair).
-"""
-TAKEN = ("z", "y", UNRECORDED)
-"""Names no factor may have: a latent of that name would be shared where the factor is equal, which nobody meant."""
+IDENTITY = "identity"
+"""What a pair has in common where nothing else has named it, and the label of it."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,10 @@ class Known:
         split: ``(images,)`` int64, 0 for training, 1 for validation, 2 for testing; None where nothing says it.
         about: what the identities were taken for, in words.
         notes: what of them may not be as it was meant, a sentence each.
+        pair_by: what each kind of pair has in common: the name of the identity first, then of factors.
 
     Raises:
-        InputError: for a column with a name of `TAKEN`.
+        InputError: for a column that is called as the identity is, and kinds of pairs by what is no factor.
     """
 
     count: int
@@ -53,9 +48,16 @@ class Known:
     split: NDArray[np.int64] | None = None
     about: str = ""
     notes: tuple[str, ...] = ()
+    pair_by: tuple[str, ...] = (IDENTITY,)
 
     def __post_init__(self) -> None:
-        check_names(self.columns)
+        check_names(self.columns, self.pair_by[0])
+        for name in self.pair_by[1:]:
+            if name not in self.columns or (why := self.columns[name].why_no_factor()):
+                reason = f" ({why})" if name in self.columns else ""
+                raise InputError(
+                    f"pairs cannot be made by {name}{reason}: factors are {', '.join(self.factors) or 'none'}"
+                )
 
     @cached_property
     def factors(self) -> dict[str, Column]:
@@ -75,14 +77,12 @@ class Known:
         return {**identity, **split, **factors, **{f"labels/{name}": label for name, label in self.labels.items()}}
 
 
-def check_names(factors: Iterable[str]) -> None:
-    """Raises InputError for names of factors or columns that are among `TAKEN`."""
-    for name in factors:
-        if name in TAKEN:
-            raise InputError(
-                f"a factor or column cannot be called {name!r}, as a latent of its name would be shared where it is "
-                "equal: rename it"
-            )
+def check_names(factors: Iterable[str], identity: str = IDENTITY) -> None:
+    """Raises InputError for a factor or column that is called as the identity is."""
+    if identity in factors:
+        raise InputError(
+            f"a factor or column cannot be called {identity!r}, which is what pairs have in common: rename it"
+        )
 
 
 def numbered(names: Sequence[str]) -> NDArray[np.int64]:
@@ -134,16 +134,16 @@ def data_set(
     if limit is not None:
         train = _first(train, identity, limit, paired)
     factors = {name: column.factor(name, train) for name, column in known.factors.items()}
+    # Nobody records all causes of a photograph: two differ in more than their columns say.
+    pairs = Pairs(tuple((kind,) for kind in known.pair_by), rest_differs=True) if paired else None
 
     def split(rows: NDArray[np.int64]) -> GroupedSplit:
         labels = {name: torch.from_numpy(label[rows]) for name, label in known.labels.items()}
         values = {name: torch.from_numpy(column.values[rows]) for name, column in known.factors.items()}
-        groups: list[Tensor] = []
-        if paired:
-            labels["identity"] = torch.from_numpy(identity[rows])
-            values[UNRECORDED] = torch.arange(len(rows), dtype=torch.float32)
-            groups.append(labels["identity"])
-        return GroupedSplit(images(rows), labels, values, groups, names(rows) if names else ())
+        identities: dict[str, Tensor] = {}
+        if pairs is not None:
+            labels[IDENTITY] = identities[known.pair_by[0]] = torch.from_numpy(identity[rows])
+        return GroupedSplit(images(rows), labels, values, pairs, identities, names(rows) if names else ())
 
     splits = split(train), split(validation), split(test)
     columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]
@@ -158,6 +158,7 @@ def data_set(
         options,
         details=tuple(filter(None, [known.about, *columns])),
         notes=tuple(notes),
+        pairs=pairs or Pairs(rest_differs=True),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from pyro_disent.batch import as_float
 from pyro_disent.data.dataset import Images
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.program import evaluating, forked_random_state
+from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
 _CHUNK = 512  # images at once
@@ -40,7 +40,7 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
     log_likelihood = 0.0
     kl = dict.fromkeys((latent.name for latent in vae.latents), 0.0)
     with evaluating(vae), forked_random_state(vae.device), torch.no_grad():
-        torch.manual_seed(seed)
+        seed_random_state(seed, vae.device)
         for part in images.split(_CHUNK):
             record = objective.record(as_float(part.to(vae.device)))
             share = len(part) / len(images)

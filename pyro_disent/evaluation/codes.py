@@ -14,7 +14,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation.leakage import FIT_IMAGES
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import surely_shared
-from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.program import forked_random_state, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 
 _CHUNK = 512  # pairs at once
@@ -138,7 +138,7 @@ class Codes:
 
     def _drawn(self, encoded: Encoded, seed: int) -> dict[str, Tensor]:
         with forked_random_state(self.vae.device):
-            torch.manual_seed(seed)
+            seed_random_state(seed, self.vae.device)
             parts = [self.vae.draws(part) for part in encoded.examples.images.split(_PART)]
         return self._in_blocks({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 

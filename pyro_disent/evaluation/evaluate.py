@@ -21,6 +21,7 @@ from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
+from pyro_disent.process import left_as_found
 from pyro_disent.threads import Threads, choose, using
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Step(NamedTuple):
     compute: Callable[[], dict[str, Number]]
 
 
+@left_as_found()
 @usual_defaults()
 def evaluate(
     run: Run,

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyro_disent.batch import Batch, as_float
 from pyro_disent.data.dataset import Examples
 from pyro_disent.evaluation.leakage import FIT_IMAGES
-from pyro_disent.models.program import evaluating, forked_random_state
+from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.terms import UNKNOWN, Prediction
 
@@ -31,7 +31,7 @@ def skill(objective: Objective, term: Prediction, examples: Examples, *, seed: i
     device = next(objective.parameters()).device
     rows = torch.arange(len(examples.images))
     with evaluating(objective), torch.no_grad(), forked_random_state(device):
-        torch.manual_seed(seed)
+        seed_random_state(seed, device)
         codes = []
         for index in rows.split(_CHUNK):
             images = as_float(examples.images[index.to(examples.images.device)].to(device)).unsqueeze(0)

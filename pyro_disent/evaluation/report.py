@@ -27,16 +27,20 @@ Number = dict[str, Any]
 
 
 def write(evaluation: Evaluation, run: Run) -> Path:
-    """Write ``evaluation.json`` into a run's folder, or ``evaluation-<data>.json`` for another data set than its own.
+    """Write an evaluation to its `place`; a reader sees the old file or the new one, never half of one.
 
-    A reader sees the old file or the new one, never half of one.
+    Raises:
+        OSError: where it cannot be written.
     """
-    same_name = evaluation["data"] == Path(run.config["fit"]["data"]).name
-    own = same_name and evaluation["source"]["sha256"] == run.config["source"]["sha256"]
-    name = "evaluation.json" if own else f"evaluation-{evaluation['data']}.json"
-    path = run.path / name
+    path = place(run, evaluation["data"], evaluation["source"]["sha256"])
     write_atomically(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
     return path
+
+
+def place(run: Run, data: str, sha256: str) -> Path:
+    """``evaluation.json`` in a run's folder, or ``evaluation-<data>.json`` for another data set than its own."""
+    own = data == Path(run.config["fit"]["data"]).name and sha256 == run.config["source"]["sha256"]
+    return run.path / ("evaluation.json" if own else f"evaluation-{data}.json")
 
 
 def table(evaluations: Sequence[Evaluation]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,28 @@ from torch.utils.data import Dataset
 from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
-from pyro_disent.experiments.presets import configure
+from pyro_disent.errors import InputError
+from pyro_disent.experiments.presets import configure, overridden
+from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import keeping_modes, usual_defaults
+from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.run import Run, RunFolder, load
 from pyro_disent.training.setup import GIVEN
 from pyro_disent.training.validation import OnValidation
 
+Data = str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any]
+
 
 @usual_defaults()
 def fit(
-    method: str,
-    data: str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any],
+    method: str | None = None,
+    data: Data | None = None,
     *,
     out: Path | str | None = None,
     overwrite: bool = False,
+    resume: Path | str | None = None,
     preset: str | None = None,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
@@ -35,7 +43,10 @@ def fit(
     on_validation: OnValidation | None = None,
     **settings: Any,
 ) -> Run:
-    """Train, leave a run folder, and give the run with its best weights.
+    """Train, leave a run folder, and give the run with its best weights; or go on with one, by ``fit(resume=RUN)``.
+
+    A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
+    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, or ``device``.
 
     Args:
         method: one method, or several joined by ``+``.
@@ -44,22 +55,34 @@ def fit(
             and factors).
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
+        overwrite: a run that is there may be replaced; it is kept until the new one has a checkpoint.
+        resume: the folder of a run that goes on from its last checkpoint.
         encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again. What is
             frozen in them (``requires_grad=False``, or evaluation mode) stays frozen, and every part keeps its mode.
         on_validation: called with each `pyro_disent.Validation`; ends the training where it returns True.
-        settings: fields of `FitConfig`, over the preset's.
+        settings: fields of `FitConfig`, over the preset's; ``latents`` are those named and no others.
 
     Raises:
         InputError: for what cannot be trained; nothing is written.
-        Diverged, StorageError: see `pyro_disent.training.fit.fit`.
+        Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`.
     """
+    if (encoder is None) != (decoder is None):
+        raise InputError("encoder and decoder are handed over together: one of them is missing")
     given = None if encoder is None or decoder is None else (encoder, decoder)
+    if resume is not None:
+        said = {"method": method, "preset": preset, **settings}
+        if overwrite or (out is not None and Path(out).resolve() != Path(resume).resolve()):
+            raise InputError(f"resume={str(resume)!r} goes on in its own folder: leave out and overwrite away")
+        return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, said)
+    if method is None or data is None:
+        raise InputError("say what to train by method and data, or what to go on with by resume")
     name = GIVEN
     if isinstance(data, str | Path):
         name, handed_over = named(str(data)), None
     else:
         handed_over = as_data_set(data)
     config = configure(method, name, preset, settings | ({"network": GIVEN} if given else {}))
+    config = _with_those_latents(config, settings)
     folder = RunFolder.named(None if out is None else Path(out), name, method)
     train(
         config,
@@ -72,3 +95,52 @@ def fit(
     )
     with keeping_modes(*(given or ())):
         return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)
+
+
+def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
+    """The latents that were said, where any were, and no others: the command line changes the preset's one by one."""
+    if "latents" not in said:
+        return config
+    latents = {name: config.latents[name] for name in said["latents"] if name in config.latents}
+    return dataclasses.replace(config, latents=latents)
+
+
+def _resume(
+    folder: RunFolder,
+    data: Data | None,
+    networks: Networks | None,
+    reporter: Reporter | None,
+    on_validation: OnValidation | None,
+    said: dict[str, Any],
+) -> Run:
+    """Go on with a run; raises InputError for anything said that it was not begun with."""
+    recorded = folder.read_config()
+    config = FitConfig.from_json(recorded["fit"])
+    device, threads = said.pop("device", None), said.pop("threads", None)
+    if isinstance(data, str | Path):
+        said["data"], data = named(str(data)), None
+    begun_with = config.to_json()
+    for name, value in said.items():
+        if value is None:
+            continue
+        if name not in begun_with:
+            raise InputError(f"there is no setting {name}; those of {folder.path}: {', '.join(begun_with)}")
+        now = _with_those_latents(FitConfig(**overridden(vars(config), {name: value})), {name: value})
+        if now.to_json()[name] != begun_with[name]:
+            raise InputError(
+                f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
+                "as it was begun, on any device"
+            )
+    train(
+        dataclasses.replace(config, threads=threads) if threads is not None else config,
+        folder,
+        resume=True,
+        moved_to=device,
+        data=None if data is None else as_data_set(data),
+        networks=networks,
+        reporter=reporter,
+        on_validation=on_validation,
+    )
+    encoder, decoder = networks or (None, None)
+    with keeping_modes(*(networks or ())):
+        return load(folder.path, device=device or folder.read_config()["device"], encoder=encoder, decoder=decoder)

@@ -19,7 +19,13 @@ from pyro_disent.errors import InputError
 from pyro_disent.models import param_store
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
-from pyro_disent.models.program import Program, at_least_float32, evaluating, forked_random_state
+from pyro_disent.models.program import (
+    Program,
+    at_least_float32,
+    evaluating,
+    forked_random_state,
+    seed_random_state,
+)
 from pyro_disent.pixels import ImageShape, as_pixels, as_tensor, check_shape
 
 _CHUNK = 512  # images a query encodes or decodes at once
@@ -310,9 +316,9 @@ class FactoredVAE(nn.Module):
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """A draw of every latent from its prior, ``(count, width)`` each."""
         where = "cpu" if generator is None else generator.device
-        seed = torch.randint(2**62, (), generator=generator, device=where).item()
+        seed = int(torch.randint(2**62, (), generator=generator, device=where))
         with forked_random_state(self.device), self._querying():
-            torch.manual_seed(seed)
+            seed_random_state(seed, self.device)
             trace = pyro.poutine.trace(self.model).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 

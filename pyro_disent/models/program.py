@@ -18,6 +18,14 @@ def forked_random_state(device: torch.device) -> contextlib.AbstractContextManag
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
+def seed_random_state(seed: int, device: torch.device) -> None:
+    """Seed the CPU, and this device where it is another: ``torch.manual_seed`` would seed every CUDA device."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 @contextlib.contextmanager
 def keeping_modes(*modules: nn.Module) -> Iterator[None]:
     """Leaves each part of modules in the mode that it had: what is frozen inside of a training model stays so."""

@@ -70,7 +70,11 @@ class Feed:
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position, "generator": self.generator.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+    def move_to(self, epoch: int, position: int) -> None:
+        """Go on after so many batches of an epoch; `generator` is left as it is."""
+        self.epoch, self.position = epoch, position
         self._order = self._draw_order()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.move_to(state["epoch"], state["position"])
         self.generator.set_state(state["generator"])

@@ -14,28 +14,32 @@ from torch import nn
 from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.networks import Networks
-from pyro_disent.models.program import usual_defaults
+from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import Objective
+from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
 from pyro_disent.training import setup, state
 from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
+from pyro_disent.training.resume import as_recorded, how_to_go_on
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation, Progress, asked_to_end, used, validate
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from pyro_disent.training.fabric import Fabric
 
 
+@left_as_found()
 @usual_defaults()
 def fit(
     config: FitConfig,
     folder: RunFolder,
     *,
     resume: bool = False,
+    moved_to: str | None = None,
     overwrite: bool = False,
     init: RunFolder | None = None,
     data: DataSet | None = None,
@@ -47,6 +51,7 @@ def fit(
 
     Args:
         resume: go on from the folder's last checkpoint.
+        moved_to: the device that a run goes on on, where it is another than before.
         overwrite: a run that is there may be replaced.
         init: start from this run's best weights.
         data: the data set, where the configuration names none.
@@ -60,13 +65,16 @@ def fit(
         Diverged: at the first loss that is not finite; the checkpoints before it are kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
         Interrupted: at Ctrl-C, after the state was saved.
+
+    A run that was to be replaced and is back, because this one ended before its first checkpoint, is said in a note of
+    the exception.
     """
     reporter = reporter or Silent()
     recorded = folder.read_config() if resume else None
     if recorded is None:
         folder.refuse_existing(overwrite)
     else:
-        config = setup.as_recorded(config, recorded)
+        config = as_recorded(config, recorded, folder.path, moved_to, data, networks)
     methods.parse(config.method)
     fabric = setup.make_fabric(config)
     fabric.launch()
@@ -82,10 +90,11 @@ def fit(
         setup.check_unchanged(data, recorded["source"])
     if recorded is not None:
         data = in_units(data, recorded.get("units", {}))
-    torch.manual_seed(config.seed)
     edges = recorded["edges"] if recorded else setup.factor_edges(data, config)
     latents = setup.recorded_latents(recorded) if recorded else setup.latents(config, data)
-    vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
+    with forked_random_state(device):
+        seed_random_state(config.seed, device)
+        vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
@@ -104,18 +113,27 @@ def fit(
     optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(folder)
+        stack.enter_context(forked_random_state(device))
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
         threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
         stack.enter_context(using(threads.number))
         step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next(), reporter.say)
-        torch.manual_seed(config.seed + fabric.global_rank)
+        seed_random_state(config.seed + fabric.global_rank, device)
         start, progress = 0, Progress(config.patience)
-        if resume:
+        if recorded:
+            folder.open()
             start = state.restore(folder, objective, progress, optimizer, feed, device)
             folder.forget_metrics_after(start)
+            if recorded["device"] != device.type:
+                folder.record(device=device.type)
+                reporter.say(f"moved    from {recorded['device']} to {device.type}: what is drawn is drawn anew")
         elif is_first:
-            folder.create(setup.described(config, latents, data, edges, device, how, threads.number, init))
+            described = setup.described(config, latents, data, edges, device, how, threads.number, init)
+            folder.create(described, overwrite=overwrite)
+            if kept := folder.kept:
+                reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
         for line in setup.announced(config, latents, data, edges, device, how, threads, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
@@ -150,7 +168,8 @@ def fit(
                 if epoch_ends:
                     ends = asked_to_end(on_validation, held_out, device) or progress.is_over
             if stop.asked:
-                raise Interrupted(f"interrupted; go on with: pyro-disent fit --resume {folder.path}")
+                again = how_to_go_on(folder.path, config, data.source.kind)
+                raise Interrupted(f"interrupted; go on with: {again}")
             if epoch_ends and fabric.broadcast(ends):  # only the first process validates
                 break
         if log:
@@ -192,4 +211,5 @@ def _stop_on_interrupt() -> Iterator[_Stop]:
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None where it was not set from Python, and can therefore not be set back.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)

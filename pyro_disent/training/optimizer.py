@@ -51,6 +51,12 @@ class Adam(torch.optim.Adam):
                 maximize=False,
             )
 
+    def start(self) -> None:
+        """Give every parameter that is trained its state, also one that has had no gradient yet."""
+        for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
+            if parameter.requires_grad and not self.state[parameter]:
+                self._start(parameter)
+
     def _start(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
         self.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
+import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
-import safetensors.torch
-import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from pyro_disent import files
@@ -21,41 +19,63 @@ from pyro_disent.data.dataset import Pairs
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
+from pyro_disent.process import left_as_found
+from pyro_disent.training import checkpoints, metrics, replaced
+from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.metrics import Row
 
 if TYPE_CHECKING:
     from pyro_disent.data.dataset import DataSet
     from pyro_disent.models.factored_vae import FactoredVAE
     from pyro_disent.objectives.elbo import Objective
 
-Which = Literal["last", "best"]
 RECORDED = frozenset({"source", "image_shape", "factors", "edges", "latents", "device", "precision", "step"})
 """What ``config.json`` holds beside the `FitConfig`, and every reader of it needs."""
+REPLACES = "replaces"
+"""In ``config.json`` of a run that replaced another: the sha256 of that one's ``config.json``."""
 
 
 class RunFolder:
     """``config.json``, ``checkpoints/``, ``metrics.csv``, ``figures/`` of one run.
 
-    ``checkpoints/last.json`` and ``best.json`` name the folder that is theirs, which is complete before it is named: a
-    kill between any two system calls leaves the old checkpoint or the new one.
+    A kill between any two system calls leaves the old checkpoint or the new one (see `checkpoints`), and a run that was
+    to be replaced in ``.NAME.replaced`` beside its place, from where it comes back when the place is next trained in.
+    A process that writes holds a lock on the folder, from `create` or `open` to the end of ``with folder``.
     """
 
     def __init__(self, path: Path, *, numbered: bool = False) -> None:
         self.path = path
         self._numbered = numbered
-        self._replaced: Path | None = None
+        self._lock: FileLock | None = None
+        self._replaces: RunFolder | None = None
 
     @property
     def config_file(self) -> Path:
-        return self.path / "config.json"
+        return self.path / replaced.CONFIG
 
     @property
     def metrics_file(self) -> Path:
-        return self.path / "metrics.csv"
+        return self.path / replaced.METRICS
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / replaced.CHECKPOINTS
+
+    @property
+    def figures(self) -> Path:
+        return self.path / replaced.FIGURES
+
+    @property
+    def aside(self) -> RunFolder:
+        """Where the run that was here is kept until the one that replaces it has a checkpoint."""
+        place = self.path.absolute()
+        return RunFolder(place.parent / f".{place.name}.replaced")
+
+    @property
+    def kept(self) -> Path | None:
+        """Where a run is that this one is to replace, as long as this one has no checkpoint."""
+        return None if self._replaces is None else self._replaces.path
 
     @classmethod
     def named(cls, out: Path | None, data: str, method: str, runs: Path = Path("runs")) -> RunFolder:
@@ -72,39 +92,151 @@ class RunFolder:
         self.path = self.path.with_name(f"{stem}-{int(number) + 1}")
 
     def refuse_existing(self, overwrite: bool) -> None:
-        """Raises InputError where something is there that may not be overwritten."""
-        if not self.path.exists() or self._numbered:
+        """Put back what a killed run was to replace; then raises InputError for what may not be overwritten."""
+        if self._numbered:
+            return
+        came_back = self._recover()
+        if not os.path.lexists(self.path):
             return
         if not overwrite:
-            raise InputError(f"{self.path} exists already: choose another --out, or --overwrite it, or --resume it")
+            raise InputError(
+                f"{self.path} exists already{', put back after a run that was to replace it' if came_back else ''}: "
+                "choose another --out, or --overwrite it, or --resume it"
+            )
+        self._refuse_no_run()
+
+    def _refuse_no_run(self) -> None:
+        if self.path.is_symlink():
+            raise InputError(f"{self.path} is a link, so it is not overwritten: name the folder that it leads to")
         try:
             self.read_config()
         except InputError as error:
             raise InputError(f"{self.path} is not a run's folder, so it is not overwritten") from error
+        if Path.cwd().is_relative_to(self.path.resolve()):
+            raise InputError(f"{self.path} is the folder you are in, or above it, so it is not overwritten")
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder. A run that it replaces is moved aside, and removed once this one has a checkpoint.
+    def create(self, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Make the folder and its configuration. A run that it replaces is put `aside` until this one has a checkpoint.
 
         Raises:
-            InputError: where the folder cannot be made.
+            InputError: where something is there that may not be overwritten, and where the folder cannot be made.
         """
         try:
-            if self.path.exists() and not self._numbered:
-                self._replaced = self.path.with_name(f".{self.path.name}.replaced")
-                shutil.rmtree(self._replaced, ignore_errors=True)
-                self.path.rename(self._replaced)
+            if overwrite and not self._numbered and os.path.lexists(self.path):
+                config = {**config, REPLACES: self._put_aside()}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
-                    self.path.mkdir(parents=True)
+                    self.path.mkdir()  # that it was not there is known by this alone
                     break
-                except FileExistsError:
-                    if not self._numbered:  # made meanwhile by somebody else
-                        raise
+                except FileExistsError:  # made meanwhile by somebody else
+                    if not self._numbered:
+                        raise InputError(f"{self.path} exists already: choose another --out") from None
                     self._next_number()
+            self._lock = _locked(self.path)
             self.checkpoints.mkdir()
             files.write_atomically(self.config_file, json.dumps(config, indent=2).encode())
         except OSError as error:
             raise InputError(f"{self.path} cannot be made: {error}") from error
+
+    def open(self) -> None:
+        """Go on in the folder.
+
+        Raises:
+            InputError: where another process is at it, or a part of it is a link: nothing is written through links.
+        """
+        for part in (self.config_file, self.metrics_file, self.checkpoints, self.figures):
+            if part.is_symlink():
+                raise InputError(f"{part} is a link, and nothing is written through links: put back what it leads to")
+        self._lock = _locked(self.path)
+
+    def close(self) -> str | None:
+        """Let go of the folder; a run that it was to replace comes back where it has no checkpoint.
+
+        Returns:
+            Where that run is now, in words.
+        """
+        told = None
+        if (before := self._replaces) is not None:
+            self._replaces = None
+            try:
+                self._put_back(before, mine=self._lock is not None)
+                told = f"the run that was at {self.path} is there again"
+            except OSError as error:
+                told = f"the run that was at {self.path} lies in {before.path}: {error}"
+            _unlock(before._lock)
+        _unlock(self._lock)
+        self._lock = None
+        return told
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        told = self.close()
+        if told and error:
+            error.add_note(told)
+
+    def _put_aside(self) -> str:
+        """Move the run that is here aside, under its lock; what tells it from others."""
+        self._refuse_no_run()
+        aside = self.aside
+        if os.path.lexists(aside.path):
+            raise InputError(f"{self.path} is not overwritten, as {aside.path} lies there from before: move that away")
+        lock = _locked(self.path)
+        try:
+            self.path.rename(aside.path)
+            try:
+                aside.read_config()
+            except InputError:  # it was exchanged for something else since it was looked at
+                aside.path.rename(self.path)
+                raise
+        except BaseException:
+            _unlock(lock)
+            raise
+        aside._lock, self._replaces = lock, aside
+        return aside._fingerprint()
+
+    def _put_back(self, before: RunFolder, *, mine: bool) -> None:
+        """Take apart what is here, if it is ours, and have the run before it; OSError where something else is."""
+        if mine:
+            replaced.dissolve(self.path, into=before.path)
+        if os.path.lexists(self.path):
+            raise FileExistsError(f"there is something else at {self.path}")
+        before.path.rename(self.path)
+
+    def _recover(self) -> bool:
+        """Finish what a process was killed at: a run put aside comes back, or goes where its successor is whole."""
+        aside = self.aside
+        replaced.remove_empty(aside.path)  # which a kill between its last two steps leaves
+        if aside.path.is_symlink() or not aside.config_file.is_file() or self.path.is_symlink():
+            return False
+        lock = _locked(aside.path)
+        try:
+            mine = self._config().get(REPLACES) == aside._fingerprint() or replaced.has_just_begun(self.path)
+            if mine and checkpoints.exist(self.checkpoints):
+                replaced.dissolve(aside.path, into=self.path)
+            elif mine or not os.path.lexists(self.path):
+                with contextlib.suppress(OSError):  # something else lies there: what is done with it is said later
+                    self._put_back(aside, mine=mine)
+                    return True
+            return False
+        finally:
+            _unlock(lock)
+
+    def _fingerprint(self) -> str:
+        return hashlib.sha256(self.config_file.read_bytes()).hexdigest()
+
+    def _config(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.config_file.read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _put_aside_is(self) -> str:
+        """Where the run is that was here before one that has no checkpoint, in words."""
+        return f"; the run that was there lies in {self.aside.path}" if self.aside.config_file.is_file() else ""
 
     def read_config(self) -> dict[str, Any]:
         """The whole of ``config.json``.
@@ -112,52 +244,32 @@ class RunFolder:
         Raises:
             InputError: where the folder is not a run's.
         """
-        if not self.path.exists():
-            raise InputError(f"there is no run at {self.path}")
+        before = self._put_aside_is()
+        if not self.path.exists() or (before and not self.config_file.exists()):
+            raise InputError(f"there is no run at {self.path}{before}")
         FitConfig.read(self.config_file)
         config = json.loads(self.config_file.read_text())
         if missing := RECORDED - config.keys():
             raise InputError(f"{self.config_file} is not a run's configuration: it lacks {', '.join(sorted(missing))}")
         return config
 
+    def record(self, **changed: Any) -> None:
+        """Write down what has changed since the run began."""
+        with self._storage():
+            files.write_atomically(self.config_file, json.dumps({**self._config(), **changed}, indent=2).encode())
+
     def save(self, which: Which, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then name it, then remove what is no longer named.
+        """Write a checkpoint, see `checkpoints.save`; a run that this one replaces has then been replaced.
 
         Raises:
             StorageError: where that fails; the checkpoint before it is still named and whole.
         """
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        named = self._named(which)
-        # The same step may be saved again after a resume: never into the folder that is named now.
-        name = f"{which}-{step:09d}"
-        folder = self.checkpoints / (f"{name}-again" if named == name else name)
         with self._storage():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            try:
-                files.write(folder / "weights.safetensors", safetensors.torch.save(contiguous))
-                files.write(folder / "state.pt", buffer.getvalue())
-                files.sync(folder)
-                pointer = json.dumps({"folder": folder.name, "step": step})
-                files.write_atomically(self.checkpoints / f"{which}.json", pointer.encode())
-            except OSError:
-                if self._named(which) != folder.name:
-                    shutil.rmtree(folder, ignore_errors=True)
-                raise
-            for old in self.checkpoints.glob(f"{which}-*"):
-                if old != folder:
-                    shutil.rmtree(old)
-            if self._replaced is not None:
-                shutil.rmtree(self._replaced)
-                self._replaced = None
-
-    def _named(self, which: Which) -> str | None:
-        try:
-            return json.loads((self.checkpoints / f"{which}.json").read_text())["folder"]
-        except (OSError, ValueError, KeyError):
-            return None
+            checkpoints.save(self.checkpoints, which, step, tensors, state)
+            if (before := self._replaces) is not None:
+                self._replaces = None
+                replaced.dissolve(before.path, into=self.path)
+                _unlock(before._lock)
 
     @contextlib.contextmanager
     def _storage(self) -> Iterator[None]:
@@ -172,63 +284,53 @@ class RunFolder:
         Raises:
             InputError: where there is none.
         """
-        named = self._named(which)
+        named = checkpoints.named(self.checkpoints, which)
         if named is None:
-            raise InputError(f"{self.path} has no {which} checkpoint that can be read")
+            raise InputError(f"{self.path} has no {which} checkpoint that can be read{self._put_aside_is()}")
         return self.checkpoints / named
 
     def weights(self, which: Which) -> dict[str, Tensor]:
         """The tensors of a checkpoint, on the CPU."""
-        path = self.checkpoint(which) / "weights.safetensors"
-        try:
-            return safetensors.torch.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path} cannot be read as a checkpoint: {error}") from error
+        return checkpoints.weights(self.checkpoint(which))
 
     def state(self, which: Which) -> dict[str, Any]:
         """Optimizer, step, random state and position in the data of a checkpoint."""
-        path = self.checkpoint(which) / "state.pt"
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise InputError(f"{path} cannot be read as a training state: {error}") from error
+        return checkpoints.state(self.checkpoint(which))
 
-    def write_metrics(self, row: Mapping[str, float | int | str]) -> None:
+    def write_metrics(self, row: Row) -> None:
         """Append a row to ``metrics.csv``; a number that is new gets a column."""
         with self._storage():
-            columns = self._columns()
-            if row.keys() <= set(columns):
-                with self.metrics_file.open("a", newline="") as file:
-                    csv.DictWriter(file, columns, restval="").writerow(row)
-            else:
-                columns += [name for name in row if name not in columns]
-                self._rewrite_metrics(columns, [*self.metrics(), row])
+            metrics.append(self.metrics_file, row)
 
     def metrics(self) -> list[dict[str, str]]:
         """The rows of ``metrics.csv``."""
-        if not self.metrics_file.exists():
-            return []
-        with self.metrics_file.open(newline="") as file:
-            return list(csv.DictReader(file))
+        return metrics.read(self.metrics_file)
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop rows of steps that a resumed run will take again, and one that was cut off."""
         with self._storage():
-            kept = [row for row in self.metrics() if row["step"].isdecimal() and int(row["step"]) <= step]
-            self._rewrite_metrics(self._columns(), kept)
+            metrics.forget_after(self.metrics_file, step)
 
-    def _columns(self) -> list[str]:
-        if not self.metrics_file.exists():
-            return []
-        with self.metrics_file.open(newline="") as file:
-            return next(csv.reader(file), [])
 
-    def _rewrite_metrics(self, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        content = io.StringIO(newline="")
-        writer = csv.DictWriter(content, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-        files.write_atomically(self.metrics_file, content.getvalue().encode())
+def _locked(run: Path) -> FileLock:
+    """The lock of a run's folder, which a process holds while it writes there; the system takes it from a killed one.
+
+    Raises:
+        InputError: where another process holds it, and where nothing can be written.
+    """
+    lock = FileLock(run / replaced.LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another process is training in {run} at this moment") from None
+    except OSError as error:
+        raise InputError(f"{run} cannot be written: {error}") from error
+    return lock
+
+
+def _unlock(lock: FileLock | None) -> None:
+    if lock is not None:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -266,6 +368,7 @@ class Run:
         return load_data(FitConfig.from_json(self.config["fit"]), progress, recorded=self.config["source"])
 
 
+@left_as_found()
 @usual_defaults()
 def load(
     path: Path | str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import platform
@@ -31,12 +30,13 @@ from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.threads import Threads, choose
+from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.optimizer import Adam
-from pyro_disent.training.run import RunFolder, Which
+from pyro_disent.training.run import RunFolder
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    from pyro_disent.training.fabric import Fabric
 
 GIVEN = "given"
 """In place of a name, what was handed over from Python: a run's networks, or its data."""
@@ -59,7 +59,8 @@ def load_data(
     """
     if config.data == GIVEN or (recorded is not None and recorded["kind"] == GIVEN):
         raise InputError(
-            "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...)"
+            "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...), and "
+            "pyro_disent.fit(data=..., resume=...) to go on"
         )
     source, root = config.source, config.data_root
     if recorded is not None:
@@ -130,12 +131,21 @@ def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
     """Give an objective the weights of a run's checkpoint.
 
     Raises:
-        InputError: where they are another model's.
+        InputError: where they are another model's; nothing is loaded then.
     """
-    try:
-        objective.load_state_dict(folder.weights(which))
-    except RuntimeError as error:
-        raise InputError(f"the weights of {folder.path} are those of another model or method") from error
+    found, own = folder.weights(which), objective.state_dict()
+    other = f"the weights of {folder.path} are those of another model or method"
+    for name in sorted(found.keys() | own.keys()):
+        if name not in found or name not in own:
+            raise InputError(f"{other}: {name} is {'not among them' if name not in found else 'one too many'}")
+        # A tensor of another type would be converted, and rounded, without a word.
+        if (found[name].shape, found[name].dtype) != (own[name].shape, own[name].dtype):
+            raise InputError(f"{other}: {name} is {_kind(found[name])}, where {_kind(own[name])} is needed")
+    objective.load_state_dict(found)
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def build(
@@ -180,7 +190,7 @@ def build(
     return vae, elbo(vae.model, vae.guide)
 
 
-def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> torch.optim.Optimizer:
+def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> Adam:
     """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given.
 
     Parameters that are frozen (``requires_grad=False``) have no part in it.
@@ -288,7 +298,7 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
-    from lightning_fabric import Fabric  # a second to import, which only training needs
+    from pyro_disent.training.fabric import Fabric  # a second to import, which only training needs
 
     return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
@@ -305,18 +315,6 @@ def precision(config: FitConfig) -> Any:
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return "bf16-mixed" if fast else "32-true"
-
-
-def as_recorded(config: FitConfig, recorded: Mapping[str, Any]) -> FitConfig:
-    """A configuration to go on with: what was chosen at the start stays, whatever this machine would choose."""
-    if config.devices > 1:
-        raise InputError("a run of several processes cannot be resumed: their random states are not recorded")
-    return dataclasses.replace(
-        config,
-        device=recorded["device"],
-        precision=recorded["precision"].removesuffix("-true"),
-        compile=recorded["step"].startswith(COMPILED),
-    )
 
 
 def thread_count(

@@ -11,7 +11,7 @@ import torch
 
 from pyro_disent.data.dataset import Split
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.program import evaluating, forked_random_state
+from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.models.use import Usage, use
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training.run import RunFolder
@@ -110,7 +110,7 @@ def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[
         pyro.settings.context(module_local_params=True),
         objective.weights.warm(),
     ):
-        torch.manual_seed(seed)
+        seed_random_state(seed, device)
         for index in order.split(HELD_OUT_BATCH):
             step = objective.step(split.batch(index, generator, views))
             bound = plain.record(objective.model, objective.guide, step.batch)

@@ -1,0 +1,39 @@
+"""The process that we are called in, left as it was found."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pyro
+import torch
+
+
+@contextlib.contextmanager
+def left_as_found() -> Iterator[None]:
+    """What a process shares is put back at the end, also when an exception leaves.
+
+    That is the global generators of torch (on the CPU: `forked_random_state` knows the device), NumPy and Python; which
+    warnings are shown, and how; torch's default dtype, threads and CUDA device; Pyro's settings and parameter store.
+    """
+    generators = torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()  # noqa: NPY002
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    formatwarning = warnings.formatwarning
+    settings = pyro.settings.get() | {"module_local_params": True}  # all of them, as all are put back
+    try:
+        with warnings.catch_warnings(), pyro.settings.context(**settings):
+            yield
+    finally:
+        torch.set_rng_state(generators[0])
+        np.random.set_state(generators[1])  # noqa: NPY002
+        random.setstate(generators[2])
+        torch.set_default_dtype(dtype)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        if torch.cuda.is_initialized() and torch.cuda.current_device() != device:
+            torch.cuda.set_device(device)
+        warnings.formatwarning = formatwarning

@@ -1,0 +1,122 @@
+"""Checkpoints: each a folder that is complete before it is named, of which only the one that is named counts.
+
+``last.json`` and ``best.json`` name the folder that is theirs. What a run wrote itself is all that is ever removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pyro_disent import files
+from pyro_disent.errors import InputError
+
+Which = Literal["last", "best"]
+WEIGHTS, STATE = "weights.safetensors", "state.pt"
+
+
+def save(checkpoints: Path, which: Which, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, then name it, then remove what is no longer named.
+
+    Raises:
+        OSError: where that fails; the checkpoint before it is still named and whole.
+    """
+    if checkpoints.is_symlink():
+        raise OSError(f"{checkpoints} is a link, and nothing is written through links")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    before = named(checkpoints, which)
+    # The same step may be saved again after a resume: never into the folder that is named now.
+    name = f"{which}-{step:09d}"
+    folder = checkpoints / (f"{name}-again" if before == name else name)
+    remove(folder)  # what a kill left of it
+    if folder.is_symlink():
+        raise OSError(f"{folder} is a link, and nothing is written through links")
+    folder.mkdir(exist_ok=True)
+    try:
+        files.write(folder / WEIGHTS, safetensors.torch.save(contiguous))
+        files.write(folder / STATE, buffer.getvalue())
+        files.sync(folder)
+        files.write_atomically(
+            checkpoints / f"{which}.json", json.dumps({"folder": folder.name, "step": step}).encode()
+        )
+    except OSError:
+        if named(checkpoints, which) != folder.name:
+            remove(folder)
+        raise
+    for old in written(checkpoints, which):
+        if old != folder:
+            remove(old)
+
+
+def written(checkpoints: Path, which: Which) -> list[Path]:
+    """Every folder of a checkpoint, named or not."""
+    return [path for path in checkpoints.iterdir() if _is_name(path.name, which)]
+
+
+def remove(folder: Path) -> None:
+    """A checkpoint's own two files, and its folder where nothing else lies in it; no link is followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for name in (WEIGHTS, STATE):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds something else
+        folder.rmdir()
+
+
+def named(checkpoints: Path, which: Which) -> str | None:
+    """The name of a checkpoint's folder; None where there is none that `save` could have given."""
+    try:
+        pointer = json.loads((checkpoints / f"{which}.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = pointer.get("folder") if isinstance(pointer, dict) else None
+    return name if isinstance(name, str) and _is_name(name, which) else None
+
+
+def _is_name(name: str, which: Which) -> bool:
+    return re.fullmatch(rf"{which}-[0-9]{{9,}}(-again)?", name) is not None
+
+
+def exist(checkpoints: Path) -> bool:
+    """Whether any checkpoint is named and there."""
+    names = [named(checkpoints, which) for which in get_args(Which)]
+    return any((checkpoints / name / WEIGHTS).is_file() for name in names if name is not None)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU.
+
+    Raises:
+        InputError: for a file that is missing or damaged.
+    """
+    try:
+        return safetensors.torch.load_file(folder / WEIGHTS)
+    except Exception as error:  # as many kinds as there are damages
+        raise InputError(f"{folder / WEIGHTS} cannot be read as a checkpoint: {error}") from error
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What was saved beside the weights, as it lies there: `training.state` looks at what it holds.
+
+    Raises:
+        InputError: for a file that is missing or damaged, and one that holds no state.
+    """
+    path = folder / STATE
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(f"{path} cannot be read as a training state: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no training state: it holds a {type(found).__name__}")
+    return found

@@ -1,0 +1,53 @@
+"""A run's ``metrics.csv``: a row for each look at the training."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyro_disent import files
+
+Row = Mapping[str, float | int | str]
+
+
+def append(path: Path, row: Row) -> None:
+    """Add a row; a number that is new gets a column."""
+    columns = _columns(path)
+    if row.keys() <= set(columns):
+        line = io.StringIO(newline="")
+        csv.DictWriter(line, columns, restval="").writerow(row)
+        files.append(path, line.getvalue().encode())
+    else:
+        _rewrite(path, [*columns, *(name for name in row if name not in columns)], [*read(path), row])
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the rows of later steps, and one that was cut off."""
+    kept = [row for row in read(path) if row["step"].isdecimal() and int(row["step"]) <= step]
+    _rewrite(path, _columns(path), kept)
+
+
+def _columns(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _rewrite(path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_atomically(path, content.getvalue().encode())

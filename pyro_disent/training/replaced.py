@@ -1,0 +1,120 @@
+"""What a run's folder consists of, and how it is taken apart without losing what somebody else laid into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from pyro_disent.training import checkpoints
+from pyro_disent.training.checkpoints import Which
+
+CONFIG, METRICS, CHECKPOINTS, FIGURES, LOCK = "config.json", "metrics.csv", "checkpoints", "figures", ".lock"
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")  # see `files.write_atomically`
+_EVENTS = re.compile(r"events\.out\.tfevents\.[0-9]+\..+")
+
+
+def dissolve(run: Path, into: Path) -> None:
+    """Remove what the program wrote into a run's folder; whatever else lies there moves to the same place of another.
+
+    Nothing is moved over something that is there: it stays, and its folder with it. No link is followed. The
+    configuration goes last, so that what a kill leaves is still known for what it is.
+    """
+    for path in _own(run):
+        path.unlink()
+    for which in get_args(Which):
+        for folder in checkpoints.written(run / CHECKPOINTS, which) if _is_folder(run / CHECKPOINTS) else ():
+            checkpoints.remove(folder)
+    for folder in (run / CHECKPOINTS, run / FIGURES):
+        if _is_folder(folder):
+            remove_empty(folder)
+    _move(run, into, but=(CONFIG, LOCK))
+    for name in (LOCK, CONFIG):
+        if _is_file(run / name):
+            (run / name).unlink()
+    remove_empty(run)
+
+
+def has_just_begun(run: Path) -> bool:
+    """Whether a folder holds nothing but what a run makes before its configuration."""
+    if not _is_folder(run):
+        return False
+    others = [path for path in run.iterdir() if path.name != LOCK and not _PARTIAL.fullmatch(path.name)]
+    return all(path.name == CHECKPOINTS and _is_folder(path) and not any(path.iterdir()) for path in others)
+
+
+def _own(run: Path) -> Iterator[Path]:
+    """Every file that the program wrote, but the configuration, the lock and what lies in checkpoints' folders."""
+    latents = _latents(run)
+    for folder in (run, run / CHECKPOINTS, run / FIGURES):
+        for path in list(folder.iterdir()) if _is_folder(folder) else ():
+            known = latents is not None and _is_own(path, run, latents)
+            if (known or _PARTIAL.fullmatch(path.name)) and _is_file(path):
+                yield path
+
+
+def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
+    name = path.name
+    if path.parent == run / CHECKPOINTS:
+        return name in {f"{which}.json" for which in get_args(Which)}
+    if path.parent == run / FIGURES:
+        return _is_figure(name, latents)
+    if name.startswith("evaluation") and name.endswith(".json"):
+        return _is_evaluation(path)
+    return name == METRICS or _EVENTS.fullmatch(name) is not None
+
+
+def _is_figure(name: str, latents: list[str]) -> bool:
+    """Whether a figure's file has the name that a command gives it where no other is said."""
+    from pyro_disent.figures.paper import file_name
+
+    one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
+    drawn = rf"(reconstructions|samples|swap|sample(-({one}))*|traverse-({one}))\.png"
+    return re.fullmatch(drawn, name) is not None
+
+
+def _latents(run: Path) -> list[str] | None:
+    """The latents of a run; None for a folder that is no run's, of which nothing is known to be ours."""
+    try:
+        latents = json.loads((run / CONFIG).read_text())["fit"]["latents"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return list(latents) if isinstance(latents, dict) else []
+
+
+def _is_evaluation(path: Path) -> bool:
+    """Whether a file is what ``evaluate`` writes, and not somebody's own of such a name."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"protocol", "run", "numbers"} <= content.keys()
+
+
+def _move(source: Path, target: Path, but: tuple[str, ...] = ()) -> None:
+    """Everything in a folder, but what has these names, to where nothing is in another."""
+    for path in [path for path in source.iterdir() if path.name not in but]:
+        place = target / path.name
+        if not os.path.lexists(place):
+            path.rename(place)
+        elif _is_folder(path) and _is_folder(place):
+            _move(path, place)
+            remove_empty(path)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove_empty(folder: Path) -> None:
+    """A folder, where nothing lies in it; no link is followed."""
+    with contextlib.suppress(OSError):  # something else lies in it
+        folder.rmdir()
