@@ -234,7 +234,7 @@ BAD_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "factor a date": ({"factors": {"day": np.zeros(36, "datetime64[D]")}}, r"factor 'day' is of type datetime64\[D\]"),
     "factor infinite": ({"factors": {"angle": [np.inf] + [0] * 35}}, "factor 'angle' holds inf"),
     "factor too large": ({"factors": {"angle": [10**400] + [0] * 35}}, r"factor 'angle' holds 10000"),
-    "factor called identity": ({"factors": {"identity": IDS}}, "no factor can be called 'identity'"),
+    "factor called identity": ({"factors": {"identity": IDS}}, "cannot be called 'identity'"),
     "label a measure": ({"labels": {"age": IDS / 2}}, "label 'age' is of type float64: whole numbers"),
     "label identity": ({"labels": {"identity": IDS}}, "give it as that"),
     "name a path": ({"name": "a/b"}, "name='a/b' cannot be part of a file's name"),

@@ -192,7 +192,9 @@ def test_an_image_without_a_partner_is_refused() -> None:
         make_split([2, 1])
     # The first and the second of three images differ in elevation alone, the first and the third in azimuth alone.
     assert len(make_split([3], vary=("azimuth", "elevation"))) == 3
-    with pytest.raises(InputError, match=r"chair 0 .* differs from it in nothing but elevation: a pair needs two"):
+    with pytest.raises(
+        InputError, match=r"chair 0 .* without another one of the same identity\+azimuth: a pair needs two"
+    ):
         make_split([3], vary=("elevation",))
 
 

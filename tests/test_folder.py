@@ -355,7 +355,11 @@ NEVER: dict[str, tuple[Change, dict[str, Any], str]] = {
     ),
     "upwards": (with_row("a/../../x.png,P1,1,a"), {}, r"names a/../../x.png, which does not lie in this folder"),
     "on Windows": (with_row("C:\\x.png,P1,1,a"), {}, "which does not lie in this folder"),
-    "called identity": (metadata("file_name,identity", "00-0.png,1"), {}, "no factor can be called 'identity'"),
+    "called identity": (
+        metadata("file_name,identity", "00-0.png,1"),
+        {},
+        "a factor or column cannot be called 'identity'",
+    ),
     "other metadata": (write("metadata.jsonl", b"{}"), {}, "metadata.jsonl is not read: write it as metadata.csv"),
     "size": (nothing, {"image_size": 7}, "--image-size 7 is not a whole number from 8 to 512"),
     "huge": (nothing, {"image_size": 513}, "--image-size 513"),

@@ -20,9 +20,12 @@ import pyro_disent
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import bounds
+from pyro_disent.figures.swap import swapped
+from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3
+from pyro_disent.models.use import use
 from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build
@@ -290,7 +293,9 @@ def answers(vae: FactoredVAE, elbo: DisentanglingELBO, batch: Batch) -> dict[str
         "decode": vae.decode(codes),
         "prior": vae.prior_sample(2, torch.Generator("cpu").manual_seed(1))["z"],
         "prior by the process's state": vae.prior_sample(2)["z"],
-        "quantiles": vae.latent("z").family.quantiles(vae.prior_of("z", codes), vae.latent("z").family.levels(5)),
+        "traversal": traversed(vae, torch.from_numpy(BYTES[0]), "z", 3),
+        "swap": swapped(vae, torch.from_numpy(BYTES), torch.from_numpy(BYTES), ["z"]),
+        "use": use(vae, torch.from_numpy(BYTES))["z"],
         "bound": bounds.elbo(vae, torch.from_numpy(FLOATS)).elbo,
         "objective": objective(batch),
         "step": EagerStep(objective)(batch).loss,

@@ -39,12 +39,12 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     """
     if len(images) < 2:
         return {}
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed), device="cpu")
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
     codes = vae.codes(images)
     changes, whole = dict.fromkeys(codes, 0.0), 0.0
-    for part in torch.arange(len(images)).split(_PART):
+    for part in torch.arange(len(images), device="cpu").split(_PART):
         own, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
         decoded = vae.decode(own)
 
