@@ -93,6 +93,14 @@ def test_a_split_that_is_not_there_is_made_of_training_identities_and_that_is_sa
     assert where(load(tmp_path / "faces", seed=3), names).keys() == seen.keys()
 
 
+def test_a_share_is_of_a_split_that_nobody_named(tmp_path: Path) -> None:
+    tree(tmp_path / "faces", of_people("train/", "val/"))
+    assert len(load(tmp_path / "faces", test_share=0.4).test) == 4
+    tree(tmp_path / "faces", of_people("test/"))
+    with pytest.raises(InputError, match=r"--test-share 0.4: which images are for testing is named already"):
+        load(tmp_path / "faces", test_share=0.4)
+
+
 def test_splits_below_the_people_are_splits_too(tmp_path: Path) -> None:
     names = tree(
         tmp_path / "faces", [f"{who}/{split}/{i}.png" for who in PEOPLE for split in ("train", "test") for i in (0, 1)]
