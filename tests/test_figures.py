@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from pyro_disent.batch import as_float
 from pyro_disent.cli.evaluate import evaluate
 from pyro_disent.cli.sample import sample
 from pyro_disent.cli.swap import swap
@@ -27,7 +28,6 @@ from pyro_disent.figures.inputs import images_named
 from pyro_disent.figures.samples import sampled
 from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
-from pyro_disent.models.factored_vae import as_float
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
 

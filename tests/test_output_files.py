@@ -172,12 +172,8 @@ def test_figures_that_lead_elsewhere_are_not_written(run: Path, tmp_path: Path, 
     (run / "figures").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "swap.png").write_text("mine")
     try:
-        for command in (
-            ["swap", str(run), "0", "1"],
-            ["traverse", str(run)],
-            ["sample", str(run), "--n", "1"],
-            ["figures", str(run)],
-        ):
+        on_images = (["swap", str(run), "0", "1"], ["traverse", str(run)])
+        for command in (*on_images, ["sample", str(run), "--n", "1"], ["figures", str(run)]):
             assert_refused(call(*command), "figures is not a folder of this run")
     finally:
         (run / "figures").unlink()

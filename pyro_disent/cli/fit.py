@@ -134,7 +134,9 @@ def fit(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on where it stopped; nothing else to say, but --device."),
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on where it stopped; nothing else to say, but --device and --threads."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
@@ -182,7 +184,7 @@ def fit(
     given = [name for name, value in again.items() if value is not None]
     beside = said.keys() - {"device"}  # a run may go on on another device than it was begun on
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
-        but = ", but --device" if resume else ""
+        but = ", but --device and --threads" if resume else ""
         raise InputError(
             f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )
