@@ -7,6 +7,9 @@ import secrets
 import stat
 from pathlib import Path
 
+WRITTEN_BY = "pyro-disent"
+"""What pictures that we write say of themselves, so that they are never taken for images of a user's set."""
+
 _KINDS = {
     stat.S_IFDIR: "is a folder",
     stat.S_IFLNK: "is a link",

@@ -314,7 +314,7 @@ def test_whole_numbers_are_numbers_unless_they_are_said_to_be_categories(tmp_pat
     assert len(number.factors[0].edges) == 1 and not number.factors[0].categories
     assert category.factors[0].categories == tuple(str(7 * pose) for pose in range(12))
     assert len(category.factors[0].edges) == 11 and shown(category, "pose") == shown(number, "pose")
-    assert number.details[1:] == ("pose: number, 12 values from 0 to 77, none missing; a predictor sees 2 bins of it",)
+    assert number.details[1] == "pose: number, 12 values from 0 to 77, none missing; a predictor sees 2 bins of it"
     assert category.details[1].startswith("pose: category, 12 values: 0, 7, 14, 21, 28, 35, ..., none missing")
     assert from_arrays(PIXELS, factors={"pose": poses}, kinds={"pose": "category"}).factors == category.factors
     many = [f"caption {image}" for image in range(36)] * 3
@@ -384,6 +384,7 @@ def test_data_show_says_of_every_column_what_it_was_taken_for(
         "  side: category, 2 values: down, up, 4 of 36 missing",
         "  light=x: category, 3 values: 0, 5, 10, none missing",
         "  camera: category, 1 value: one, none missing; no factor, as it is the same everywhere",
+        "  1 channel, grey, as all images are",
     ]
 
 

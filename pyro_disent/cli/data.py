@@ -68,7 +68,7 @@ def show(
     from pyro_disent.figures import save
     from pyro_disent.figures.pairs import contact_sheet
 
-    path = out or Path(f"{Path(data).name}-pairs.png")
+    path = out or Path(f"{Path(registry.named(data)).name}-pairs.png")
     check_out(path)
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)

@@ -26,7 +26,14 @@ ImageSizeOption = Annotated[
     typer.Option("--image-size", metavar="N", help="Height and width that a folder's images get."),
 ]
 ChannelsOption = Annotated[
-    int | None, typer.Option("--channels", metavar="1|3", help="A folder's images in grey or in RGB.")
+    int | None,
+    typer.Option("--channels", metavar="1|3", help="A folder's images in grey or in RGB; grey if all of them are."),
+]
+ShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shape", metavar="crop|pad", help="A folder's images are cropped to a square, or get black margins."
+    ),
 ]
 PairByOption = Annotated[
     str | None,
@@ -59,6 +66,7 @@ def _said(
     variance: VarianceOption = None,
     image_size: ImageSizeOption = None,
     channels: ChannelsOption = None,
+    shape: ShapeOption = None,
     pair_by: PairByOption = None,
     skip_bad: SkipBadOption = False,
     kind: KindOption = None,
@@ -72,6 +80,7 @@ def _said(
         "variance": variance,
         "image_size": image_size,
         "channels": channels,
+        "shape": shape,
         "pair_by": pair_by,
         "skip_bad": skip_bad or None,
         "kinds": _kinds(kind) or None,

@@ -46,7 +46,8 @@ def swap(
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
-    white = loaded.record.fit.options.get("white")
-    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white)
+    said = loaded.record.fit.options
+    white, pad = said.get("white"), said.get("shape") == "pad"
+    shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
     finish(figure, place(out, run, "swap.png"), as_json)

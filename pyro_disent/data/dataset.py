@@ -181,9 +181,9 @@ class DataSet:
     joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names for several factors together, as ``view`` for azimuth and elevation."""
     details: tuple[str, ...] = ()
-    """What is known of the images, a line each: what every column was taken for."""
+    """What is known of the images, a line each: what folders and columns were taken for."""
     notes: tuple[str, ...] = ()
-    """What may not be as it was meant, a sentence each."""
+    """What may not be as it was meant, was left aside or changed, a sentence each: said before anything is trained."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

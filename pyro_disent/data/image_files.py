@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import re
 import stat
 import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pyro_disent.data.image_headers import formats_of, frames, opened, quiet, readable, why_not
 from pyro_disent.data.pixel_range import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 1 << 28
 
+_LARGE = threading.Lock()  # of several threads only one decodes an image that is large
+_UNSUPPORTED = re.compile(r"un(supported|implemented|known)|not (supported|implemented|available)|too large", re.I)
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 """Modes whose pixels are amounts of light, of 8 bits each."""
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2
 """TIFF's tags of these names, and what the second says of numbers with a sign."""
-
-_WARNINGS = threading.Lock()  # what ignores them does so for all threads
 
 Box = tuple[int, int, int, int]
 
@@ -39,14 +37,16 @@ def read_image(
     size: tuple[int, int],
     channels: int,
     crop: Box | None = None,
-    formats: tuple[str, ...] = FORMATS,
+    pad: bool = False,
+    formats: tuple[str, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
     white: float | None = None,
 ) -> NDArray[np.uint8]:
     """Pixels of an image file, resized by Pillow's bilinear filter, which averages over what it shrinks.
 
-    The longer side is cropped about the center where the shape differs from ``size``. Transparent pixels become white,
-    16 bits become 8, and the orientation that a camera noted is followed.
+    The longer side is cropped about the center where the shape differs from ``size``, or all of it is kept between
+    black margins. Transparent pixels become white, 16 bits become 8, and the orientation that a camera noted is
+    followed.
 
     Args:
         source: a file, or what it holds.
@@ -54,8 +54,10 @@ def read_image(
         size: height and width of the result.
         channels: 1 for grey (Pillow's ``L``), 3 for RGB.
         crop: left, top, right, bottom of what is kept of it, in pixels; it must lie within the image.
-        formats: Pillow's names of the formats that are read.
-        max_pixels: an image of more is refused by what its header says, before it is decoded.
+        pad: fill the shape of ``size`` up with black margins, instead of cropping to it.
+        formats: Pillow's names of the formats that are read; None: all that `formats_of` names.
+        max_pixels: an image of more is refused by what its header says, before it is decoded. A JPEG is reduced while
+            it is decoded, so this is a limit on what is left of it.
         white: the value of a white pixel, black being 0, in grey images of any depth and in RGB of 8 bits; palettes and
             single bits have colors anyway. None: the largest value that the format can hold.
 
@@ -63,32 +65,38 @@ def read_image(
         ``(channels, height, width)``, uint8.
 
     Raises:
-        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, or whose pixels are
-            numbers of no known range.
+        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, of a kind that
+            Pillow does not decode, or whose pixels are numbers of no known range.
     """
+    formats = formats or (readable() if isinstance(source, bytes) else formats_of(source.name))
+    content = _content(source, label)
     try:
-        content = _content(source, label)
-        with _opened(content, formats) as image:
-            _check(image, label, crop, max_pixels, white)
+        with opened(content, formats) as image:
+            _check(image, label, crop, white)
             largest = _largest(image)
+            is_large = _reduced(image, label, size, crop, max_pixels)
             if image.format == "PNG":
                 # Checksums, which decoding alone does not look at; the file must be opened anew after it.
                 image.verify()
-        with _opened(content, formats) as image:
-            if crop is None:
-                image.draft("RGB", (4 * size[1], 4 * size[0]))  # JPEG skips the detail that would be averaged away
+        with opened(content, formats) as image, _LARGE if is_large else nullcontext():
+            _reduced(image, label, size, crop, max_pixels)
             pixels = _rgb(_upright(image), label, white or largest or 255, said=white is not None)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{label} has too many pixels: at most {max_pixels:,} are decoded") from error
     except Image.UnidentifiedImageError as error:
+        if (reason := why_not(content, formats)) is not None:
+            raise _failed(label, reason) from error
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
+            raise InputError(f"{label} is HEIC, as phones write it, which this Pillow does not read") from error
         raise InputError(f"{label} is no image of a kind that is read ({', '.join(formats)})") from error
     except Exception as error:  # for damaged files Pillow raises whatever its decoders come upon
-        raise InputError(f"{label} is damaged or truncated ({error})") from error
+        raise _failed(label, error) from error
     if crop is not None:
         pixels = pixels.crop(crop)
-    pixels = ImageOps.fit(pixels, (size[1], size[0]), Image.Resampling.BILINEAR)
+    fitted = ImageOps.pad if pad else ImageOps.fit
+    pixels = fitted(pixels, (size[1], size[0]), Image.Resampling.BILINEAR)
     if channels == 1:
         return np.asarray(pixels.convert("L"))[None]
     return np.ascontiguousarray(np.moveaxis(np.asarray(pixels), -1, 0))
@@ -113,46 +121,60 @@ def _content(source: Path | bytes, label: str) -> bytes:
     return content
 
 
-def _opened(content: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """An image of which the header was read."""
-    with _quiet():
-        return Image.open(io.BytesIO(content), formats=formats)
-
-
 def _upright(image: Image.Image) -> Image.Image:
     """An image turned as its camera noted; as it is, where the notes cannot be read."""
     image.load()
     try:
-        with _quiet():
+        with quiet():
             return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises many kinds for notes that are damaged, which the pixels do not need
         return image
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings: of sizes that are refused here anyway, and of notes in a header."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _check(image: Image.Image, label: str, crop: Box | None, max_pixels: int, white: float | None) -> None:
+def _check(image: Image.Image, label: str, crop: Box | None, white: float | None) -> None:
     width, height = image.size
-    if width * height > max_pixels:
-        raise InputError(f"{label} has {width}x{height} pixels: at most {max_pixels:,} in all are decoded")
     if crop is not None and (width < crop[2] or height < crop[3]):
         raise InputError(f"{label} has {width}x{height} pixels, too few to be cropped to {crop}")
-    with _quiet():  # TIFF looks for its pages only now
-        frames = getattr(image, "n_frames", 1)
-    # Photographs by phones are MPO: further images that belong to the first one, as its depth does, are left aside.
-    if frames > 1 and image.format != "MPO":
-        raise InputError(f"{label} is animated or has several pages ({frames}): only single images are read")
+    if (count := frames(image)) > 1:
+        raise InputError(f"{label} is animated or has several pages ({count}): only single images are read")
     if white is None and _largest(image) is None:
         what = "floating-point" if image.mode == "F" else "whole"
         raise InputError(f"{label} has pixels that are {what} numbers of no known range: {WAY_OUT}")
     if white is not None and image.mode in _SAMPLES and ";16" in str(getattr(image, "tile", ())):
         raise InputError(f"{label} has 16 bits a color, of which 8 are read: save it with 8 for a white of {white:g}")
+
+
+def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | None, max_pixels: int) -> bool:
+    """Let JPEG skip the detail that would be averaged away, and see that the rest can be decoded.
+
+    Returns:
+        Whether the image is so large that it is decoded while no other such one is.
+    """
+    width, height = image.size
+    is_large = width * height > max_pixels
+    if crop is None:
+        image.draft("RGB", (size[1], size[0]) if is_large else (4 * size[1], 4 * size[0]))
+    if image.size[0] * image.size[1] > max_pixels:
+        raise InputError(f"{label} has {width}x{height} pixels: at most {max_pixels:,} in all are decoded")
+    # All of a progressive JPEG is kept in memory until its last scan.
+    if image.info.get("progressive") and width * height > 4 * max_pixels:
+        raise InputError(
+            f"{label} has {width}x{height} pixels in progressive scans: at most {4 * max_pixels:,} in all are decoded"
+        )
+    return is_large
+
+
+def _failed(label: str, error: Exception) -> InputError:
+    """What to say of an image that Pillow could not decode: not all that fails is damaged."""
+    if isinstance(error, MemoryError):
+        return InputError(f"{label} needs more memory than there is")
+    if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(str(error)):
+        return InputError(f"{label} is of a kind that Pillow does not decode ({error})")
+    if isinstance(error, KeyError) or isinstance(error.__cause__, KeyError):  # of its tables of compressions and modes
+        return InputError(f"{label} is of a kind that Pillow does not decode (it does not know {error})")
+    if str(error).startswith("decoder error"):
+        return InputError(f"{label} is damaged, truncated or packed in a way that Pillow does not decode ({error})")
+    return InputError(f"{label} is damaged or truncated ({error})")
 
 
 def _largest(image: Image.Image) -> int | None:

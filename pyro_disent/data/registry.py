@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyro_disent.data.sources import Progress, Request, limited
+from pyro_disent.data.sources import Progress, Request, absolute, limited
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def is_folder(name: str) -> bool:
 
 def named(name: str) -> str:
     """A data set's name as it is, a folder's as its absolute path, so that a run finds it from anywhere."""
-    return str(Path(name).absolute()) if is_folder(name) else name
+    return str(absolute(Path(name))) if is_folder(name) else name
 
 
 def load(

@@ -215,6 +215,12 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "pyro-disent"
 
 
+def absolute(path: Path) -> Path:
+    """A folder's path from anywhere, of which the last part is the folder's own name, also for ``.`` and ``..``."""
+    whole = path.absolute()
+    return whole.resolve() if ".." in whole.parts else whole
+
+
 def leads_out(name: str) -> bool:
     """Whether a path is absolute or leads upwards, as any system reads it."""
     path = PureWindowsPath(name)

@@ -32,6 +32,7 @@ class Known:
             which images belong together.
         columns: factor's name -> its column; those that are no factors are left out, see `no_factors`.
         labels: label's name -> ``(images,)`` int64.
+        split: ``(images,)`` int64, 0 for training, 1 for validation, 2 for testing; None where nothing says it.
         about: what the identities were taken for, in words.
         notes: what of them may not be as it was meant, a sentence each.
         pair_by: what each kind of pair has in common: the name of the identity first, then of factors.
@@ -44,6 +45,7 @@ class Known:
     identity: NDArray[np.int64] | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    split: NDArray[np.int64] | None = None
     about: str = ""
     notes: tuple[str, ...] = ()
     pair_by: tuple[str, ...] = (IDENTITY,)
@@ -70,8 +72,9 @@ class Known:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, to be hashed with the pixels."""
         identity = {} if self.identity is None else {"identity": self.identity}
+        split = {} if self.split is None else {"split": self.split}
         factors = {key: array for name, column in self.factors.items() for key, array in column.arrays(name).items()}
-        return {**identity, **factors, **{f"labels/{name}": label for name, label in self.labels.items()}}
+        return {**identity, **split, **factors, **{f"labels/{name}": label for name, label in self.labels.items()}}
 
 
 def check_names(factors: Iterable[str], identity: str = IDENTITY) -> None:
@@ -105,8 +108,8 @@ def data_set(
 
     Identities are dealt out by a permutation of their sorted names that ``seed`` fixes, whatever the order in which
     images were found: a tenth, at least one, each for testing and validation, the rest for training. Without
-    identities every image is one. Bins of numbers and angles come from training images: between neighbors of at most
-    `columns.FEW_VALUES` values, else below and above the median.
+    identities every image is one. Splits that are known are kept, see `named_splits`. Bins of numbers and angles come
+    from training images: between neighbors of at most `columns.FEW_VALUES` values, else below and above the median.
 
     Args:
         images: which images -> their pixels.
@@ -123,7 +126,11 @@ def data_set(
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
-    train, validation, test = split_by_identity(identity, seed, identities, test_share)
+    train, validation, test = (
+        split_by_identity(identity, seed, identities, test_share)
+        if known.split is None
+        else named_splits(known, seed, identities, test_share)
+    )
     if limit is not None:
         train = _first(train, identity, limit, paired)
     factors = {name: column.factor(name, train) for name, column in known.factors.items()}
@@ -177,6 +184,37 @@ def split_by_identity(
     dealt = np.split(order, [tested, tested + held_out])
     test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in dealt)
     return [train, validation, test]
+
+
+def named_splits(known: Known, seed: int, identities: str, test_share: float | None = None) -> list[NDArray[np.int64]]:
+    """Which images are for training, for validation and for testing, as it is known; sorted by identity.
+
+    A split that is nowhere named is a tenth of the training identities (or ``test_share``), at least one, dealt as
+    `data_set` says.
+
+    Raises:
+        InputError: where nothing is for training, or nothing is left of it, and for a share of a split that is named.
+    """
+    assert known.split is not None
+    identity = np.arange(known.count) if known.identity is None else known.identity
+    by_identity = np.argsort(identity, kind="stable")
+    parts = [by_identity[known.split[by_identity] == place] for place in range(3)]
+    missing = [place for place in (2, 1) if len(parts[place]) == 0]
+    if test_share is not None and 2 not in missing:
+        raise InputError(f"--test-share {test_share}: which images are for testing is named already: leave it out")
+    order = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]]))
+    count = len(order)
+    shares = {2: 0.1 if test_share is None else _share(test_share), 1: 0.1}
+    sizes = [max(1, round(count * shares[place])) for place in missing]
+    if count <= sum(sizes):
+        raise InputError(
+            f"too few {identities}: {count} for training, of which {sum(sizes)} would be held out for splits that "
+            "nothing is named for"
+        )
+    for place, taken in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
+        chosen = np.isin(identity[parts[0]], taken)
+        parts[0], parts[place] = parts[0][~chosen], parts[0][chosen]
+    return parts
 
 
 def _share(test_share: float) -> float:

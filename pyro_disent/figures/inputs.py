@@ -31,6 +31,7 @@ def images_named(
     *,
     seed: int = 0,
     white: float | None = None,
+    pad: bool = False,
 ) -> Chosen:
     """The images that a user named.
 
@@ -40,6 +41,7 @@ def images_named(
         load_data: the run's data set; not called where every name is a file.
         seed: of how test images are seen (the evaluation's, so that an index is the image that was measured).
         white: the value of a white pixel in files, see `read_image`.
+        pad: keep all of a file between black margins, as the images were that the model was trained on.
 
     Raises:
         InputError: for an index out of range, and a file that is missing or no image.
@@ -47,7 +49,7 @@ def images_named(
     indices = [int(name) for name in names if _is_index(name)]
     of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
     chosen = [
-        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white), (Path(name).name,))
+        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white, pad), (Path(name).name,))
         for name in names
     ]
     return Chosen(torch.stack([image for image, _ in chosen]), [name for _, name in chosen])
@@ -67,12 +69,12 @@ def images_at(data: DataSet, indices: Sequence[int], *, seed: int = 0) -> Chosen
     return Chosen(images, [named(data, data.test, examples, index) for index in indices])
 
 
-def _from_file(path: Path, shape: tuple[int, int, int], white: float | None) -> Tensor:
+def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad: bool) -> Tensor:
     """An image file as a model takes it, ``(channels, height, width)``, uint8."""
     channels, height, width = shape
     if channels not in (1, 3):
         raise InputError(f"{path} cannot be shown to a model of images with {channels} channels: it needs 1 or 3")
-    pixels = read_image(path, str(path), size=(height, width), channels=channels, white=white)
+    pixels = read_image(path, str(path), size=(height, width), channels=channels, white=white, pad=pad)
     return torch.from_numpy(pixels.copy())
 
 

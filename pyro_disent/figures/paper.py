@@ -14,11 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pyro_disent.figures.backend import quiet
+from pyro_disent.figures.signature import signed
 from pyro_disent.files import write_atomically
 
 DPI = 100
-_METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""Of formats that would note the time: the same figure is the same file."""
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def save(figure: Figure, path: Path | str) -> Path:
     kind = path.suffix.lstrip(".").lower() or "png"
     buffer = io.BytesIO()
     with default_settings():
-        figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", metadata=_METADATA.get(kind))
+        figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white", **signed(kind))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path

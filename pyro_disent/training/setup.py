@@ -367,7 +367,7 @@ def announced(
     bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
     lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
-        *(f"         {note}" for note in data.notes),
+        *(f"         {line}" for line in (*data.details, *data.notes)),
         *([f"         identities: {identities}"] if identities else []),
         *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
         f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",

@@ -1,0 +1,165 @@
+"""What kinds of image files are read, and what their headers say; nothing is decoded here."""
+
+from __future__ import annotations
+
+import functools
+import io
+import posixpath
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from PIL import ExifTags, Image, JpegImagePlugin, features
+
+from pyro_disent.files import WRITTEN_BY
+
+SIGNED = (
+    *("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"),
+    *("JPEG2000", "AVIF", "HEIF", "JXL", "QOI", "PSD", "ICNS", "ICO", "DDS", "SGI"),
+)
+"""Pillow's names of the formats that are read whatever a file is called: each begins with bytes of its own. HEIF and
+JXL are there where a plugin was registered with Pillow. No others: EPS would run Ghostscript, WMF is drawn by Windows,
+BUFR, GRIB, HDF5 and MPEG can be recognized and not decoded, and FITS and SPIDER, of science, have no known range."""
+UNSIGNED = ("TGA", "DIB", "PCX", "DCX", "CUR", "XBM", "XPM", "MSP", "SUN", "IM")
+"""Formats that are read only where the suffix says so too, as other files may begin as they do."""
+_UNREADABLE = (
+    "heic heif hif avif avifs webp jxl jp2 jpx j2k svg eps ps ai pdf wmf emf psb xcf exr hdr fits fit dcm dicom nii "
+    "raw dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2 raf pef srw x3f 3fr iiq erf kdc mrw"
+)
+UNREADABLE = frozenset(_UNREADABLE.split())
+"""Suffixes of images that are not read, or not by every Pillow. Cameras' raw files would be TIFF to Pillow, and their
+thumbnail the image."""
+_OTHER = (
+    "txt md rst csv tsv json jsonl ndjson yaml yml toml ini cfg conf xml html htm css js py ipynb sh bat log lock "
+    "parquet arrow feather xls xlsx ods doc docx odt ppt pptx db sqlite tex bib "
+    "npy npz pt pth ckpt safetensors pkl pickle h5 hdf5 mat tfrecord onnx pixels journal partial "
+    "zip gz bz2 xz zst tar tgz 7z rar mp4 mov avi mkv webm m4v mpg mpeg mp3 wav flac ogg m4a aac "
+    "exe dll so dylib bin iso ttf otf woff lnk url xmp aae thm pts mtl obj ply stl"
+)
+OTHER = frozenset(_OTHER.split())
+"""Suffixes of files that are no images: they are not even opened."""
+
+_WARNINGS = threading.Lock()  # what ignores them does so for all threads
+_CODECS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
+
+
+class Header(NamedTuple):
+    """What an image file says of itself."""
+
+    width: int
+    height: int
+    channels: int
+    """1 where its mode has no color, else 3."""
+    ours: bool
+    """Whether it is a figure that this program wrote."""
+
+
+def readable() -> tuple[str, ...]:
+    """Those of `SIGNED` that this Pillow decodes."""
+    Image.init()
+    return tuple(name for name in SIGNED if name in Image.OPEN and _has_codec(name))
+
+
+def formats_of(name: str) -> tuple[str, ...]:
+    """Formats that a file of this name is tried as: what its suffix says, then every one that shows by content."""
+    said = _format(name)
+    return readable() if said is None else (said, *(other for other in readable() if other != said))
+
+
+def is_image_name(name: str) -> bool | None:
+    """Whether a suffix means an image that is read; None where only the content tells."""
+    return _is_image_suffix(suffix(name), len(Image.registered_extensions()))
+
+
+def suffix(name: str) -> str:
+    """A file's suffix in small letters, without its dot; empty where it has none."""
+    return posixpath.splitext(name)[1].lower()[1:]
+
+
+def header(path: Path) -> Header | None:
+    """What a file's header says; None where it is no image that is read, or cannot be opened."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            return None
+        with opened(path, formats_of(path.name)) as image:
+            channels = 1 if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else 3
+            return Header(*image.size, channels, _is_ours(image))
+    except Exception:  # for damaged files Pillow raises whatever it comes upon; whoever decodes them says what
+        return None
+
+
+@contextmanager
+def opened(source: Path | bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    """An image of which the header was read, as the first of these formats that it is."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        with quiet():
+            image = _jpeg(file) if "JPEG" in formats else None
+            image = image or Image.open(file, formats=formats)
+        yield image
+
+
+def why_not(content: bytes, formats: tuple[str, ...]) -> Exception | None:
+    """What Pillow said of a file that begins as one of these formats does and yet is none; None where nothing does."""
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(content[:16]) is True:
+            try:
+                with quiet():
+                    factory(io.BytesIO(content), "")
+            except Exception as error:
+                return error
+    return None
+
+
+def frames(image: Image.Image) -> int:
+    """How many images a file holds; what further ones belong to the first, as depth in a photograph, is not counted."""
+    with quiet():  # TIFF looks for its pages only now
+        return 1 if image.format in ("PSD", "ICO", "ICNS") else getattr(image, "n_frames", 1)
+
+
+def _jpeg(file: IO[bytes]) -> Image.Image | None:
+    """A JPEG of any size: it can be reduced while it is decoded, so Pillow's limit is not asked.
+
+    It is the first one of a file that holds several (MPO, by phones).
+    """
+    start = file.read(3)
+    file.seek(0)
+    return JpegImagePlugin.JpegImageFile(file) if start == b"\xff\xd8\xff" else None
+
+
+def _format(name: str) -> str | None:
+    """The format that a suffix stands for, where it is read."""
+    said = {"MPO": "JPEG"}.get(known := Image.registered_extensions().get(f".{suffix(name)}", ""), known)
+    return said if said in UNSIGNED or said in readable() else None
+
+
+@functools.lru_cache(4096)
+def _is_image_suffix(suffix: str, _registered: int) -> bool | None:
+    """As `is_image_name`; plugins may be registered with Pillow at any time."""
+    if _format(f"_.{suffix}") is not None:
+        return True
+    return False if suffix in UNREADABLE or suffix in OTHER else None
+
+
+@functools.cache
+def _has_codec(name: str) -> bool:
+    return name not in _CODECS or bool(features.check(_CODECS[name]))
+
+
+def _is_ours(image: Image.Image) -> bool:
+    """Whether its notes name this program: a PNG's text, EXIF's or TIFF's tag."""
+    tags = getattr(image, "tag_v2", {}).get(ExifTags.Base.Software, "")
+    exif = bytes(image.info.get("exif") or b"").decode("latin-1")
+    return any(WRITTEN_BY in text for text in (str(image.info.get("Software", "")), str(tags), exif))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings: of sizes that are refused here anyway, and of notes in a header."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
