@@ -660,7 +660,7 @@ def test_the_command_line_trains_resumes_measures_and_shows_a_folder(
     config = Path("runs/faces-cycle+predictor-1/config.json")
     settings = json.loads(config.read_text())
     assert settings["fit"]["data"] == str(root) and settings["edges"].keys() == {"place", "side"}
-    assert settings["fit"]["options"] == {"image_size": SIZE, "pair_by": "who", "skip_bad": True}
+    assert settings["fit"]["options"] == {"image_size": SIZE, "pair_by": ["who"], "skip_bad": True}
     config.write_text(config.read_text().replace('"max_steps": 4', '"max_steps": 6'))
     code, out, err = called(monkeypatch, capfd, "fit", "--resume", str(config.parent))
     assert code == 0, err

@@ -217,11 +217,13 @@ DAMAGES: dict[str, Damage] = {
             "feed.epoch": [KeyError, -1, 0.5, True, 7],
             "feed.position": [KeyError, -1, 99, None],
             "feed.generator": [KeyError, None, torch.zeros(3, dtype=torch.uint8), b"bytes"],
-            "rng": [KeyError, None, torch.zeros(3, dtype=torch.uint8), lambda rng: rng.float(), lambda rng: rng[None]],
+            "rng": [KeyError, None, torch.zeros(3, dtype=torch.uint8)],
             "cuda_rng": [torch.zeros(3), "no bytes"],
         }.items()
         for value in values
     },
+    "rng as floats": part("rng", lambda rng: rng.float()),
+    "rng with an axis more": part("rng", lambda rng: rng[None]),
 }  # fmt: skip
 
 
@@ -413,7 +415,7 @@ def half_given(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"data": "DATA", "lr": 0.5}, r"lr=0\.5 contradicts .* begun with 0\.001"),
         ({"data": "DATA", "latents": {"a": 3}}, r"latents=\{'a': 3\} contradicts"),
         ({"data": "DATA", "preset": "paper"}, "preset='paper' contradicts"),
-        ({"data": "DATA", "max_steps": 9}, "max_steps=9 contradicts .* begun with 4"),
+        ({"data": "DATA", "batch_size": 4}, "batch_size=4 contradicts .* begun with 8"),
         ({"data": "DATA", "learning_rate": 1}, "there is no setting learning_rate"),
         ({"data": "chairs"}, "data='chairs' contradicts .* begun with 'given'"),
         ({"data": "OTHER"}, "was trained on data of sha256"),

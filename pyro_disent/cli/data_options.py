@@ -37,7 +37,11 @@ ShapeOption = Annotated[
 ]
 PairByOption = Annotated[
     str | None,
-    typer.Option("--pair-by", metavar="COLUMN", help="Of a folder's metadata.csv: what the images of a pair share."),
+    typer.Option(
+        "--pair-by",
+        metavar="A,B",
+        help="Kinds of pairs by what they share: columns of a folder's metadata.csv; of chairs, identity and view.",
+    ),
 ]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out images of a folder that cannot be used, and count them.")
@@ -81,7 +85,7 @@ def _said(
         "image_size": image_size,
         "channels": channels,
         "shape": shape,
-        "pair_by": pair_by,
+        "pair_by": None if pair_by is None else [name.strip() for name in pair_by.split(",")],
         "skip_bad": skip_bad or None,
         "kinds": _kinds(kind) or None,
         "white": white,

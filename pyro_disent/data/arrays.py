@@ -19,7 +19,7 @@ from pyro_disent.data.columns import Column, check_kinds, column, identities
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.grouped import alone
 from pyro_disent.data.pixel_range import as_bytes, check_white
-from pyro_disent.data.splits import Known, data_set
+from pyro_disent.data.splits import IDENTITY, Known, data_set
 from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import how_to_scale
@@ -66,6 +66,7 @@ def from_arrays(
     kinds: Mapping[str, str] | None = None,
     white: float | None = None,
     test_share: float | None = None,
+    pair_by: Sequence[str] = (IDENTITY,),
 ) -> DataSet:
     """A data set of images in memory, split by identity as a folder's are (see `pyro_disent.data.splits.data_set`).
 
@@ -84,6 +85,7 @@ def from_arrays(
         name: what the data set is called in a run's folder.
         kinds: factor's name, or ``identity`` -> its kind, see `pyro_disent.data.columns`; others are as they are.
         white: the value of a white pixel, black being 0.
+        pair_by: what images of a pair have in common: ``("identity", "light")`` makes two kinds of pairs, in turn.
         test_share: of the identities, for testing; None: a tenth.
 
     Raises:
@@ -91,7 +93,9 @@ def from_arrays(
             an identity of a single image, and fewer than 3 identities.
     """
     check_white(white)
-    return _data_set(_pixels(_numpy(images), white=white), identity, factors, labels, seed, name, kinds, test_share)
+    return _data_set(
+        _pixels(_numpy(images), white=white), identity, factors, labels, seed, name, kinds, test_share, pair_by
+    )
 
 
 def from_dataset(
@@ -105,6 +109,7 @@ def from_dataset(
     kinds: Mapping[str, str] | None = None,
     white: float | None = None,
     test_share: float | None = None,
+    pair_by: Sequence[str] = (IDENTITY,),
 ) -> DataSet:
     """A data set of all items of a map-style data set, each read once: random transforms are drawn once.
 
@@ -113,7 +118,7 @@ def from_dataset(
             them, without the first axis, or Pillow's of mode ``L``, ``RGB`` or ``1``, with ``white`` also of 16 and 32
             bits, all of one shape. Whole numbers become the label ``label``.
         identity: as `from_arrays` takes it, or ``"label"``: the items' labels, whole numbers or texts.
-        factors, labels, seed, name, kinds, white, test_share: see `from_arrays`.
+        factors, labels, seed, name, kinds, white, test_share, pair_by: see `from_arrays`.
 
     Raises:
         InputError: as `from_arrays`, for items that are no such images, and labels of another kind.
@@ -155,7 +160,7 @@ def from_dataset(
         if "label" in labels:
             raise InputError("the items have labels of their own: call the other one something else than 'label'")
         labels["label"] = [_plain(label) for label in given]
-    return _data_set(pixels, identity, factors, labels, seed, name, kinds, test_share)
+    return _data_set(pixels, identity, factors, labels, seed, name, kinds, test_share, pair_by)
 
 
 def _data_set(
@@ -167,6 +172,7 @@ def _data_set(
     name: str,
     kinds: Mapping[str, str] | None,
     test_share: float | None,
+    pair_by: Sequence[str],
 ) -> DataSet:
     kinds = kinds or {}
     check_kinds(kinds, [*([] if identity is None else ["identity"]), *(factors or {})], "what was given")
@@ -184,6 +190,7 @@ def _data_set(
         {key: _label(values, key, count) for key, values in (labels or {}).items()},
         about=about,
         notes=() if who is None else who.notes,
+        pair_by=_kinds_of_pairs(pair_by, who is not None),
     )
     sha256 = array_cache.digest({**known.arrays(), "images": pixels})
     return data_set(
@@ -198,6 +205,15 @@ def _data_set(
         options={},
         test_share=test_share,
     )
+
+
+def _kinds_of_pairs(names: Sequence[str], has_identity: bool) -> tuple[str, ...]:
+    names = tuple(names)
+    if isinstance(names, str) or names[:1] != (IDENTITY,) or len(set(names)) < len(names):
+        raise InputError(f"pair_by={names!r} names kinds of pairs, each once: {IDENTITY!r} first, then factors")
+    if len(names) > 1 and not has_identity:
+        raise InputError(f"pair_by={names!r} needs an identity, by which images are split")
+    return names
 
 
 def _numpy(values: NDArray[Any] | Tensor) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -83,6 +84,9 @@ class Split:
 
     label_words: ClassVar[Mapping[str, str]] = {}
     """label's name -> what stands before its numbers in figures, where that is another word (``chair`` 12)."""
+
+    groups: Mapping[str, Tensor] = MappingProxyType({})
+    """What images may have in common beside their factors, as an identity: name -> ``(images,)`` int64."""
 
     def __init__(
         self,
@@ -184,6 +188,11 @@ class DataSet:
     """What is known of the images, a line each: what folders and columns were taken for."""
     notes: tuple[str, ...] = ()
     """What may not be as it was meant, was left aside or changed, a sentence each: said before anything is trained."""
+
+    @property
+    def of_pairs(self) -> tuple[str, ...]:
+        """What latents can explain beside the factors: what pairs may have in common, as the identity."""
+        return tuple(dict.fromkeys([*self.pairs.factors, *self.train.groups]))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ from pyro_disent.data.listing import digest, listed, shown
 from pyro_disent.data.metadata import METADATA
 from pyro_disent.data.pixel_range import check_white
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
-from pyro_disent.data.splits import Known, check_enough, data_set, named_splits, numbered
+from pyro_disent.data.splits import IDENTITY, Known, check_enough, data_set, named_splits, numbered
 from pyro_disent.errors import InputError
 
 FACTORS: tuple[Factor, ...] = ()
@@ -70,7 +70,7 @@ def load(
     image_size: int = 64,
     channels: int | None = None,
     shape: str = "crop",
-    pair_by: str | None = None,
+    pair_by: str | Sequence[str] | None = None,
     factors: Sequence[str] | None = None,
     skip_bad: bool = False,
     kinds: Mapping[str, str] | None = None,
@@ -88,7 +88,9 @@ def load(
         channels: 1 for grey, 3 for RGB; None: grey where every image is, by what its header says.
         shape: images that are no squares are cropped to one about their center (``crop``), or kept whole between black
             margins (``pad``).
-        pair_by: the column of ``metadata.csv`` that images of a pair have in common.
+        pair_by: what images of a pair have in common: a column of ``metadata.csv``, or several kinds of pairs, drawn in
+            turn, the first being the identity: ``["person", "light"]``; ``["identity", "light"]`` where identities are
+            sub-folders.
         factors: columns of ``metadata.csv`` that are factors, the others being ignored; None: all. A predictor hides
             them from ``z``, which is not what is wanted of what belongs to an identity.
         skip_bad: leave out, and count in the source's location, what would be refused otherwise: images that cannot be
@@ -103,8 +105,9 @@ def load(
             others have been converted, so that they need not be again.
     """
     kinds = kinds or {}
+    column, kinds_of_pairs = _pair_by(pair_by)
     found, stored, places, bad, channels, headers = _converted(
-        request, image_size, channels, shape, pair_by, skip_bad, kinds, white, seed, test_share, progress
+        request, image_size, channels, shape, column, skip_bad, kinds, white, seed, test_share, progress
     )
     root = found.root
     images = [image for image in found.images if places[image.name] not in stored.skipped]
@@ -114,8 +117,8 @@ def load(
     images = [image for place, image in enumerate(images) if place not in lonely]
     rows = np.array([places[image.name] for image in images], np.int64)
     chosen = _chosen(factors, found)
-    check_kinds(kinds, [*([pair_by] if pair_by else []), *chosen], f"what is used of {root / METADATA}")
-    known = _known(images, found, chosen, kinds)
+    check_kinds(kinds, [*([column] if column else []), *chosen], f"what is used of {root / METADATA}")
+    known = _known(images, found, chosen, kinds, kinds_of_pairs)
     sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
     options: dict[str, Any] = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
     options |= {"shape": shape, "white": white, "kinds": dict(kinds), "test_share": test_share}
@@ -154,7 +157,7 @@ def prepare(
     image_size: int = 64,
     channels: int | None = None,
     shape: str = "crop",
-    pair_by: str | None = None,
+    pair_by: str | Sequence[str] | None = None,
     skip_bad: bool = False,
     kinds: Mapping[str, str] | None = None,
     white: float | None = None,
@@ -165,7 +168,7 @@ def prepare(
         InputError: as `load`, as far as images cannot be read or found.
     """
     return _converted(
-        request, image_size, channels, shape, pair_by, skip_bad, kinds or {}, white, seed, None, progress
+        request, image_size, channels, shape, _pair_by(pair_by)[0], skip_bad, kinds or {}, white, seed, None, progress
     ).stored.path
 
 
@@ -293,7 +296,23 @@ def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
     return factors
 
 
-def _known(images: list[Image], found: Contents, factors: Sequence[str], kinds: Mapping[str, str]) -> Known:
+def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """The column of the identity, None where sub-folders are it, and the names of the kinds of pairs."""
+    names = (said,) if isinstance(said, str) else tuple(said or ())
+    if not names:
+        return None, (IDENTITY,)
+    if len(set(names)) < len(names):
+        raise InputError(f"--pair-by {','.join(names)} names one kind of pair twice")
+    return (None if names[0] == IDENTITY and len(names) > 1 else names[0]), names
+
+
+def _known(
+    images: list[Image],
+    found: Contents,
+    factors: Sequence[str],
+    kinds: Mapping[str, str],
+    pair_by: tuple[str, ...] = (IDENTITY,),
+) -> Known:
     identity = [image.identity for image in images if image.identity is not None]
     splits = [image.split for image in images if image.split is not None]
     return Known(
@@ -312,5 +331,6 @@ def _known(images: list[Image], found: Contents, factors: Sequence[str], kinds: 
         },
         split=np.array(splits, np.int64) if splits else None,
         about=found.about,
+        pair_by=pair_by,
         notes=found.spellings,
     )

@@ -135,9 +135,7 @@ def fit(
             if changed.device != recorded.device:
                 reporter.say(f"moved    from {recorded.device} to {device.type}: what is drawn is drawn anew")
             if changed.fit != recorded.fit:
-                anew = (
-                    "; the learning rate is from here on that of the new total" if config.schedule != "constant" else ""
-                )
+                anew = "" if config.schedule == "constant" else "; from here on the learning rate is the new total's"
                 reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
             record_of = setup.record_of(config, latents, data, edges, device, step_fn, how, threads.number, init)

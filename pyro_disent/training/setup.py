@@ -97,7 +97,7 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
         InputError: for what they cannot explain in this data.
     """
     made = build_latents(
-        config.latents, [factor.name for factor in data.factors], of_pairs=data.pairs.factors, joint=data.joint
+        config.latents, [factor.name for factor in data.factors], of_pairs=data.of_pairs, joint=data.joint
     )
     several = len(data.pairs.kinds) > 1 and not data.pairs.always
     if several and (common := [latent.name for latent in made if latent.explains == "common"]):
