@@ -24,7 +24,7 @@ _WHERE = {
     "Normal": "models.likelihoods",
     "DisentanglingELBO": "objectives.elbo",
     "ForwardCycle": "objectives.elbo",
-    "LossRecord": "objectives.elbo",
+    "LossRecord": "objectives.step",
     "WarmUp": "objectives.weights",
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",

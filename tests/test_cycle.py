@@ -15,8 +15,9 @@ from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import Normal
-from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle, Step
+from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.exchange import Exchange, Replace
+from pyro_disent.objectives.step import Step
 from tests import by_hand
 from tests.models import PIXELS, SHAPE, conditional_latents, linear_vae, pair_batch
 

@@ -24,6 +24,7 @@ from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, shared_by, sharing, surely_shared
 from pyro_disent.models.specification import LatentSpec, build_latents, explains_from_text, spec_from_text
 from pyro_disent.training import setup
+from pyro_disent.training.announced import idle
 from tests.models import linear_vae
 from tests.table import tiny
 
@@ -302,10 +303,10 @@ def test_celeba_takes_any_z_that_says_what_it_explains() -> None:
 def test_a_latent_that_sees_noise_alone_is_said() -> None:
     config = tiny("cycle", options={"factors": ["rotation", "scale"]}, latents={"rotation": 1, "scale": 1})
     data = setup.load_data(config)
-    assert setup.idle(setup.latents(config, data), data) == ["y"]
+    assert idle(setup.latents(config, data), data) == ["y"]
     for other in ({"latents": {"rotation": 1}}, {"latents": {"rotation": 1, "scale": 1, "y": {"units": 0}}}):
         without = tiny("cycle", options={"factors": ["rotation", "scale"]}, **other)
-        assert setup.idle(setup.latents(without, data), data) == []
+        assert idle(setup.latents(without, data), data) == []
 
 
 def test_no_code_asks_for_a_latents_name() -> None:

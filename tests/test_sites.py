@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
+from pyro_disent.evaluation import bounds
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel, Guide
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
@@ -254,3 +255,22 @@ def test_a_model_without_declared_latents_uses_the_masks_of_the_batch() -> None:
 
     record = DisentanglingELBO([Similarity()]).record(Model(), Guiding(), pair_batch(a=True))
     assert record.kl.keys() == {"a"} and record.terms["similarity"] > 0
+
+
+def test_a_sampled_kl_is_marked() -> None:
+    class HeavyTails(GenerativeModel):
+        def prior_dist(self, latent, earlier, batch):
+            if latent.name == "z":
+                return dist.StudentT(4.0, torch.zeros(latent.units), 1.0).to_event(1)
+            return super().prior_dist(latent, earlier, batch)
+
+    class HeavyTailedVAE(FactoredVAE):
+        Model = HeavyTails
+
+    plain = linear_vae()
+    vae = HeavyTailedVAE(plain.latents, plain.guide.encoder, plain.model.decoder)
+    images = torch.rand(20, *SHAPE)
+    bound = bounds.elbo(vae, images)
+    assert bound.sampled == ("z",) and bounds.elbo(plain, images).sampled == ()
+    step = DisentanglingELBO()(vae.model, vae.guide).step(images)
+    assert not step.kl_is_exact("z") and step.kl_is_exact("y")

@@ -19,8 +19,9 @@ from pyro_disent.models.families import Normal
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor
 from pyro_disent.objectives import terms
-from pyro_disent.objectives.elbo import AdversarialTerm, DisentanglingELBO, Step
+from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.objectives.methods import METHODS, Setting, build, parse
+from pyro_disent.objectives.step import AdversarialTerm, Step
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from tests import by_hand
 from tests.models import conditional_latents, linear_vae, pair_batch

@@ -23,6 +23,8 @@ class Bound(NamedTuple):
     """log p(x | code), of one code drawn from each image's posterior."""
     kl: dict[str, float]
     """latent's name -> KL(q(latent | x) || p(latent)), summed over its units."""
+    sampled: tuple[str, ...] = ()
+    """Latents whose KL has no closed form and is estimated from one draw of each image."""
 
 
 def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
@@ -39,12 +41,15 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
     objective = DisentanglingELBO()(vae.model, vae.guide)
     log_likelihood = 0.0
     kl = dict.fromkeys((latent.name for latent in vae.latents), 0.0)
+    sampled: tuple[str, ...] = ()
     with evaluating(vae), forked_random_state(vae.device), torch.no_grad():
         seed_random_state(seed, vae.device)
         for part in images.split(_CHUNK):
-            record = objective.record(as_float(part.to(vae.device)))
+            step = objective.step(as_float(part.to(vae.device)))
+            record = objective.evaluate(step)
+            sampled = tuple(name for name in kl if not step.kl_is_exact(name))
             share = len(part) / len(images)
             log_likelihood -= share * record.reconstruction.item()
             for name in kl:
                 kl[name] += share * record.kl[name].item()
-    return Bound(log_likelihood - sum(kl.values()), log_likelihood, kl)
+    return Bound(log_likelihood - sum(kl.values()), log_likelihood, kl, sampled)

@@ -153,7 +153,12 @@ def bounds(codes: Codes) -> Iterator[Step]:
         return {
             "elbo": Number("ELBO", "", bound.elbo, unit),
             "log_likelihood": Number("log p(x | code)", "", bound.log_likelihood, unit),
-            **{f"kl/{name}": Number("KL to the prior", name, kl, unit) for name, kl in bound.kl.items()},
+            **{
+                f"kl/{name}": Number(
+                    "KL to the prior, from draws" if name in bound.sampled else "KL to the prior", name, kl, unit
+                )
+                for name, kl in bound.kl.items()
+            },
         }
 
     yield Step("held-out ELBO", compute)

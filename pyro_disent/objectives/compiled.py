@@ -26,7 +26,8 @@ from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 from pyro_disent.models.program import forked_random_state
 from pyro_disent.objectives.cpu import DECOMPOSITIONS, channels_last
-from pyro_disent.objectives.elbo import ALL_FROZEN, LossRecord, Objective, total
+from pyro_disent.objectives.elbo import ALL_FROZEN, Objective, total
+from pyro_disent.objectives.step import LossRecord
 
 
 class EagerStep:

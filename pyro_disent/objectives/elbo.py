@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, cast
 
 import pyro
 import torch
@@ -13,122 +12,17 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.distributions import Distribution
 from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 from pyro_disent.models import param_store
-from pyro_disent.models.families import Family, Normal
 from pyro_disent.models.latents import Latent, check_shared, sharing
 from pyro_disent.models.program import Program
 from pyro_disent.objectives.exchange import Exchange
+from pyro_disent.objectives.step import AdversarialTerm, LossRecord, Step, Term, declared, drawn, observed_latents
 from pyro_disent.objectives.weights import Weight, Weights
-
-_ANY_FAMILY = Normal()
-"""Of a site that is no declared latent: its KL by torch's closed form, or from the draw."""
-
-
-class LossRecord(NamedTuple):
-    """One evaluation of an objective, in nats: of each image, or as their mean.
-
-    What is of each image is ``(views, images)``, what is of the batch as a whole a 0-d tensor; `mean` makes all of it
-    0-d. Only ``loss`` is weighted; everything else is as it is, so that records of different weights compare.
-    """
-
-    loss: Tensor
-    """reconstruction + beta x (KL + observed) + weighted terms; the opponents' own losses are not part of it."""
-    reconstruction: Tensor
-    """-log p(x | what the decoder saw)."""
-    kl: dict[str, Tensor]
-    """latent's name -> KL of its posterior to its prior, summed over units."""
-    terms: dict[str, Tensor]
-    """term's name -> its value."""
-    opponents: dict[str, Tensor]
-    """term's name -> its opponent's own loss."""
-    observed: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
-    """name of a latent that `pyro.condition` observes -> -log p of its value; it has no KL."""
-
-    def mean(self) -> LossRecord:
-        """Means over views and images, 0-d."""
-        return LossRecord(*pytree.tree_map(torch.mean, tuple(self)))
-
-
-class Step(NamedTuple):
-    """What a term may look at."""
-
-    model: nn.Module
-    guide: nn.Module
-    batch: Batch
-    q: poutine.Trace
-    """The guide's trace: posteriors and their draws."""
-    p: poutine.Trace
-    """The model's trace, replayed on those draws."""
-
-    @property
-    def latents(self) -> list[str]:
-        """Names of the latents that have a posterior: what the guide draws and the model does not observe, in order."""
-        return [name for name in _drawn(self.q) if not self.p.nodes[name]["is_observed"]]
-
-    def family(self, latent: str) -> Family:
-        """What the latent is, which knows how its posterior is handled."""
-        declared = (each for each in _declared(self.model, self.guide) if each.name == latent)
-        return next((each.family for each in declared), _ANY_FAMILY)
-
-    def posterior(self, latent: str) -> Distribution:
-        """q(latent | x), batch shape ``(views, images)``."""
-        return cast(Distribution, self.q.nodes[latent]["fn"])
-
-    def prior(self, latent: str) -> Distribution:
-        """p(latent | what it depends on), batch shape ``(views, images)``."""
-        return cast(Distribution, self.p.nodes[latent]["fn"])
-
-    def draw(self, latent: str) -> Tensor:
-        """The posterior's draw, ``(views, images, width)``."""
-        return cast(Tensor, self.q.nodes[latent]["value"])
-
-    def center(self, latent: str) -> Tensor:
-        """The posterior's center as the decoder takes it, ``(views, images, width)``."""
-        return self.family(latent).center(self.posterior(latent))
-
-    def kl(self, latent: str) -> Tensor:
-        """KL(q || p) unit by unit, ``(views, images, units)``, or ``(views, images, 1)`` where it has no such parts."""
-        return self.family(latent).kl(self.posterior(latent), self.prior(latent), self.draw(latent))
-
-
-class Term(nn.Module):
-    """Something added to an ELBO: in nats per image, unless its ``unit`` says otherwise."""
-
-    name: str
-    default_weight: float
-    unit: ClassVar[str] = "nats"
-    needs_shared: ClassVar[bool] = False
-    """Whether it is about what a pair shares."""
-
-    def forward(self, step: Step) -> Tensor:
-        """Its value: of each image, ``(views, images)``, or of the batch as a whole, 0-d."""
-        raise NotImplementedError
-
-
-class AdversarialTerm(Term):
-    """A term with an opponent, as two stop-gradiented halves.
-
-    ``forward`` plays against frozen weights of the opponent, `opponent_loss` trains it on detached latents. One
-    backward of the sum gives both sides exactly the gradients of two separate phases. ``optimizer`` holds the settings
-    of the opponent's own parameter group.
-    """
-
-    optimizer: ClassVar[dict[str, Any]]
-
-    def opponent_loss(self, step: Step) -> Tensor:
-        """What the opponent minimizes, shaped as `forward`; no gradient reaches the model or the guide."""
-        raise NotImplementedError
-
-    def skill(self, step: Step) -> dict[str, Tensor]:
-        """How well the opponent does on held-out images, name -> 0-d tensor, for the log."""
-        return {}
 
 
 class DisentanglingELBO(ELBO):
@@ -181,12 +75,12 @@ class DisentanglingELBO(ELBO):
                 that the model does not have, for a guide that draws what the model does not, and where ``beta`` names a
                 latent that is not there.
         """
-        batch = self._with_masks(_declared(model, guide), Batch.of(batch))
+        batch = self._with_masks(declared(model, guide), Batch.of(batch))
         q = poutine.trace(guide).get_trace(batch)
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
             p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
-        if strange := [name for name in _drawn(q) if name not in p.nodes]:
+        if strange := [name for name in drawn(q) if name not in p.nodes]:
             raise InputError(
                 f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
                 "every latent of the model its posterior by name, as FactoredVAE.guide does; automatic guides do not"
@@ -223,7 +117,7 @@ class DisentanglingELBO(ELBO):
 
         A latent's KL is scaled and masked as Pyro does with `poutine.scale` and `poutine.mask`, by the guide's site.
         """
-        latents, observed = step.latents, _observed_latents(step)
+        latents, observed = step.latents, observed_latents(step)
         step.p.compute_log_prob(lambda _, site: site["is_observed"] and not (site["infer"] or {}).get("_deterministic"))
         log_prob = {name: site["log_prob"] for name, site in step.p.nodes.items() if "log_prob" in site}
         reconstruction = -_sum([value for name, value in log_prob.items() if name not in observed])
@@ -359,27 +253,6 @@ class Objective(ELBOModule):
         """The parameters of p and q, and of terms without an opponent."""
         opponents = {id(parameter) for term in self.opponents() for parameter in term.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in opponents]
-
-
-def _declared(model: Any, guide: Any) -> tuple[Latent, ...]:
-    """The latents of our programs, also where handlers as `pyro.condition` lie around them."""
-    for program in (model, guide):
-        while isinstance(program, functools.partial) and program.args:  # what a handler around a program is
-            program = program.args[-1]
-        if latents := getattr(program, "latents", ()):
-            return tuple(latents)
-    return ()
-
-
-def _drawn(trace: poutine.Trace) -> list[str]:
-    return [n for n, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]
-
-
-def _observed_latents(step: Step) -> list[str]:
-    """Latents whose value the model was given, by `pyro.condition` or as data: those that are declared or guided."""
-    names = [latent.name for latent in _declared(step.model, step.guide)]
-    sites = step.p.nodes
-    return [n for n in dict.fromkeys([*names, *_drawn(step.q)]) if n in sites and sites[n]["is_observed"]]
 
 
 def _scaled(value: Tensor, site: Any) -> Tensor:

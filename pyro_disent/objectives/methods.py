@@ -14,7 +14,8 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
 from pyro_disent.objectives import terms
-from pyro_disent.objectives.elbo import DisentanglingELBO, Term
+from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.objectives.step import Term
 from pyro_disent.objectives.weights import WarmUp, Weight
 
 

@@ -17,8 +17,8 @@ from pyro_disent.batch import Batch
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
 from pyro_disent.models.program import at_least_float32
-from pyro_disent.objectives.elbo import AdversarialTerm, Step, Term
 from pyro_disent.objectives.exchange import Replace, per_number
+from pyro_disent.objectives.step import AdversarialTerm, Step, Term
 
 
 class Similarity(Term):

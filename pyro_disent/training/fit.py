@@ -22,6 +22,7 @@ from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
 from pyro_disent.training import setup, state
 from pyro_disent.training.allocator import keep_freed_memory
+from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Reporter, Silent
@@ -142,7 +143,7 @@ def fit(
             folder.create(record_of, overwrite=overwrite)
             if kept := folder.kept:
                 reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
-        for line in setup.announced(config, latents, data, edges, device, how, threads, steps, views):
+        for line in announced(config, latents, data, edges, device, how, threads, steps, views):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         stop = stack.enter_context(_stop_on_interrupt())

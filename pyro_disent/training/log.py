@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_disent.errors import Diverged
-from pyro_disent.objectives.elbo import LossRecord
+from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Progress, Validation, best_of

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
-from pyro_disent.data.dataset import DataSet, Source
+from pyro_disent.data.dataset import DataSet, Pairs, Source
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.models.latents import Each, Latent
+from pyro_disent.models.latents import Latent, shared_by
 from pyro_disent.models.likelihoods import LIKELIHOODS
 from pyro_disent.models.networks import Networks, networks
 from pyro_disent.models.specification import LatentSpec, build_latents
@@ -106,15 +106,19 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
             f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
             "nothing in common: say which factors each latent explains, or leave it out by 0 units"
         )
+    if methods.needs_pairs(config.method) and not _ever_shared(made, data.pairs, [f.name for f in data.factors]):
+        raise InputError(
+            f"the method {config.method!r} is about what pairs share, and none of {', '.join(config.latents)} is ever "
+            "shared: give a latent that explains common, or factors that can be equal"
+        )
     return made
 
 
-def idle(latents: Sequence[Latent], data: DataSet) -> list[str]:
-    """Names of latents that explain nothing that varies and are never shared: they see noise alone."""
-    explained = {factor for latent in latents for factor in latent.factors}
-    varies = {factor.name for factor in data.factors} - set(data.pairs.always)
-    rest = data.pairs.rest_differs or varies - explained
-    return [latent.name for latent in latents if latent.explains == "rest" and not rest]
+def _ever_shared(made: Sequence[Latent], pairs: Pairs, factors: Sequence[str]) -> bool:
+    """Whether a pair in which all can be equal that may be shares anything."""
+    yes = torch.ones(1, dtype=torch.bool, device="cpu")
+    pairing = Pairing(dict.fromkeys([*factors, *pairs.factors], yes), pairs.always, pairs.rest_differs)
+    return any(bool(mask.any()) for mask in shared_by(made, pairing, 1, yes.device).values())
 
 
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
@@ -348,48 +352,6 @@ def record_of(
         init=None if init is None else str(init.path),
         versions=versions(),
     )
-
-
-def announced(
-    config: FitConfig,
-    latents: Sequence[Latent],
-    data: DataSet,
-    edges: dict[str, list[float]],
-    device: torch.device,
-    how: str,
-    threads: Threads,
-    steps: int,
-    views: int,
-) -> list[str]:
-    """What a user is told before the first step."""
-    seen = "one view each" if views == 1 else f"{views} views each"
-    identities = data.identities_split()
-    bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
-    lines = [
-        f"data     {config.data}: {len(data.train)} training images, {data.source}",
-        *(f"         {line}" for line in (*data.details, *data.notes)),
-        *([f"         identities: {identities}"] if identities else []),
-        *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
-        f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
-        f"step     {device}, precision {precision(config)}, {how}",
-        f"threads  {threads}",
-        f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
-    ]
-    lines += [
-        f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own "
-        f"(--latent {name}=0 leaves it out)"
-        for name in idle(latents, data)
-    ]
-    return lines
-
-
-def _in_words(latent: Latent) -> str:
-    """As ``z=10 (common)``, ``azimuth=1 circle (azimuth)``."""
-    family = "" if latent.family.name == "normal" else f" {latent.family.name}"
-    factors = latent.factors if len(latent.factors) <= 4 else (*latent.factors[:3], f"{len(latent.factors) - 3} more")
-    explains = latent.explains if isinstance(latent.explains, str) else ", ".join(factors)
-    each = "each of " if isinstance(latent.explains, Each) else ""
-    return f"{latent.name}={latent.units}{family} ({each}{explains})"
 
 
 def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
