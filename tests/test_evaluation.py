@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recal
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import ForwardCycle
+from tests.table import RECORD
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -303,9 +305,9 @@ def reading_vae(**latents: list[int]) -> FactoredVAE:
 
 
 def a_run(vae: FactoredVAE, data: DataSet, path: Path = Path("dials-cycle-1")) -> SimpleNamespace:
-    config = {"fit": {"method": "cycle", "data": data.name}, "source": data.source._asdict()}
+    record = replace(RECORD, fit=replace(RECORD.fit, data=data.name), source=data.source)
     objective = ForwardCycle()(vae.model, vae.guide)
-    return SimpleNamespace(vae=vae, objective=objective, data=lambda: data, path=path, config=config)
+    return SimpleNamespace(vae=vae, objective=objective, data=lambda: data, path=path, record=record)
 
 
 class TestBlocks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Split
 from pyro_disent.errors import InputError
+from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.training.feed import Feed
 
 
@@ -21,11 +24,14 @@ class Numbered(Split):
 
     def batch(self, index: torch.Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         images = self.images[index].float().expand(views, -1, -1, -1, -1)
-        return Batch(images, factors={"noise": torch.rand(views, len(index), generator=generator)})
+        return Batch.unchecked(images, factors={"noise": torch.rand(views, len(index), generator=generator)})
+
+
+LATENTS = (Latent("z", 1), Latent("noise", 1, explains=("noise",)))
 
 
 def feed(count: int = 50, size: int = 16, seed: int = 0, **options: int) -> Feed:
-    return Feed(Numbered(count), size, seed, 2, {"z": (), "noise": ()}, **options)
+    return Feed(Numbered(count), size, seed, 2, partial(sharing, LATENTS), **options)
 
 
 def numbers(batch: Batch) -> list[int]:

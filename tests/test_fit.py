@@ -359,7 +359,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     ("said", "says"),
     [
         ({"batch_size": 100}, "--batch-size 100 is larger than the data"),
-        ({"latents": {"z": -1}}, "'z' needs a whole number of units"),
+        ({"latents": {"z": {"units": 3, "family": "sphere"}}}, "'z': there is no family 'sphere'"),
         ({"network": "resnet"}, "choose from mlp"),
         ({"likelihood": "gamma"}, "choose from bernoulli"),
         ({"device": "tpu"}, "not one of auto, cpu"),

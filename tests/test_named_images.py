@@ -205,7 +205,11 @@ class TestFigures:
         shutil.copytree(trained, run)
         (run / "figures").write_text("in the way")
         result = call("figures", run)
-        assert result.returncode == 2 and "cannot be written" in result.stderr and "Traceback" not in result.stderr
+        assert (
+            result.returncode == 2
+            and "figures is not a folder of this run" in result.stderr
+            and "Traceback" not in result.stderr
+        )
 
     @pytest.mark.parametrize("count", [1, 2, 3, 14, 30])
     def test_few_test_images_are_swapped_all_the_same(

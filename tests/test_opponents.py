@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from pyro_disent.training import fit as loop
 from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder, load
+from tests.table import RECORD
 from tests.test_evaluation import dials, reading_vae
 
 HEIGHT = 0.5  # inner edge of the bins of height
@@ -200,7 +202,7 @@ def test_evaluation_has_opponent_classifier_and_chance_side_by_side() -> None:
         vae=reading_vae(z=[6], y=[4, 5]),
         objective=objective,
         path=Path("dials-predictor-1"),
-        config={"fit": {"method": "predictor", "data": "dials"}},
+        record=replace(RECORD, fit=replace(RECORD.fit, method="predictor", data="dials")),
     )
     numbers = evaluate(run, data=dials())["numbers"]  # type: ignore[arg-type]
     assert numbers["accuracy/height"]["value"] > 0.99 and numbers["classifier/height/z"]["value"] > 0.99

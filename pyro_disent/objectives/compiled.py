@@ -13,7 +13,7 @@ import shutil
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -37,6 +37,8 @@ class EagerStep:
         objective: what is minimized.
         autocast: a context for the forward, as Fabric's ``fabric.autocast``.
     """
+
+    is_compiled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -73,6 +75,8 @@ class CompiledStep(EagerStep):
         mode: of ``torch.compile``. ``reduce-overhead`` uses CUDA graphs: a step then overwrites the record and the
             gradients of the step before.
     """
+
+    is_compiled: ClassVar[bool] = True
 
     def __init__(
         self,

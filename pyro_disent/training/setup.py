@@ -346,7 +346,7 @@ def record_of(
         units={name: list(unit) for name, unit in data.units.items()},
         device=device.type,
         precision=precision(config),
-        compiled=isinstance(step, CompiledStep),
+        compiled=step.is_compiled,
         step=how,
         threads=threads,
         init=None if init is None else str(init.path),

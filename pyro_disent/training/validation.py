@@ -64,8 +64,9 @@ class Progress:
 
     def see(self, step: int, numbers: dict[str, float]) -> Validation:
         """Count one validation in."""
-        is_best = numbers["objective"] < self.best
-        self.best = min(self.best, numbers["objective"])
+        objective = float(numbers["objective"])
+        is_best = objective < self.best
+        self.best = min(self.best, objective)
         self.since_best = 0 if is_best else self.since_best + 1
         return Validation(step, numbers, is_best)
 
