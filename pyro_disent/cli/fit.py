@@ -78,10 +78,10 @@ def fit(
     ] = None,
     predictor_side: Annotated[
         str | None,
-        typer.Option("--predictor-side", metavar="entropy|cross-entropy", help="How z plays the predictor."),
+        typer.Option("--predictor-side", metavar="entropy|cross-entropy", help="How the encoder plays the predictor."),
     ] = None,
     predictor_on: Annotated[
-        str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of z.")
+        str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of a latent.")
     ] = None,
     guard: Annotated[
         list[str] | None,
