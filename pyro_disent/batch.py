@@ -142,8 +142,12 @@ class Batch:
         images = self.images.to(device=device, dtype=dtype)
         if images is self.images:
             return self
-        move = {name: mask.to(images.device) for name, mask in self.shared.items()}
-        return Batch.unchecked(images, move, {name: each.to(images.device) for name, each in self.factors.items()})
+
+        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor.to(images.device) for name, tensor in tensors.items()}
+
+        pairing = None if self.pairing is None else self.pairing._replace(equal=moved(self.pairing.equal))
+        return Batch.unchecked(images, moved(self.shared), moved(self.factors), pairing)
 
     @property
     def views(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 
 IMAGES = torch.zeros(2, 3, 1, 2, 2)
 
@@ -66,3 +66,13 @@ def test_what_a_batch_says_is_shared_is_kept() -> None:
 def test_factors_that_are_not_known_are_not_equal() -> None:
     values = torch.tensor([[1.0, float("nan"), 2.0], [1.0, float("nan"), 3.0]])
     assert Batch(IMAGES, factors={"a": values}).in_common().equal["a"].tolist() == [True, False, False]
+
+
+def test_a_pairing_goes_along() -> None:
+    equal = torch.tensor([True, False, True])
+    batch = Batch(IMAGES, pairing=Pairing({"a": equal}, ("identity",), True))
+    for moved in (batch.to(torch.float64), batch.to("meta")):
+        assert moved.pairing is not None
+        assert moved.pairing.always == ("identity",) and moved.pairing.rest_differs
+        assert moved.pairing.equal["a"].device == moved.images.device
+    assert batch.to(torch.float64).pairing.equal["a"].equal(equal)

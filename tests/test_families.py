@@ -21,6 +21,7 @@ from pyro_disent.models import families
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import FAMILIES, Circle, Family, Normal, ProjectedNormal
 from pyro_disent.models.latents import Latent
+from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from tests.models import SHAPE, linear_vae
 
@@ -294,3 +295,61 @@ def test_a_declared_point_mass_has_minus_the_log_density() -> None:
 def test_families_that_cannot_be_made(name: str, given_settings: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says.replace("...", r"\.\.\.")):
         families.make(name, given_settings, of="a")
+
+
+@pytest.mark.parametrize("shared_scale", [False, True])
+def test_a_flip_reaches_parameters_that_images_share(shared_scale: bool) -> None:
+    """One covariance for all images has no axis of views to flip."""
+    scale = torch.eye(3).mul(0.5) if shared_scale else torch.rand(2, 4, 1, 1).add(0.5) * torch.eye(3)
+    q = dist.MultivariateNormal(torch.randn(2, 4, 3), scale_tril=scale)
+    flipped, value = Normal().map(q, lambda tensor: tensor.flip(0)), q.sample()
+    torch.testing.assert_close(flipped.log_prob(value.flip(0)), q.log_prob(value).flip(0))
+
+
+def test_transforms_are_out_of_reach() -> None:
+    with pytest.raises(InputError, match="LogNormal holds transforms"):
+        Normal().map(dist.LogNormal(torch.zeros(2, 3), 1.0).to_event(1), torch.detach)
+
+
+@pytest.mark.parametrize("p", [dist.Bernoulli(0.3 * torch.ones(4, 2)), dist.Normal(torch.zeros(4, 2), 1.0)])
+def test_a_point_mass_goes_with_any_prior(p: dist.TorchDistribution) -> None:
+    value = torch.ones(4, 2)
+    kl = Normal().kl(dist.Delta(value).to_event(1), p.to_event(1), value)
+    assert torch.allclose(kl, -p.log_prob(value))
+
+
+class Wide(Normal):
+    """A family without a name of its own."""
+
+
+class Silent(Normal):
+    """Its settings say nothing of what it takes."""
+
+    name = "silent"
+
+    def __init__(self, scale: float = 2.0, deep: bool = False, layers: int | None = None) -> None:
+        super().__init__()
+        self.scale, self.deep, self.layers = scale, deep, layers
+
+
+def test_a_family_that_cannot_be_written_down_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="family Wide, which no table knows by a name of its own"):
+        LatentSpec.of(Latent("z", 3, Wide()), "z")
+    monkeypatch.setitem(FAMILIES, "silent", Silent)
+    with pytest.raises(InputError, match=r"settings\(\) of Silent lacks deep, layers, scale"):
+        LatentSpec.of(Latent("z", 3, Silent()), "z")
+
+
+def test_settings_of_a_command_line_have_their_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "silent", Silent)
+    made = families.make("silent", {"scale": "3", "deep": "false", "layers": "4"}, of="z")
+    assert isinstance(made, Silent) and (made.scale, made.deep, made.layers) == (3.0, False, 4)
+    for wrong in ({"scale": "wide"}, {"deep": "maybe"}, {"layers": "1.5"}):
+        with pytest.raises(InputError, match="latent 'z'"):
+            families.make("silent", wrong, of="z")
+
+
+def test_two_latents_have_a_family_each() -> None:
+    family = Normal()
+    with pytest.raises(InputError, match="one family object"):
+        linear_vae([Latent("z", 3, family), Latent("y", 2, family)])

@@ -21,6 +21,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.experiments.presets import configure, presets
+from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
 from pyro_disent.objectives.terms import UNKNOWN, edges_by_quantile, edges_by_range, quantized
@@ -218,3 +219,30 @@ def test_a_preset_adds_what_a_method_needs(monkeypatch: pytest.MonkeyPatch) -> N
     both = configure("cycle+similarity", "dials", "quick", {})
     assert (both.weights, both.beta) == ({"similarity": 5.0}, 1.1)
     assert configure("similarity", "dials", "quick", {"weights": {"similarity": 2.0}}).weights == {"similarity": 2.0}
+
+
+LABELLED = {"azimuth": torch.tensor([1.0]), "light": torch.tensor([0.5])}
+
+
+@pytest.mark.parametrize(
+    ("latents", "always", "said", "guarded", "hidden"),
+    [
+        ({"z": "common", "y": "rest"}, (), {}, ["z"], ["azimuth", "light"]),
+        ({"z": "common", "y": "rest"}, ("azimuth",), {}, ["z"], ["light"]),
+        ({"person": ("identity",), "light": ("light",)}, (), {}, ["person"], ["azimuth", "light"]),
+        ({"person": ("identity",), "light": ("light",), "y": "rest"}, (), {}, ["person"], ["azimuth", "light"]),
+        ({"both": each("azimuth", "light"), "y": "rest"}, (), {}, ["y"], ["azimuth", "light"]),
+        ({"z": "common", "light": ("light",)}, (), {"guarded": ("light",)}, ["light"], ["azimuth"]),
+        ({"z": "common", "light": ("light",)}, (), {"guarded": ("z", "light")}, ["z", "light"], ["azimuth"]),
+        ({"z": "common"}, ("azimuth",), {"hidden": ("azimuth",)}, ["z"], ["azimuth"]),
+    ],
+)
+def test_what_is_hidden_from_whom(latents: Any, always: Any, said: Any, guarded: list[str], hidden: list[str]) -> None:
+    made = tuple(Latent(name, 2, explains=explains) for name, explains in latents.items())
+    (term,) = build("predictor", Setting(made, LABELLED, always=always, **said)).terms.values()
+    assert (list(term.latents), list(term.factors)) == (guarded, hidden)
+
+
+def test_a_guard_without_a_predictor_is_refused() -> None:
+    with pytest.raises(InputError, match="latents to guard are a predictor's"):
+        build("similarity", Setting((Latent("z", 2),), {}, guarded=("z",)))

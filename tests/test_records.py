@@ -76,6 +76,17 @@ class TestBefore:
         assert [latent.explains for latent in record.build_latents()] == [each("hat", "male"), "rest"]
         assert not record.compiled and record.pairs.rest_differs
 
+    @pytest.mark.parametrize("named", [False, True])
+    def test_a_predictor_of_then_saw_z_and_every_factor(self, named: bool, tmp_path: Path) -> None:
+        fit = BEFORE["fit"] | {"method": "cycle+predictor", "latents": {"z": 2, "w": 3, "y": 1}}
+        before = BEFORE | {"fit": fit, "edges": {"hat": [0.5], "male": [0.5]}, "factors": ["hat", "male"]}
+        before |= {"unit_names": {"z": ["hat", "male"]}} if named else {}
+        record = RunRecord.from_json(before, tmp_path)
+        _, objective = setup.build(record.fit, record.image_shape, record.edges, record.build_latents())
+        term = objective.terms["predictor"]
+        assert term.latents == ("z",) and term.factors == ("hat", "male")
+        assert term.predictor.network[0].in_features == 2
+
     def test_a_run_from_then_is_loaded_and_goes_on(self, tmp_path: Path) -> None:
         """The whole of today's run, with its record put back into what it was then."""
         folder = RunFolder(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
 from pyro_disent.data.arrays import from_arrays
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, Pairs
 from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
@@ -67,12 +68,19 @@ def test_the_rule(
             if latent.explains == "common":
                 assert mask == [True]
             elif latent.explains == "rest":
-                others = [bool(equal[factor][image]) for factor in equal if factor not in named]
+                beside = [] if any(each.explains == "common" for each in latents) else always
+                others = [has(factor) for factor in (*equal, *beside) if factor not in named]
                 assert mask == [not rest_differs and len(others) > 0 and all(others)]
             elif isinstance(latent.explains, tuple):
                 assert mask == [all(has(factor) for factor in latent.explains)]
             else:
                 assert mask == [has(factor) for factor in latent.explains.factors]
+
+
+@pytest.mark.parametrize("explains", [5, None, [], "", ("a", "a"), (1,), each()])
+def test_what_a_latent_cannot_explain(explains: Any) -> None:
+    with pytest.raises(InputError, match="explains"):
+        Latent("a", 1, explains=explains)
 
 
 def test_masks_that_a_batch_brings_go_before_the_rule() -> None:
@@ -125,15 +133,30 @@ class TestWords:
         ("name", "spec", "says"),
         [
             ("light_azimut", LatentSpec(1), "no such factor; did you mean light_azimuth"),
+            ("Light_Azimuth", LatentSpec(1), "did you mean light_azimuth"),
+            ("azimuth_light", LatentSpec(1), "did you mean light_azimuth"),
+            ("light_azi", LatentSpec(1), "did you mean light_azimuth"),
+            ("lihgt_azimuth", LatentSpec(1), "did you mean light_azimuth"),
+            ("IDENTITY", LatentSpec(1), "did you mean identity"),
+            ("z", 5.0, "a number of units, a table or a Latent is needed"),
+            ("z", {"units": 2, "explains": 5}, "explains 5: that is"),
+            ("z", {"units": 2, "settings": [1]}, "a family is a name, and its settings a table"),
+            ("z", {"units": 2, "family": ["circle"]}, "a family is a name"),
+            ("a", Latent("b", 3), "the latent 'b' is called 'a' here"),
             ("pose", LatentSpec(1, explains=("light_azimut",)), "no factor of this data.*did you mean light_azimuth"),
             ("pose", LatentSpec(1, explains=("nothing",)), "no factor of this data: there are light_azimuth, identity"),
             ("z", LatentSpec(3, explains=each("light_azimuth")), "3 units but explains 1 factors"),
             ("z", LatentSpec(1, explains=each("light")), "unit explains one factor, and light is several"),
         ],
     )
-    def test_refused(self, name: str, spec: LatentSpec, says: str) -> None:
+    def test_refused(self, name: str, spec: Any, says: str) -> None:
         with pytest.raises(InputError, match=says):
-            build_latents({name: spec}, ["light_azimuth"], of_pairs=["identity"], joint={"light": ("light_azimuth",)})
+            build_latents(
+                {name: LatentSpec.of(spec, name)},
+                ["light_azimuth"],
+                of_pairs=["identity"],
+                joint={"light": ("light_azimuth",)},
+            )
 
     def test_every_factor_one_a_unit(self) -> None:
         (latent,) = build_latents({"z": LatentSpec(2, explains=each("*"))}, ["a", "b"], of_pairs=["identity"])
@@ -165,14 +188,21 @@ def loaded(case: str, tmp_path: Path, **options: Any) -> DataSet:
     return setup.load_data(tiny("cycle", case, options=tiny("vae", case).options | options, limit=None))
 
 
+def made_of(data: DataSet, latents: Mapping[str, Any]) -> dict[str, Latent]:
+    """Latents of a data set, by their names."""
+    specs = {name: LatentSpec.of(spec, name) for name, spec in latents.items()}
+    factors = [factor.name for factor in data.factors]
+    return {latent.name: latent for latent in build_latents(specs, factors, of_pairs=data.of_pairs, joint=data.joint)}
+
+
+OF_ONE = Pairs((("identity",),), identities=("identity",))
+CHANGES_AZIMUTH = Pairs((("identity", "elevation", "zoom"),), identities=("identity",))
+OF_TWO_KINDS = Pairs((("identity",), ("azimuth", "elevation")), identities=("identity",))
+
+
 def shares(data: DataSet, latents: Mapping[str, Any]) -> dict[str, Tensor]:
     """What 200 training pairs share of latents, by what they explain."""
-    made = build_latents(
-        {name: LatentSpec.of(spec, name) for name, spec in latents.items()},
-        [factor.name for factor in data.factors],
-        of_pairs=data.of_pairs,
-        joint=data.joint,
-    )
+    made = list(made_of(data, latents).values())
     index = torch.arange(200) % len(data.train)
     batch = data.train.batch(index, torch.Generator().manual_seed(0))
     return dict(sharing(made, batch).shared)
@@ -276,19 +306,62 @@ def test_common_has_no_meaning_for_pairs_that_have_nothing_in_common(tmp_path: P
     ]  # fmt: skip
 
 
+VIEWS = ["azimuth", "elevation", "zoom"]
+WHO, REST_OF_IT = Latent("who", 2, explains=("identity",)), Latent("y", 1, explains="rest")
+
+
 @pytest.mark.parametrize(
-    ("latents", "typical", "shared"),
+    ("latents", "pairs", "factors", "shared"),
     [
-        ([Latent("z", 2), Latent("y", 1, explains="rest")], ("identity",), ("z",)),
-        ([Latent("who", 2, explains=("identity",)), Latent("view", 1, explains=("azimuth",))], ("identity",), ("who",)),
-        ([Latent("z", 2, explains=each("a", "b")), Latent("y", 1, explains="rest")], (), ("z",)),
-        ([Latent("pose", 2, explains=each("azimuth", "elevation")), Latent("z", 2)], ("identity",), ("z",)),
+        ([Latent("z", 2), REST_OF_IT], OF_ONE, VIEWS, ("z",)),
+        ([WHO, Latent("view", 1, explains=("azimuth",))], OF_ONE, VIEWS, ("who",)),
+        ([Latent("z", 2, explains=each("a", "b")), REST_OF_IT], Pairs(rest_differs=True), ["a", "b"], ("z",)),
+        ([Latent("pose", 2, explains=each("azimuth", "elevation")), Latent("z", 2)], OF_ONE, VIEWS, ("z",)),
+        ([Latent("z", 2), Latent("azimuth", 1, explains=("azimuth",)), REST_OF_IT], CHANGES_AZIMUTH, VIEWS, ("z", "y")),
+        ([Latent("view", 2, explains=("azimuth", "elevation")), Latent("zoom", 1, explains=("zoom",)), REST_OF_IT],
+         OF_TWO_KINDS, VIEWS, ("y",)),
+        ([WHO, Latent("view", 2, explains=("azimuth", "elevation"))], OF_TWO_KINDS, VIEWS, ("who",)),
     ],
-)
+)  # fmt: skip
 def test_what_a_swap_takes_from_the_row(
-    latents: list[Latent], typical: tuple[str, ...], shared: tuple[str, ...]
+    latents: list[Latent], pairs: Pairs, factors: list[str], shared: tuple[str, ...]
 ) -> None:
-    assert surely_shared(latents, typical) == shared
+    assert surely_shared(latents, pairs.typical_pair(factors)) == shared
+    assert Pairs.from_json(json.loads(json.dumps(pairs.to_json()))) == pairs
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"factors": ["azimuth", "zoom"], "zooms": 2}, {"pair_by": ["identity", "view"]}]
+)
+def test_training_and_swap_agree(options: dict[str, Any], tmp_path: Path) -> None:
+    """What a swap takes from the row is shared in some pair; what no pair ever shares comes from the column."""
+    data = loaded("chairs", tmp_path, **options)
+    for latents in (
+        {"identity": 2, "view": 2, "zoom": 1},
+        {"view": 2, "zoom": 1, "y": REST},
+        {"identity": 3, "y": REST},
+    ):
+        masks = shares(data, latents)
+        made = [Latent(name, 1, explains=latent.explains) for name, latent in made_of(data, latents).items()
+                if not hasattr(latent.explains, "factors")]  # fmt: skip
+        for name in surely_shared(made, data.pairs.typical_pair(VIEWS)):
+            assert masks[name].any(), name
+
+
+def test_a_rest_of_nothing_is_shared_by_nobody(tmp_path: Path) -> None:
+    """With all factors named and a common latent, nothing is left: the identity is what is common."""
+    for case, latents in (("chairs", {"azimuth": 1, "elevation": 1, "zoom": 1}), ("rotated-mnist", {"rotation": 1})):
+        data = loaded(case, tmp_path)
+        assert not shares(data, {"z": 3, **latents, "y": REST})["y"].any()
+        assert idle(list(made_of(data, {"z": 3, **latents, "y": REST}).values()), data) == ["y"]
+        assert shares(data, {**latents, "y": REST})["y"].all()  # where nobody is common, the identity is of the rest
+        assert idle(list(made_of(data, {**latents, "y": REST}).values()), data) == []
+
+
+def test_a_method_about_pairs_needs_a_latent_that_can_be_shared() -> None:
+    config = tiny("similarity", "celeba", latents={"z": {"units": 0}})
+    with pytest.raises(InputError, match="about what pairs share, and none of y is ever shared"):
+        setup.latents(config, setup.load_data(config))
 
 
 def test_celeba_takes_any_z_that_says_what_it_explains() -> None:

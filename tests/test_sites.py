@@ -13,13 +13,14 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
-from pyro_disent.batch import Batch
+from pyro_disent.batch import Batch, Pairing
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import bounds
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel, Guide
 from pyro_disent.models.latents import Latent
+from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.terms import Similarity
+from pyro_disent.objectives.terms import ReverseCycle, Similarity
 from tests.models import SHAPE, linear_vae, pair_batch
 
 
@@ -274,3 +275,67 @@ def test_a_sampled_kl_is_marked() -> None:
     assert bound.sampled == ("z",) and bounds.elbo(plain, images).sampled == ()
     step = DisentanglingELBO()(vae.model, vae.guide).step(images)
     assert not step.kl_is_exact("z") and step.kl_is_exact("y")
+
+
+def test_masks_that_are_missing_follow_from_the_factors() -> None:
+    """Whoever fills them in: the model, or a step."""
+    vae = linear_vae([Latent("z", 3), Latent("a", 1, explains=("a",)), Latent("y", 1, explains="rest")])
+    factors = {
+        "a": torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 5.0]]),
+        "b": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 2.0]]),
+    }
+    own = torch.tensor([[False], [True], [False]])
+    batch = Batch(torch.rand(2, 3, *SHAPE), {"z": own}, factors)
+    filled = ForwardCycle().step(vae.model, vae.guide, batch).batch.shared
+    for masks in (filled, vae.sharing(batch).shared):
+        assert masks["z"].equal(own)
+        assert masks["a"].squeeze(1).tolist() == [True, True, False]
+        assert masks["y"].squeeze(1).tolist() == [True, False, True]
+
+
+def test_a_compiled_step_knows_what_a_pairing_says() -> None:
+    vae = linear_vae([Latent("who", 3, explains=("identity",)), Latent("y", 2, explains="rest")]).double()
+    images = torch.rand(2, 6, *SHAPE, dtype=torch.float64)
+    batch = Batch(images, pairing=Pairing({"angle": torch.tensor([True, False] * 3)}, ("identity",)))
+    objective = ForwardCycle()(vae.model, vae.guide).double()
+    losses = []
+    for step in (EagerStep(objective), CompiledStep(objective, backend="aot_eager")):
+        torch.manual_seed(0)
+        losses.append(step(batch).loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+
+
+def test_a_reverse_cycle_shows_the_batch_to_priors_and_posteriors() -> None:
+    class Labelled(GenerativeModel):
+        def prior_dist(self, latent, earlier, batch):
+            return dist.Normal(batch.factors["angle"].unsqueeze(-1).expand(-1, -1, latent.units), 1.0).to_event(1)
+
+    class LabelledVAE(FactoredVAE):
+        Model = Labelled
+
+    plain = linear_vae()
+    vae = LabelledVAE(plain.latents, plain.guide.encoder, plain.model.decoder)
+    assert DisentanglingELBO([ReverseCycle()]).record(vae.model, vae.guide, pair_batch()).loss.isfinite()
+
+
+class TestMore:
+    def test_a_name_that_is_no_site_of_a_users_program(self) -> None:
+        vae = linear_vae()
+        with pytest.raises(InputError, match="zz, which are no sites"):
+            ForwardCycle().record(lambda batch: vae.model(batch), lambda batch: vae.guide(batch), pair_batch(zz=True))
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, True])
+    def test_particles(self, count) -> None:
+        with pytest.raises(InputError, match="num_particles"):
+            DisentanglingELBO(num_particles=count)
+
+    def test_a_mask_of_other_units(self) -> None:
+        vae = linear_vae()
+        with pytest.raises(InputError, match="names 2 units, but its code has 3"):
+            ForwardCycle().record(vae.model, vae.guide, pair_batch(z=torch.ones(6, 2, dtype=torch.bool)))
+
+    def test_similarity_of_a_latent_without_a_posterior(self) -> None:
+        vae = linear_vae()
+        model = pyro.condition(vae.model, data={"z": torch.randn(2, 6, 3)})
+        record = DisentanglingELBO([Similarity()]).record(model, poutine.block(vae.guide, hide=["z"]), pair_batch())
+        assert record.terms["similarity"].item() == 0

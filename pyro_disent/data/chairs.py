@@ -99,8 +99,9 @@ def pairs_of(
     """
     if pair_by is None:
         if vary is None:
-            return Pairs((("identity",),))
-        return Pairs(tuple(("identity", *(other for other in factors if other != name)) for name in vary))
+            return Pairs((("identity",),), identities=("identity",))
+        changing = tuple(("identity", *(other for other in factors if other != name)) for name in vary)
+        return Pairs(changing, identities=("identity",))
     if vary is not None:
         raise InputError("--factors says what a pair changes and --pair-by what it shares: say one of the two")
     known = ("identity", *factors, *JOINT)
@@ -114,7 +115,7 @@ def pairs_of(
         kinds.append(tuple(dict.fromkeys(factor for name in names for factor in JOINT.get(name, (name,)))))
     if not kinds or len(set(kinds)) < len(kinds):
         raise InputError(f"--pair-by {','.join(pair_by)}: name each kind of pair once, and at least one")
-    return Pairs(tuple(kinds))
+    return Pairs(tuple(kinds), identities=("identity",))
 
 
 def _places(color: bool) -> Places:

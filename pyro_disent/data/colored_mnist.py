@@ -180,7 +180,9 @@ def load(
         for stream, (digits, biased, used) in enumerate(parts)
     )
     options = {"seed": seed, "limit": limit, "variance": float(variance)}
-    return DataSet(NAME, train, validation, test, FACTORS, data.source, options, Pairs((("identity",),)))
+    return DataSet(
+        NAME, train, validation, test, FACTORS, data.source, options, Pairs((("identity",),), identities=("identity",))
+    )
 
 
 def _colored(digits: Digits, variance: float, biased: bool, seed: int, stream: int, limit: int | None) -> ColoredMNIST:

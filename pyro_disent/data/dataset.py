@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch, as_float
+from pyro_disent.batch import Batch, Pairing, as_float
 from pyro_disent.data.image_store import ImagesOnDisk
 
 
@@ -85,9 +84,6 @@ class Split:
     label_words: ClassVar[Mapping[str, str]] = {}
     """label's name -> what stands before its numbers in figures, where that is another word (``chair`` 12)."""
 
-    groups: Mapping[str, Tensor] = MappingProxyType({})
-    """What images may have in common beside their factors, as an identity: name -> ``(images,)`` int64."""
-
     def __init__(
         self,
         images: Images,
@@ -144,6 +140,8 @@ class Pairs(NamedTuple):
     """What each kind of pair has in common, of which one is drawn for each pair. Empty: any two images are a pair."""
     rest_differs: bool = False
     """Whether the two differ in more than is recorded of them."""
+    identities: tuple[str, ...] = ()
+    """What else images may have in common beside their factors."""
 
     @property
     def always(self) -> tuple[str, ...]:
@@ -161,12 +159,27 @@ class Pairs(NamedTuple):
         """All that pairs of some kind have in common."""
         return tuple(dict.fromkeys(factor for kind in self.kinds for factor in kind))
 
+    def pair(self, factors: Iterable[str], equal: Iterable[str]) -> Pairing:
+        """What is known of one pair, of images with these factors, that has these and no others in common."""
+        equal = set(equal)
+        known = dict.fromkeys([*factors, *(name for name in self.identities if name not in self.always)])
+        return Pairing(
+            {name: torch.tensor([name in equal], device="cpu") for name in known}, self.always, self.rest_differs
+        )
+
+    def typical_pair(self, factors: Iterable[str]) -> Pairing:
+        """One `pair` that has in common what is `typical`."""
+        return self.pair(factors, self.typical)
+
     def to_json(self) -> dict[str, Any]:
-        return {"kinds": [list(kind) for kind in self.kinds], "rest_differs": self.rest_differs}
+        kinds = [list(kind) for kind in self.kinds]
+        return {"kinds": kinds, "rest_differs": self.rest_differs, "identities": list(self.identities)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(tuple(tuple(kind) for kind in values["kinds"]), values["rest_differs"])
+        return cls(
+            tuple(tuple(kind) for kind in values["kinds"]), values["rest_differs"], tuple(values.get("identities", ()))
+        )
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,7 @@ class DataSet:
     @property
     def of_pairs(self) -> tuple[str, ...]:
         """What latents can explain beside the factors: what pairs may have in common, as the identity."""
-        return tuple(dict.fromkeys([*self.pairs.factors, *self.train.groups]))
+        return tuple(dict.fromkeys([*self.pairs.factors, *self.pairs.identities]))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

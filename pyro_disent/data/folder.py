@@ -136,6 +136,8 @@ def load(
     )
     details = (*found.details, *_about_splits(data, known), *data.details, about_channels(headers, channels))
     notes = (*found.notes, *data.notes, *about_shapes(headers, image_size, shape))
+    if len(kinds_of_pairs) > 1:
+        notes += (f"pairs by {' or '.join(kinds_of_pairs)}; split by {kinds_of_pairs[0]}, the first of them",)
     return dataclasses.replace(data, details=details, notes=notes)
 
 

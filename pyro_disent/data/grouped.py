@@ -68,7 +68,11 @@ class GroupedSplit(Split):
         chosen = torch.stack([index, self._partner(index, generator)])
         batch = self._seen(chosen)
         known = Pairing.of(batch.factors, always=self.pairs.always, rest_differs=self.pairs.rest_differs)
-        others = {name: codes[chosen[0]] == codes[chosen[1]] for name, codes in self.groups.items()}
+        others = {
+            name: codes[chosen[0]] == codes[chosen[1]]
+            for name, codes in self.groups.items()
+            if name not in self.pairs.always
+        }
         return Batch.unchecked(
             batch.images, factors=batch.factors, pairing=known._replace(equal={**known.equal, **others})
         )

@@ -199,9 +199,10 @@ def load(
 def _pairs(varying: tuple[Factor, ...]) -> Pairs:
     """A pair is one digit; where several factors vary, it differs in one of them alone."""
     if len(varying) == 1:
-        return Pairs((("identity",),))
+        return Pairs((("identity",),), identities=("identity",))
     names = [factor.name for factor in varying]
-    return Pairs(tuple(("identity", *(other for other in names if other != name)) for name in names))
+    kinds = tuple(("identity", *(other for other in names if other != name)) for name in names)
+    return Pairs(kinds, identities=("identity",))
 
 
 def describe(request: Request) -> Found:

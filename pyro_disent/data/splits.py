@@ -52,12 +52,19 @@ class Known:
 
     def __post_init__(self) -> None:
         check_names(self.columns, self.pair_by[0])
-        for name in self.pair_by[1:]:
+        for name in (name for kind in self.pair_by for name in self.factors_of(kind)):
+            if name == self.pair_by[0]:
+                continue
             if name not in self.columns or (why := self.columns[name].why_no_factor()):
                 reason = f" ({why})" if name in self.columns else ""
                 raise InputError(
                     f"pairs cannot be made by {name}{reason}: factors are {', '.join(self.factors) or 'none'}"
                 )
+
+    def factors_of(self, kind: str) -> tuple[str, ...]:
+        """What a kind of pair has in common: one factor, or several joined by ``+``."""
+        is_one = kind in self.columns or kind == self.pair_by[0]
+        return (kind,) if is_one else tuple(name.strip() for name in kind.split("+"))
 
     @cached_property
     def factors(self) -> dict[str, Column]:
@@ -135,7 +142,8 @@ def data_set(
         train = _first(train, identity, limit, paired)
     factors = {name: column.factor(name, train) for name, column in known.factors.items()}
     # Nobody records all causes of a photograph: two differ in more than their columns say.
-    pairs = Pairs(tuple((kind,) for kind in known.pair_by), rest_differs=True) if paired else None
+    kinds = tuple(known.factors_of(kind) for kind in known.pair_by)
+    pairs = Pairs(kinds, True, known.pair_by[:1]) if paired else None
 
     def split(rows: NDArray[np.int64]) -> GroupedSplit:
         labels = {name: torch.from_numpy(label[rows]) for name, label in known.labels.items()}

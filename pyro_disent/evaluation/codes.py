@@ -78,7 +78,9 @@ class Codes:
     def __init__(self, vae: FactoredVAE, data: DataSet, seed: int, objective: Objective | None = None) -> None:
         self.vae, self.data, self.seed, self.objective = vae, data, seed, objective
         names = [latent.name for latent in vae.latents]
-        self.blocks = blocks(names, surely_shared(vae.latents, data.pairs.typical))
+        self.blocks = blocks(
+            names, surely_shared(vae.latents, data.pairs.typical_pair(factor.name for factor in data.factors))
+        )
         self.whole = "all" if "all" in self.blocks else names[0]
 
     @cached_property

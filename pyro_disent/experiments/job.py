@@ -18,6 +18,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure, overridden
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import keeping_modes, usual_defaults
+from pyro_disent.models.specification import as_mapping
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
@@ -102,7 +103,7 @@ def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig
     """The latents that were said, where any were, and no others: the command line changes the preset's one by one."""
     if "latents" not in said:
         return config
-    latents = {name: config.latents[name] for name in said["latents"] if name in config.latents}
+    latents = {name: config.latents[name] for name in as_mapping(said["latents"]) if name in config.latents}
     return dataclasses.replace(config, latents=latents)
 
 

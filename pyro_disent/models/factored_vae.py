@@ -95,8 +95,14 @@ class GenerativeModel(_OfImages):
         outputs = at_least_float32(self.decoder(code.flatten(0, -2)))
         return outputs.unflatten(0, code.shape[:-1])
 
-    def forward(self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1) -> Tensor:
-        """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``."""
+    def forward(
+        self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1, observe: bool = True
+    ) -> Tensor:
+        """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``.
+
+        Args:
+            observe: condition on the batch's images; without, they are drawn as well, and priors see the batch.
+        """
         batch = None if batch is None else self.batch_of(batch)
         # Of the type of the decoder's outputs, which are never in half precision.
         dtype = torch.promote_types(self._like().dtype, torch.float32)
@@ -108,7 +114,7 @@ class GenerativeModel(_OfImages):
             for latent in self.latents:
                 values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
             code = _side_by_side([seen(name, value) for name, value in values.items()])
-            return pyro.sample("x", self.x_dist(code), obs=x)
+            return pyro.sample("x", self.x_dist(code), obs=x if observe else None)
 
 
 class Guide(_OfImages):
@@ -232,6 +238,8 @@ class FactoredVAE(nn.Module):
         self.latents = tuple(latents)
         if name is not None and not re.fullmatch(r"[\w-]+", name):
             raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
+        if len({id(latent.family) for latent in latents}) < len(latents):
+            raise InputError("two latents have one family object: make one for each, as they may hold weights")
         widths: dict[str, int] = {}
         for latent in self.latents:
             latent.family.bind(latent.units, dict(widths))

@@ -78,7 +78,7 @@ class Latent:
         if explains == "rest":
             return "rest"
         factors = explains.factors if isinstance(explains, Each) else explains
-        names = (factors,) if isinstance(factors, str) else tuple(factors)
+        names = (factors,) if isinstance(factors, str) else tuple(factors) if isinstance(factors, Iterable) else ()
         if not names or len(set(names)) < len(names) or not all(isinstance(name, str) and name for name in names):
             raise InputError(
                 f"latent {self.name!r} explains {explains!r}: that is 'common', 'rest', names of factors, each once, "
@@ -117,21 +117,32 @@ def shared_by(latents: Sequence[Latent], pairing: Pairing, images: int, device: 
     def equal(factor: str) -> Tensor:
         return always if factor in pairing.always else pairing.equal.get(factor, never)
 
-    explained = {factor for latent in latents for factor in latent.factors}
+    rest = rest_of(latents, pairing)
     masks = {}
     for latent in latents:
         if latent.explains == "common":
             mask = always.unsqueeze(-1)
         elif latent.explains == "rest":
-            rest = [mask for factor, mask in pairing.equal.items() if factor not in explained]
             known = rest and not pairing.rest_differs
-            mask = (torch.stack(rest).all(0) if known else never).unsqueeze(-1)
+            mask = (torch.stack([equal(factor) for factor in rest]).all(0) if known else never).unsqueeze(-1)
         elif isinstance(latent.explains, Each):
             mask = torch.stack([equal(factor) for factor in latent.explains.factors], -1)
         else:
             mask = torch.stack([equal(factor) for factor in latent.explains]).all(0).unsqueeze(-1)
         masks[latent.name] = mask
     return masks
+
+
+def rest_of(latents: Sequence[Latent], pairing: Pairing) -> list[str]:
+    """The factors that no latent explains by name.
+
+    What every pair has in common beside the factors, as the identity, is explained by a latent that is ``common``;
+    where there is none, it belongs to the rest.
+    """
+    explained = {factor for latent in latents for factor in latent.factors}
+    has_common = any(latent.explains == "common" for latent in latents)
+    beside = [] if has_common else [factor for factor in pairing.always if factor not in pairing.equal]
+    return [factor for factor in (*pairing.equal, *beside) if factor not in explained]
 
 
 def sharing(latents: Sequence[Latent], batch: Batch) -> Batch:
@@ -156,12 +167,12 @@ def check_shared(latents: Sequence[Latent], batch: Batch) -> None:
         )
 
 
-def surely_shared(latents: Sequence[Latent], equal: Iterable[str]) -> tuple[str, ...]:
-    """Names of the latents that two views share in which these factors are equal and all else may differ.
+def surely_shared(latents: Sequence[Latent], pair: Pairing) -> tuple[str, ...]:
+    """Names of the latents that a typical pair shares, of one image: what is not equal in it may differ.
 
     Where that is none of them (any two faces are a pair), those that stand for something that is named: all but the
     rest. It says which latents a swap takes from one image and which from the other, and what is measured together.
     """
-    masks = shared_by(latents, Pairing({}, tuple(equal), True), 1, torch.device("cpu"))
+    masks = shared_by(latents, pair, 1, torch.device("cpu"))
     shared = tuple(name for name, mask in masks.items() if bool(mask.all()))
     return shared or tuple(latent.name for latent in latents if latent.explains != "rest")

@@ -40,13 +40,9 @@ class LatentSpec:
         if isinstance(latent, int) and not isinstance(latent, bool):
             return cls(latent)
         if isinstance(latent, Latent):
-            try:
-                settings = latent.family.settings()
-            except ValueError as error:
-                raise InputError(
-                    f"latent {name!r}: its family cannot be written into a run's record: {error}"
-                ) from error
-            return cls(latent.units, latent.family.name, settings, latent.explains)
+            if latent.name != name:
+                raise InputError(f"the latent {latent.name!r} is called {name!r} here: one of the two")
+            return cls(latent.units, latent.family.name, families.settings_of(latent.family, name), latent.explains)
         if isinstance(latent, Mapping):
             return cls.from_json(latent, name)
         raise InputError(f"latent {name!r}: a number of units, a table or a Latent is needed, not {latent!r}")
@@ -56,13 +52,17 @@ class LatentSpec:
         """Raises InputError for what is no such table."""
         known = {"units", "family", "settings", "explains"}
         if unknown := values.keys() - known:
-            raise InputError(f"latent {name!r} has no {', '.join(sorted(unknown))}: it has {', '.join(sorted(known))}")
+            raise InputError(
+                f"latent {name!r} has no {', '.join(sorted(map(str, unknown)))}: it has {', '.join(sorted(known))}"
+            )
         units = values.get("units")
         if isinstance(units, bool) or not isinstance(units, int) or units < 0:
             raise InputError(f"latent {name!r} needs a whole number of units, got {units!r}")
-        family, settings = values.get("family", "normal"), dict(values.get("settings", {}))
+        family, settings = values.get("family", "normal"), values.get("settings", {})
+        if not isinstance(family, str) or not isinstance(settings, Mapping):
+            raise InputError(f"latent {name!r}: a family is a name, and its settings a table")
         explains = values.get("explains")
-        return cls(units, family, settings, None if explains is None else _explains(explains))
+        return cls(units, family, dict(settings), None if explains is None else _explains(explains, name))
 
     def to_json(self) -> dict[str, Any]:
         """What is not as usual."""
@@ -81,21 +81,24 @@ def explains_to_json(explains: Explains) -> Any:
     return explains if isinstance(explains, str) else list(explains)
 
 
-def _explains(value: Any) -> Explains:
+def _explains(value: Any, name: str) -> Explains:
     if isinstance(value, Each):
         return value
-    if isinstance(value, Mapping):
-        return Each(tuple(value.get("each", ())))
     if isinstance(value, str):
         return value if value in ("common", "rest") else (value,)  # type: ignore[return-value]
-    return tuple(value)
+    factors = value.get("each") if isinstance(value, Mapping) else value
+    if not isinstance(factors, list | tuple) or not all(isinstance(factor, str) for factor in factors):
+        raise InputError(
+            f"latent {name!r} explains {value!r}: that is 'common', 'rest', a list of factors, or {{'each': [...]}}"
+        )
+    return Each(tuple(factors)) if isinstance(value, Mapping) else tuple(factors)
 
 
 def explains_from_text(text: str) -> Explains:
     """``common``, ``rest``, ``A+B`` for factors together, ``each:A,B`` for one a unit, ``each:*`` for all factors."""
     if text.startswith("each:"):
         return Each(tuple(part.strip() for part in text.removeprefix("each:").split(",")))
-    return _explains(text if text in ("common", "rest") else [part.strip() for part in text.split("+")])
+    return text if text in ("common", "rest") else tuple(part.strip() for part in text.split("+"))  # type: ignore[return-value]
 
 
 def spec_from_text(text: str, option: str) -> dict[str, Any]:
@@ -120,6 +123,21 @@ def spec_from_text(text: str, option: str) -> dict[str, Any]:
     return spec
 
 
+def as_mapping(latents: Any) -> dict[str, Any]:
+    """Latents by their names, from a table of them or a list of `Latent`.
+
+    Raises:
+        InputError: for anything else, and two latents of one name.
+    """
+    if isinstance(latents, Mapping):
+        return dict(latents)
+    if not isinstance(latents, list | tuple) or not all(isinstance(latent, Latent) for latent in latents):
+        raise InputError(f"latents are a table by their names, or a list of Latent, not {latents!r}")
+    if len({latent.name for latent in latents}) < len(latents):
+        raise InputError(f"latents need different names, got {', '.join(latent.name for latent in latents)}")
+    return {latent.name: latent for latent in latents}
+
+
 def merged(preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Tables of latents of which some were chosen: what was not said of a latent stays, one of 0 units goes.
 
@@ -127,12 +145,29 @@ def merged(preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, di
         InputError: for what is said of a latent that is not there.
     """
     result = {name: dict(LatentSpec.of(latent, name).to_json()) for name, latent in preset.items()}
-    for name, latent in chosen.items():
+    for name, latent in as_mapping(chosen).items():
         table = latent if isinstance(latent, Mapping) else LatentSpec.of(latent, name).to_json()
         if "units" not in table and name not in result:
             raise InputError(f"there is no latent {name!r} to say anything of; the latents are {', '.join(result)}")
         result[name] = result.get(name, {}) | dict(table)
     return {name: latent for name, latent in result.items() if latent["units"] != 0}
+
+
+def _nearly(name: str, factors: Sequence[str], cutoff: float) -> str | None:
+    """The factor that a name is a slip of: other capitals or underscores, letters turned around, its beginning."""
+
+    def plain(text: str) -> str:
+        return text.casefold().replace("_", "")
+
+    for factor in factors:
+        same = plain(factor) == plain(name) or sorted(plain(factor)) == sorted(plain(name))
+        if same or (len(name) >= 3 and plain(factor).startswith(plain(name))):
+            return factor
+        if sorted(factor.casefold().split("_")) == sorted(name.casefold().split("_")):
+            return factor
+    by_plain = {plain(factor): factor for factor in factors}
+    close = get_close_matches(plain(name), by_plain, 1, cutoff=cutoff)
+    return by_plain[close[0]] if close else None
 
 
 def build_latents(
@@ -160,8 +195,8 @@ def build_latents(
             return tuple(joint[name])
         if name in names:
             return (name,)
-        close = get_close_matches(name, [*names, *joint], 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        close = _nearly(name, [*names, *joint], cutoff=0.6)
+        hint = f"; did you mean {close}?" if close else ""
         raise InputError(
             f"latent {of!r} explains {name!r}, which is no factor of this data: there are "
             f"{', '.join([*names, *joint]) or 'none'}{hint}"
@@ -171,9 +206,9 @@ def build_latents(
         if said is None:
             if name in names or name in joint:
                 return known(name, name)
-            if close := get_close_matches(name, [*names, *joint], 1, cutoff=0.8):
+            if close := _nearly(name, [*names, *joint], cutoff=0.8):
                 raise InputError(
-                    f"latent {name!r}: there is no such factor; did you mean {close[0]}? If it is to stand for what "
+                    f"latent {name!r}: there is no such factor; did you mean {close}? If it is to stand for what "
                     f"pairs have in common, say that it explains common"
                 )
             return "common"

@@ -93,7 +93,7 @@ class CompiledStep(EagerStep):
         self._record_spec: pytree.TreeSpec | None = None
 
     def __call__(self, batch: Batch) -> LossRecord:
-        batch = Batch.of(batch)
+        batch = self.objective.sharing(Batch.of(batch))
         if self._graph is None:
             self.compile(batch)
         parameters, buffers, inputs = self._arguments(batch)
@@ -122,6 +122,7 @@ class CompiledStep(EagerStep):
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
         from torch._inductor import list_mode_options  # a second to import, which an eager step does not need
 
+        batch = self.objective.sharing(batch)
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)

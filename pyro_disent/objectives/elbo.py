@@ -52,6 +52,8 @@ class DisentanglingELBO(ELBO):
         exchange: bool = False,
         num_particles: int = 1,
     ) -> None:
+        if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
+            raise InputError(f"num_particles={num_particles!r} is not a whole number from 1")
         super().__init__(num_particles=num_particles)
         added = list(terms)
         self.terms = nn.ModuleDict({term.name: term for term in added})
@@ -85,6 +87,8 @@ class DisentanglingELBO(ELBO):
                 f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
                 "every latent of the model its posterior by name, as FactoredVAE.guide does; automatic guides do not"
             )
+        if nowhere := batch.shared.keys() - p.nodes.keys():
+            raise InputError(f"a batch says what its pairs share of {', '.join(sorted(nowhere))}, which are no sites")
         if unknown := self._named - p.nodes.keys():
             raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         return Step(model, guide, batch, q, p)
@@ -93,10 +97,13 @@ class DisentanglingELBO(ELBO):
         """Pairs with what they share, by the model's latents where the batch speaks of factors alone."""
         if latents:
             check_shared(latents, batch)
-        if batch.views == 1 or batch.shared:
+        if batch.views == 1:
             return batch
-        if latents and (batch.factors or batch.pairing is not None):
+        known = batch.factors or batch.pairing is not None
+        if known and any(latent.name not in batch.shared for latent in latents):
             return sharing(latents, batch)
+        if batch.shared:
+            return batch
         if self.exchange or any(term.needs_shared for term in self.terms.values()):
             raise InputError(
                 "a batch of two views says nothing of what its pairs share, which this objective needs: give it "
@@ -239,6 +246,10 @@ class Objective(ELBOModule):
         """`DisentanglingELBO.record` of this model and guide."""
         with pyro.settings.context(module_local_params=True):
             return self.elbo.record(self.model, self.guide, batch)
+
+    def sharing(self, batch: Batch) -> Batch:
+        """Pairs with what they share of every latent, as `step` takes them."""
+        return self.elbo._with_masks(declared(self.model, self.guide), batch)
 
     def opponents(self) -> list[AdversarialTerm]:
         """The terms with an opponent, whose parameters have an optimizer group of their own."""

@@ -10,6 +10,8 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_disent.errors import InputError
+
 
 class Seen(Messenger):
     """Show the decoder other values of some latents; their own sites, priors and KLs are not touched.
@@ -69,5 +71,5 @@ def per_number(mask: Tensor, latent: str, width: int) -> Tensor:
     """A mask per image or unit as one per number of the code; a unit may take several numbers."""
     units = mask.shape[-1]
     if width % units:
-        raise ValueError(f"what is shared of {latent!r} names {units} units, but its code has {width} numbers")
+        raise InputError(f"what is shared of {latent!r} names {units} units, but its code has {width} numbers")
     return mask if units in (1, width) else mask.repeat_interleave(width // units, -1)

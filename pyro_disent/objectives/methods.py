@@ -31,6 +31,10 @@ class Setting(NamedTuple):
     """What a predictor sees of the posterior."""
     guarded: tuple[str, ...] | None = None
     """Latents that a predictor hides factors from; None: those that stand for what pairs have in common."""
+    hidden: tuple[str, ...] | None = None
+    """Factors that it hides; None: those that the guarded latents do not stand for."""
+    always: tuple[str, ...] = ()
+    """Factors that every pair has in common, which a common latent stands for."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,14 @@ class Method:
 
 
 def _predictor(setting: Setting) -> Term:
-    """Hides from the guarded latents every factor that they do not explain themselves."""
+    """Hides from the guarded latents every factor that they do not stand for."""
     guarded = _guarded(setting)
-    named = {factor for latent in setting.latents for factor in latent.factors}
-    own = {factor for latent in guarded for factor in latent.factors}
-    if any(latent.explains == "rest" for latent in guarded):
-        own |= setting.edges.keys() - named
-    hidden = {factor: edges for factor, edges in setting.edges.items() if factor not in own}
+    own = {factor for latent in guarded for factor in _stands_for(latent, setting)}
+    hidden = {
+        factor: edges
+        for factor, edges in setting.edges.items()
+        if (factor not in own if setting.hidden is None else factor in setting.hidden)
+    }
     if not hidden:
         raise InputError(
             f"the method predictor has nothing to hide from {', '.join(latent.name for latent in guarded)}: the "
@@ -81,8 +86,21 @@ def _predictor(setting: Setting) -> Term:
     return terms.Prediction(predictor, hidden, names, side=setting.side, on=setting.on)
 
 
+def _stands_for(latent: Latent, setting: Setting) -> set[str]:
+    """The factors that a latent explains, whatever way it says so."""
+    if latent.explains == "common":
+        return set(setting.always)
+    if latent.explains == "rest":
+        return setting.edges.keys() - {factor for each in setting.latents for factor in each.factors}
+    return set(latent.factors)
+
+
 def _guarded(setting: Setting) -> list[Latent]:
-    """The latents that factors are hidden from: as asked for, else the common ones, else all that lack some factor."""
+    """The latents that factors are hidden from.
+
+    As asked for; else the common ones; else those that explain by name no factor with labels, as the identity; else all
+    that lack some factor.
+    """
     by_name = {latent.name: latent for latent in setting.latents}
     if setting.guarded is not None:
         if unknown := [name for name in setting.guarded if name not in by_name]:
@@ -90,8 +108,11 @@ def _guarded(setting: Setting) -> list[Latent]:
                 f"there is no latent {', '.join(unknown)} to hide factors from; the latents are {', '.join(by_name)}"
             )
         return [by_name[name] for name in setting.guarded]
+    labelled = setting.edges.keys()
     common = [latent for latent in setting.latents if latent.explains == "common"]
-    return common or [latent for latent in setting.latents if setting.edges.keys() - set(latent.factors)]
+    named = [latent for latent in setting.latents if latent.factors and not labelled & set(latent.factors)]
+    lacking = [latent for latent in setting.latents if labelled - _stands_for(latent, setting)]
+    return common or named or lacking
 
 
 def _total_correlation(setting: Setting) -> Term:
@@ -234,6 +255,8 @@ def build(
     chosen = parse(expression)
     if any(method.factors for method in chosen) and not setting.edges:
         raise InputError(f"the method {expression!r} needs labels of factors, and this data set has none")
+    if setting.guarded is not None and not any(method.factors for method in chosen):
+        raise InputError(f"latents to guard are a predictor's, and {expression!r} has none")
     latents = {latent.name for latent in setting.latents}
     if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
         raise InputError(f"--beta names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
 from pyro_disent.models.program import at_least_float32
@@ -42,8 +43,9 @@ class ReverseCycle(Term):
     def forward(self, step: Step) -> Tensor:
         shared = step.batch.shared
         with Replace({name: step.draw(name) for name in shared}, where=shared):
-            world = poutine.trace(step.model).get_trace(views=step.batch.views, images=step.batch.size)
-        decoded = Batch.unchecked(cast(Distribution, world.nodes["x"]["fn"]).mean)
+            world = poutine.trace(step.model).get_trace(step.batch, observe=False)
+        pictures = cast(Distribution, world.nodes["x"]["fn"]).mean
+        decoded = Batch.unchecked(pictures, shared, step.batch.factors, step.batch.pairing)
         again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
         return _agreement(again, step, torch.detach)
 
@@ -200,6 +202,8 @@ class DIP(Term):
 
     def forward(self, step: Step) -> Tensor:
         latents = [latent for latent in step.latents if step.family(latent).euclidean]
+        if not latents:
+            raise InputError("DIP is about the covariance of codes, and no latent is of a family that has one")
         mean = torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2)
         variances = [step.family(latent).variance(step.posterior(latent)) for latent in latents]
         centered = mean - mean.mean(0)
@@ -242,6 +246,8 @@ def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) ->
     batch = target.batch
     total = batch.images.new_zeros(batch.images.shape[:2])
     for latent, mask in batch.shared.items():
+        if latent not in step.q.nodes:  # observed, and without a posterior
+            continue
         family = target.family(latent)
         q, other = step.posterior(latent), family.map(target.posterior(latent), changed)
         kl = family.kl(q, other, step.draw(latent))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.models.latents import Each, Latent
+from pyro_disent.models.latents import Each, Latent, rest_of
 from pyro_disent.objectives import methods
 from pyro_disent.threads import Threads
 from pyro_disent.training.config import FitConfig
@@ -58,7 +58,5 @@ def _in_words(latent: Latent) -> str:
 
 def idle(latents: Sequence[Latent], data: DataSet) -> list[str]:
     """Names of latents that explain nothing that varies and are never shared: they see noise alone."""
-    explained = {factor for latent in latents for factor in latent.factors}
-    varies = {factor.name for factor in data.factors} - set(data.pairs.always)
-    rest = data.pairs.rest_differs or varies - explained
+    rest = data.pairs.rest_differs or rest_of(latents, data.pairs.typical_pair(f.name for f in data.factors))
     return [latent.name for latent in latents if latent.explains == "rest" and not rest]

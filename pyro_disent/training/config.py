@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from pyro_disent.errors import InputError
-from pyro_disent.models.specification import LatentSpec
+from pyro_disent.models.specification import LatentSpec, as_mapping
 from pyro_disent.objectives.weights import WarmUp, Weight
 
 SCHEDULES = ("constant", "cosine")
@@ -49,6 +49,8 @@ class FitConfig:
     """What that opponent sees of a latent."""
     guards: list[str] | None = None
     """Latents that factors are hidden from; None: those that stand for what pairs have in common."""
+    hides: list[str] | None = None
+    """Factors that are hidden from them; None: those that they do not stand for themselves."""
     bins: int | dict[str, int] | None = None
     """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
     bins_by: str = "range"
@@ -80,7 +82,7 @@ class FitConfig:
     """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
-        specs = {name: LatentSpec.of(latent, name) for name, latent in self.latents.items()}
+        specs = {name: LatentSpec.of(latent, name) for name, latent in as_mapping(self.latents).items()}
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
         if not self.latents:
             raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")

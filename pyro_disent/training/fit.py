@@ -96,7 +96,7 @@ def fit(
     latents = recorded.build_latents() if recorded else setup.latents(config, data)
     with forked_random_state(device):
         seed_random_state(config.seed, device)
-        vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
+        vae, objective = setup.build(config, data.image_shape, edges, latents, networks, data.pairs.always)
     if init is not None:
         setup.load_weights(objective, init, "best")
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
@@ -123,7 +123,12 @@ def fit(
         stack.enter_context(pyro.validation_enabled(False))
         threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
         stack.enter_context(using(threads.number))
-        step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next(), reporter.say)
+        example = make_feed().next()
+        if views == 2 and not any(bool(mask.any()) for mask in example.shared.values()):
+            reporter.say(
+                f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
+            )
+        step_fn, how = setup.make_step(objective, config, fabric, steps, example, reporter.say)
         seed_random_state(config.seed + fabric.global_rank, device)
         start, progress = 0, Progress(config.patience)
         if recorded:

@@ -169,12 +169,14 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
             return {"each": list(unit_names[name])}
         return [name] if name in factors else "rest" if name == "y" else "common"
 
+    if "predictor" in fit.get("method", "").split("+") and "z" in units:
+        fit |= {"guards": ["z"], "hides": list(content.get("edges", {}))}  # whatever the units of z stood for
     latents = {name: {"units": count, "explains": role(name)} for name, count in units.items()}
     if fit.get("preset") == "paper" and fit.get("precision", "auto") == "auto":
         fit["precision"] = "32"  # which the preset's name alone said
     faces = bool(unit_names)
     return {
-        "pairs": {"kinds": [] if faces else [["identity"]], "rest_differs": faces},
+        "pairs": {"kinds": [] if faces else [["identity"]], "rest_differs": faces, "identities": ["identity"]},
         "compiled": str(content.get("step", "")).startswith("compiled"),
         **content,
         "format": FORMAT,

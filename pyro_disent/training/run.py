@@ -350,7 +350,7 @@ class Run:
     @property
     def shared(self) -> tuple[str, ...]:
         """Names of the latents that its pairs share, see `surely_shared`."""
-        return surely_shared(self.vae.latents, self.record.pairs.typical)
+        return surely_shared(self.vae.latents, self.record.pairs.typical_pair(self.record.factors))
 
     def data(self, progress: Callable[[int, int], None] | None = None) -> DataSet:
         """The data set it was trained on, loaded again from the same source.
@@ -387,7 +387,9 @@ def load(
     folder = RunFolder(Path(path))
     record = folder.read_record()
     given = None if encoder is None or decoder is None else (encoder, decoder)
-    vae, objective = build(record.fit, record.image_shape, record.edges, record.build_latents(), given)
+    vae, objective = build(
+        record.fit, record.image_shape, record.edges, record.build_latents(), given, record.pairs.always
+    )
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pyro_disent.batch import Batch, Pairing
+from pyro_disent.batch import Batch
 from pyro_disent.data import registry
-from pyro_disent.data.dataset import DataSet, Pairs, Source
+from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, shared_by
@@ -106,7 +106,7 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
             f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
             "nothing in common: say which factors each latent explains, or leave it out by 0 units"
         )
-    if methods.needs_pairs(config.method) and not _ever_shared(made, data.pairs, [f.name for f in data.factors]):
+    if methods.needs_pairs(config.method) and not _ever_shared(made, data):
         raise InputError(
             f"the method {config.method!r} is about what pairs share, and none of {', '.join(config.latents)} is ever "
             "shared: give a latent that explains common, or factors that can be equal"
@@ -114,11 +114,11 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
     return made
 
 
-def _ever_shared(made: Sequence[Latent], pairs: Pairs, factors: Sequence[str]) -> bool:
-    """Whether a pair in which all can be equal that may be shares anything."""
-    yes = torch.ones(1, dtype=torch.bool, device="cpu")
-    pairing = Pairing(dict.fromkeys([*factors, *pairs.factors], yes), pairs.always, pairs.rest_differs)
-    return any(bool(mask.any()) for mask in shared_by(made, pairing, 1, yes.device).values())
+def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
+    """Whether a pair in which all is equal that may be shares anything."""
+    factors = [factor.name for factor in data.factors]
+    pair = data.pairs.pair(factors, [*factors, *data.of_pairs])
+    return any(bool(mask.any()) for mask in shared_by(made, pair, 1, torch.device("cpu")).values())
 
 
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
@@ -148,6 +148,7 @@ def build(
     edges: Mapping[str, list[float]],
     latents: Sequence[Latent],
     given: Networks | None = None,
+    always: Sequence[str] = (),
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
@@ -155,6 +156,7 @@ def build(
         edges: factor's name -> inner edges of the bins a predictor sees it in.
         latents: those of the configuration, made for the data.
         given: encoder and decoder of a configuration whose network is `GIVEN`.
+        always: factors that every pair has in common.
 
     Raises:
         InputError: for names that do not exist, and networks that are missing or do not fit the images.
@@ -176,6 +178,8 @@ def build(
             config.predictor_side,
             config.predictor_on,
             None if config.guards is None else tuple(config.guards),
+            None if config.hides is None else tuple(config.hides),
+            tuple(always),
         ),
         weights=config.weights,
         beta=config.beta,

@@ -5,6 +5,16 @@ from __future__ import annotations
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle, ProjectedNormal
 from pyro_disent.models.families.normal import ConditionalNormal, Normal
-from pyro_disent.models.families.table import FAMILIES, families, make
+from pyro_disent.models.families.table import FAMILIES, families, make, settings_of
 
-__all__ = ["FAMILIES", "Circle", "ConditionalNormal", "Family", "Normal", "ProjectedNormal", "families", "make"]
+__all__ = [
+    "FAMILIES",
+    "Circle",
+    "ConditionalNormal",
+    "Family",
+    "Normal",
+    "ProjectedNormal",
+    "families",
+    "make",
+    "settings_of",
+]

@@ -78,7 +78,7 @@ class Family(nn.Module):
         Raises:
             InputError: for a density against a mass, which have no divergence.
         """
-        if _is_mass(q) != _is_mass(p):
+        if not _is_point(q) and _is_mass(q) != _is_mass(p):
             raise InputError(
                 f"there is no KL between a density and a mass, here {_called(q)} and {_called(p)}: give prior and "
                 "posterior the same kind of support"
@@ -128,10 +128,12 @@ class Family(nn.Module):
 
     def map(self, q: D, function: Callable[[Tensor], Tensor]) -> D:
         """The same posterior with a function applied to every tensor in it: a flip of views, a detach, an average."""
+        if getattr(q, "transforms", None):
+            raise InputError(f"{type(q).__name__} holds transforms, which no map reaches: its family overrides map")
         mapped = copy.copy(q)
         for name, value in vars(q).items():
             if isinstance(value, Tensor):
-                setattr(mapped, name, function(value))
+                setattr(mapped, name, function(_with_batch(value, q.batch_shape)))
             elif isinstance(value, Distribution):
                 setattr(mapped, name, self.map(value, function))
         return mapped
@@ -161,8 +163,24 @@ def _closed_form(q: Distribution, p: Distribution) -> Tensor | None:
         return None
 
 
+def _with_batch(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """A parameter with all axes of the batch, some of which it may share among them."""
+    axes = tensor.shape[: len(batch)]
+    if axes == batch:
+        return tensor
+    if len(axes) == len(batch) and all(own in (1, whole) for own, whole in zip(axes, batch, strict=True)):
+        return tensor.expand(batch + tensor.shape[len(batch) :])
+    return tensor.expand(batch + tensor.shape)
+
+
+def _is_point(distribution: Distribution) -> bool:
+    """Whether it is declared as a point mass, whose KL is -log p of its value, whatever p is."""
+    base = getattr(distribution, "base_dist", None)
+    return _is_point(base) if isinstance(base, Distribution) else isinstance(distribution, dist.Delta)
+
+
 def _is_mass(distribution: Distribution) -> bool:
-    """Whether it puts mass on single values. A Delta is declared as such: its KL is -log p, whatever p is."""
+    """Whether it puts mass on single values."""
     if isinstance(distribution, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
         return _is_mass(distribution.base_dist)
     try:

@@ -35,6 +35,8 @@ class ConditionalNormal(Family):
 
     def __init__(self, parents: str | Iterable[str], network: nn.Module | None = None, hidden: int = 64) -> None:
         super().__init__()
+        if isinstance(hidden, bool) or not isinstance(hidden, int) or hidden < 1:
+            raise InputError(f"a conditional prior needs hidden units, 1 or more, got {hidden!r}")
         self.parents = tuple(parents.split("+")) if isinstance(parents, str) else tuple(parents)
         self.network, self.hidden = network, hidden
         self._own_network = network is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_args
 
 from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
@@ -13,7 +14,6 @@ from pyro_disent.models.families.circle import Circle
 from pyro_disent.models.families.normal import ConditionalNormal, Normal
 
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Normal, ConditionalNormal, Circle)}
-_PARSERS = {"int": int, "float": float}
 
 
 def families() -> dict[str, type[Family]]:
@@ -36,8 +36,8 @@ def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
     table = FAMILIES if name in FAMILIES else families()
     if name not in table:
         raise InputError(f"latent {of!r}: there is no family {name!r}; choose from {', '.join(table)}")
-    parameters = inspect.signature(table[name]).parameters
-    accepted = [each for each in parameters if each != "network"]
+    parameters = _parameters(table[name])
+    accepted = list(parameters)
     if unknown := [key for key in settings if key not in accepted]:
         known = f"it takes {', '.join(accepted)}" if accepted else "it takes no settings"
         raise InputError(f"latent {of!r}: the family {name} has no setting {', '.join(unknown)}: {known}")
@@ -48,11 +48,42 @@ def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
     return table[name](**{key: _parsed(parameters[key], key, value, of) for key, value in settings.items()})
 
 
-def _parsed(parameter: inspect.Parameter, key: str, value: Any, of: str) -> Any:
-    parse = _PARSERS.get(str(parameter.annotation))
-    if parse is None or not isinstance(value, str):
-        return value
+def settings_of(family: Family, of: str) -> dict[str, Any]:
+    """What `make` makes this family again from.
+
+    Raises:
+        InputError: for a family that no table knows, and one that does not say all that its constructor takes.
+    """
+    name = getattr(family, "name", "")
+    known = FAMILIES.get(name) or families().get(name)
+    if known is not type(family):
+        raise InputError(
+            f"latent {of!r}: a run cannot be recorded with the family {type(family).__name__}, which no table knows by "
+            "a name of its own: offer it by the entry-point group pyro_disent.families"
+        )
     try:
-        return parse(value)
-    except ValueError:
-        raise InputError(f"latent {of!r}: {key}={value} is not a number") from None
+        settings = family.settings()
+    except ValueError as error:
+        raise InputError(f"latent {of!r}: its family cannot be written into a run's record: {error}") from error
+    if missing := _parameters(type(family)).keys() - settings.keys():
+        raise InputError(f"latent {of!r}: settings() of {type(family).__name__} lacks {', '.join(sorted(missing))}")
+    return settings
+
+
+def _parameters(family: type[Family]) -> dict[str, inspect.Parameter]:
+    """What its constructor takes, but a network, which no setting can say."""
+    parameters = inspect.signature(family, eval_str=True).parameters
+    return {name: parameter for name, parameter in parameters.items() if name != "network"}
+
+
+def _parsed(parameter: inspect.Parameter, key: str, value: Any, of: str) -> Any:
+    """A text as the number or bool that a constructor takes."""
+    kinds = [kind for kind in get_args(parameter.annotation) or (parameter.annotation,) if kind in (bool, int, float)]
+    if not kinds or not isinstance(value, str):
+        return value
+    if bool in kinds and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for kind in (kind for kind in kinds if kind is not bool):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    raise InputError(f"latent {of!r}: {key}={value} is not a {'number' if bool not in kinds else 'true or false'}")
