@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyro
 import pytest
@@ -53,6 +56,24 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """The command line in this process: a new one takes seconds to import torch; in ``tmp_path`` unless ``cwd`` is said."""
+
+    from pyro_disent.cli.main import main
+
+    def in_process(*arguments: str | Path, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
+        monkeypatch.setattr(sys, "argv", ["pyro-disent", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), out, err)
+
+    return in_process
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

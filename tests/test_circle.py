@@ -19,7 +19,6 @@ from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder, load
 from tests.table import ROWS, tiny
-from tests.test_cli import call as call
 
 LATENTS = {"z": 3, "rotation": {"units": 1, "family": "circle"}, "y": {"units": 0}}
 

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyro_disent.cli.main import main
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.setup import WORTH_COMPILING
 
@@ -31,22 +30,6 @@ def run(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.Complet
     environment.pop("PYRO_DISENT_DATA", None)
     command = [PROGRAM, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """`run` without a new process, which takes seconds to import torch; in ``tmp_path``, where no other is said."""
-
-    def in_process(*arguments: str | Path, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(cwd)
-        monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
-        monkeypatch.setattr(sys, "argv", ["pyro-disent", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), out, err)
-
-    return in_process
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:

@@ -21,7 +21,7 @@ from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Validation
 from tests.table import tiny
-from tests.test_cli import TINY, assert_refused, call  # noqa: F401
+from tests.test_cli import TINY, assert_refused
 from tests.test_empty_latents import Listening
 
 EPOCH = 4  # steps of `tiny`
@@ -190,7 +190,7 @@ def test_both_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert step_of(RunFolder(run.path)) == 12 and run.record.fit.patience == 2
 
 
-def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_disent.figures.of_run.draw", lambda *_: None)
     held_out(monkeypatch, [5, 6])
     result = call("fit", "--method", "vae", *TINY, "--epochs", "9", "--patience", "2", "--out", "run", "--json")
@@ -201,7 +201,7 @@ def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("patience", [0, -3])
-def test_patience_that_makes_no_sense_is_refused(patience: int, call: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_patience_that_makes_no_sense_is_refused(patience: int, call: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--patience must be greater than 0"):
         tiny(patience=patience)
     refused = call("fit", "--method", "vae", *TINY, "--patience", str(patience), "--out", "run")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_disent.cli.main import main
 from pyro_disent.data import registry
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
@@ -29,22 +26,6 @@ from pyro_disent.training.run import RunFolder, load
 from tests.table import TINY
 
 DRAWN = ["reconstructions.png", "swap.png", "traverse-y.png", "samples.png"]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """The command line in this process, in ``tmp_path``."""
-
-    def in_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
-        monkeypatch.setattr(sys, "argv", ["pyro-disent", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), out, err)
-
-    return in_process
 
 
 def photos(root: Path, extra: str = "") -> Path:

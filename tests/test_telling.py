@@ -20,7 +20,7 @@ from pyro_disent.training import fit as loop
 from pyro_disent.training import setup
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
-from tests.test_cli import TINY, call, run  # noqa: F401
+from tests.test_cli import TINY, run
 from tests.test_empty_latents import Listening
 
 FIT = ("fit", "--method", "vae", *TINY, "--max-steps", "2", "--out", "run", "--quiet")
@@ -50,7 +50,7 @@ def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("noisy")
-def test_quiet_prints_the_path_only_whoever_speaks(call: Any) -> None:  # noqa: F811
+def test_quiet_prints_the_path_only_whoever_speaks(call: Any) -> None:
     result = call(*FIT)
     assert (result.returncode, result.stdout, result.stderr) == (0, "run\n", "")
     streams = sys.stdout, sys.stderr
@@ -69,7 +69,7 @@ def test_the_installed_program_is_quiet(tmp_path: Path) -> None:
     [(InputError("it cannot be had"), 2), (Diverged("it cannot be had"), 3)],
     ids=["input", "diverged"],
 )
-def test_an_error_is_one_sentence_in_quiet_too(error: Exception, code: int, call: Any, monkeypatch: Any) -> None:  # noqa: F811
+def test_an_error_is_one_sentence_in_quiet_too(error: Exception, code: int, call: Any, monkeypatch: Any) -> None:
     def fail(*_: object) -> None:
         make_noise()
         raise error

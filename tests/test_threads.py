@@ -21,7 +21,7 @@ from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
-from tests.test_cli import TINY, assert_refused, call  # noqa: F401
+from tests.test_cli import TINY, assert_refused
 from tests.test_empty_latents import Listening
 from tests.test_evaluation import a_run, dials, reading_vae
 
@@ -182,7 +182,7 @@ def test_evaluate_uses_and_says_its_threads(said: int | None, number: int, monke
     assert used == [number] and f"threads: {number} (" in told[0] and torch.get_num_threads() == 3
 
 
-def test_threads_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_threads_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_disent.figures.of_run.draw", lambda *_: None)
     machine(monkeypatch, 2)
     fitted = call("fit", "--method", "vae", *TINY, "--max-steps", "4", "--threads", "2", "--out", "run")
@@ -197,7 +197,7 @@ def test_threads_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
-def test_threads_that_make_no_sense_are_refused(command: str, call: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_threads_that_make_no_sense_are_refused(command: str, call: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--threads must be greater than 0, got 0"), using(0):
         pass
     with pytest.raises(InputError, match="--threads must be greater than 0, got 0"):
