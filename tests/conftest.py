@@ -60,7 +60,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """The command line in this process: a new one takes seconds to import torch; in ``tmp_path`` unless ``cwd`` is said."""
+    """The command line in this process, as a new one takes seconds; in ``tmp_path`` unless ``cwd`` is said."""
 
     from pyro_disent.cli.main import main
 
