@@ -6,13 +6,16 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
 import pyro_disent
 from pyro_disent.errors import InputError
-from pyro_disent.models import networks
+from pyro_disent.models import families, networks
+from pyro_disent.models.families import table
+from pyro_disent.models.latents import Latent
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.terms import DIP
 from tests.test_terms import SETTING
@@ -68,6 +71,40 @@ def test_other_packages_bring_methods_and_networks(monkeypatch: pytest.MonkeyPat
     assert networks.networks("theirs") is mine_for
     with pytest.raises(InputError, match="theirs"):
         networks.networks("nobodys")
+
+
+def test_other_packages_bring_families(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Named on a command line, trained, recorded, loaded again."""
+    point = EntryPoint("laplace", f"{__name__}:Laplace", "pyro_disent.families")
+    monkeypatch.setattr(table, "entry_points", lambda group: [point] if group == point.group else [])
+    run = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "run", source="embedded", limit=64, batch_size=16,
+                          max_steps=2, latents={"z": Latent("z", 3, Laplace(2.0)), "y": 1})  # fmt: skip
+    assert run.record.to_json()["latents"]["z"] == {
+        "units": 3, "family": "laplace", "settings": {"scale": 2.0}, "explains": "common"
+    }  # fmt: skip
+    family = pyro_disent.load(tmp_path / "run").vae.latent("z").family
+    assert type(family) is Laplace and family.scale == 2.0
+    assert families.make("laplace", {"scale": "3"}, of="z").scale == 3.0
+    with pytest.raises(InputError, match="choose from normal, conditional, circle, laplace"):
+        families.make("gamma", {}, of="z")
+
+
+class Laplace(families.Family):
+    name = "laplace"
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def prior(self, units, earlier, like, batch):
+        return dist.Laplace(like.new_zeros(units), like.new_full((units,), self.scale)).to_event(1)
+
+    def posterior(self, parameters, batch):
+        loc, log_scale = parameters.chunk(2, -1)
+        return dist.Laplace(loc, log_scale.clamp(-10, 10).exp()).to_event(1)
+
+    def settings(self):
+        return {"scale": self.scale}
 
 
 def mine_for(image_shape: tuple[int, int, int], code_width: int) -> networks.Networks:
