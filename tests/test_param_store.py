@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -291,3 +293,57 @@ def test_what_is_unpickled_alone_keeps_its_name(tmp_path: Path) -> None:
     pyro.get_param_store().load(str(store))
     USES["encode"](again)
     assert_equal(again, expected)
+
+
+ELSEWHERE = """
+import sys, torch, pyro
+from pyro.infer import SVI
+from pyro_disent import FactoredVAE, ForwardCycle, Latent
+from tests.models import linear_vae, pair_batch
+names = [None if name == "-" else name for name in sys.argv[2:]]
+for name in names:
+    torch.manual_seed(5)
+    plain = linear_vae()
+    vae = FactoredVAE(plain.latents, plain.guide.encoder, plain.model.decoder, name=name)
+    SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.1}), ForwardCycle()).step(pair_batch())
+pyro.get_param_store().save(sys.argv[1])
+torch.save(vae.state_dict(), sys.argv[1] + ".weights")
+"""
+
+
+def saved_elsewhere(path: Path, *names: str) -> Path:
+    """A store of models that were trained in another process, where serial numbers began anew."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", ELSEWHERE, str(path), *names], check=True, env=environment)
+    return path
+
+
+def rebuilt(name: str | None = None) -> FactoredVAE:
+    plain = linear_vae()
+    return FactoredVAE(plain.latents, plain.guide.encoder, plain.model.decoder, name=name)
+
+
+def test_a_store_of_another_process_is_taken_up_or_refused(tmp_path: Path) -> None:
+    unnamed, named = saved_elsewhere(tmp_path / "unnamed", "-"), saved_elsewhere(tmp_path / "named", "faces")
+    for models in (1, 2, 3):  # serial numbers of here and there meet
+        pyro.clear_param_store()
+        made = [rebuilt() for _ in range(models)]
+        pyro.get_param_store().load(str(unnamed))
+        for vae in made:
+            with pytest.raises(InputError, match="belongs to no model here"):
+                vae.encode(torch.rand(2, *SHAPE))
+            with pytest.raises(InputError, match="belongs to no model here"):
+                ForwardCycle()(vae.model, vae.guide)
+    weights = torch.load(f"{named}.weights")
+    pyro.clear_param_store()
+    vae, typo = rebuilt("faces"), rebuilt("fcaes")
+    objective = ForwardCycle()(vae.model, vae.guide)
+    pyro.get_param_store().load(str(named))
+    objective(pair_batch())  # a torch optimizer would train from here
+    assert all(value.equal(weights[name]) for name, value in vae.state_dict().items())
+    pyro.clear_param_store()
+    pyro.get_param_store().load(str(named))
+    del vae, objective
+    gc.collect()
+    with pytest.raises(InputError, match="belongs to no model here"):
+        typo.encode(torch.rand(2, *SHAPE))

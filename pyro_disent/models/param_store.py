@@ -91,9 +91,9 @@ def take_up(program: Program) -> None:
     if not loaded:
         return
     prefix = f"{program.store_name}."
-    if is_given(program.store_name):
-        if own := {name: value for name, value in loaded.items() if name.startswith(prefix)}:
-            _restore(program, own)
+    own = {name: value for name, value in loaded.items() if name.startswith(prefix)}
+    if own and is_given(program.store_name):
+        _restore(program, own)
     elif not program._weights_loaded and (stray := _meant_for_nobody(program, loaded)):
         raise InputError(
             f"Pyro's parameter store holds {stray}, loaded from elsewhere, which belongs to no model here, and this "
@@ -124,6 +124,7 @@ def _restore(program: Program, loaded: Mapping[str, Tensor]) -> None:
             del store[site]
             store.set_state({"params": {site: own[site]}, "constraints": {site: constraints.real}})
             _put[site] = own[site]
+    program._weights_loaded = True
 
 
 def _meant_for_nobody(program: Program, loaded: Iterable[str]) -> str | None:
@@ -131,7 +132,7 @@ def _meant_for_nobody(program: Program, loaded: Iterable[str]) -> str | None:
     names = list(loaded)
     for name in names:
         of = name.partition(".")[0]
-        if _SERIAL.fullmatch(of) and (of not in living or of == program.store_name):
+        if _SERIAL.fullmatch(of):  # a number of another process says nothing of who has it in this one
             return of
     # A store of named models: this one, had it been given the name.
     parameters = [name for name, _ in program.named_parameters()]

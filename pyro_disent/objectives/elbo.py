@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import pyro
@@ -223,28 +223,43 @@ class Objective(ELBOModule):
         super().__init__(model, guide, elbo)
         self.elbo: DisentanglingELBO
         self.terms, self.weights = elbo.terms, elbo.weights
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """What was loaded into Pyro's store for model, guide or opponents, into their own parameters."""
+        for module in self.modules():
+            if isinstance(module, Program):
+                param_store.take_up(module)
+
+    @contextlib.contextmanager
+    def _own_parameters(self) -> Iterator[None]:
+        """Pyro's store is left alone, once what waits there for us was taken."""
+        if len(pyro.get_param_store()):
+            self._take_up()
+        with pyro.settings.context(module_local_params=True):
+            yield
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
         return total(self.record(batch))
 
     def step(self, batch: Batch | Tensor) -> Step:
         """`DisentanglingELBO.step` of this model and guide."""
-        with pyro.settings.context(module_local_params=True):
+        with self._own_parameters():
             return self.elbo.step(self.model, self.guide, batch)
 
     def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
         """`DisentanglingELBO.evaluate` of this model and guide."""
-        with pyro.settings.context(module_local_params=True):
+        with self._own_parameters():
             return self.elbo.evaluate(step, adversarial=adversarial)
 
     def per_image(self, batch: Batch | Tensor) -> LossRecord:
         """`DisentanglingELBO.per_image` of a fresh `step`."""
-        with pyro.settings.context(module_local_params=True):
+        with self._own_parameters():
             return self.elbo.per_image(self.elbo.step(self.model, self.guide, batch))
 
     def record(self, batch: Batch | Tensor) -> LossRecord:
         """`DisentanglingELBO.record` of this model and guide."""
-        with pyro.settings.context(module_local_params=True):
+        with self._own_parameters():
             return self.elbo.record(self.model, self.guide, batch)
 
     def sharing(self, batch: Batch) -> Batch:
