@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def test_a_name_that_is_not_given_is_free(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (4, 4)).save(here / "photos-pairs.png")
-    os.symlink("nowhere", here / "photos-pairs-2.png")
+    (here / "photos-pairs-2.png").symlink_to("nowhere")
     foreign = (here / "photos-pairs.png").read_bytes()
     for _ in range(2):  # the second time its own figure is replaced
         result = call(monkeypatch, capfd, here, *SHOW)
