@@ -207,6 +207,8 @@ def test_deep_color_is_not_read_deeply() -> None:
     assert read(deep_color(color)).max() <= 16
     with pytest.raises(InputError, match="the-file has 16 bits a color, of which 8 are read"):
         read(deep_color(color), white=4095)
+    with pytest.raises(InputError, match="the-file has more than 8 bits a color, of which 8 are read"):
+        read(b"P6 8 8 4095\n" + color.astype(">u2").tobytes(), white=4095)
 
 
 def folder(root: Path, images: list[bytes]) -> Path:
