@@ -63,7 +63,7 @@ def how_to_scale(low: float, high: float) -> str:
         return "clip them to [0, 1], out of which interpolation takes pixels slightly"
     if low >= -1 - OVERSHOOT and high <= 1 + OVERSHOOT:
         return "give (x + 1) / 2 of what is in [-1, 1]"
-    if low >= -255 * OVERSHOOT and 32 < high <= 255 * (1 + OVERSHOOT):
+    if low >= -255 * OVERSHOOT and 128 <= high <= 255 * (1 + OVERSHOOT):
         clip = " and clip the result to [0, 1]" if low < 0 or high > 255 else ""
         return f"divide what goes to 255 by 255{clip}"
     if low >= 0 and high > 255:

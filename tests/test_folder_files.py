@@ -250,6 +250,7 @@ def test_what_is_refused_for_another_reason_is_not_called_damaged(content: bytes
 def run_folder(path: Path) -> None:
     """What `fit` leaves, without training."""
     (path / "figures").mkdir(parents=True)
+    (path / "checkpoints").mkdir()
     (path / "config.json").write_text(json.dumps({"fit": {"method": "cycle", "data": "x"}, "source": {}}))
     FLAT.save(path / "figures/swap.png")
     (path / "metadata.csv").write_text("file_name\nfigures/swap.png")

@@ -306,6 +306,9 @@ class TestAdvice:
             (0, 4095, "largest value"),
             (0, 65535, "65535 where they have 16 bits"),
             (0, 7, "largest value"),
+            (0, 100, "by the largest value that they may have"),
+            (0, 127, "by the largest value that they may have"),
+            (0, 200, "divide what goes to 255 by 255"),
             (-2.1, 2.6, "standard deviation"),
         ],
     )

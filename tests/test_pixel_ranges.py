@@ -32,7 +32,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
 
 
-def tiff(values: np.ndarray, bits: int, sample_format: int = 1) -> bytes:
+def tiff(values: np.ndarray, bits: int, sample_format: int = 1, photometric: int = 1) -> bytes:
     """A grey TIFF as scientific cameras write it; ``sample_format`` 1 is unsigned, 2 signed, 3 floating-point."""
     if bits == 12:
         first, second = values.flatten()[::2].tolist(), values.flatten()[1::2].tolist()
@@ -40,7 +40,7 @@ def tiff(values: np.ndarray, bits: int, sample_format: int = 1) -> bytes:
     else:
         data = values.astype({1: "<u", 2: "<i", 3: "<f"}[sample_format] + str(bits // 8)).tobytes()
     height, width = values.shape
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data)}
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(data)}
     entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in (tags | {339: sample_format}).items()]
     table = struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0)
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table
@@ -120,6 +120,61 @@ def test_a_range_that_cannot_be_known_is_refused_and_can_be_said(content: bytes,
         read(content, white / 2)
 
 
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "white"),
+    [(8, 1, None), (8, 1, 63), (16, 1, None), (16, 1, 4095), (16, 1, 65_535), (32, 3, 1000)],
+)
+def test_white_may_be_zero(bits: int, sample_format: int, white: int | None) -> None:
+    largest = white or (1 << bits) - 1
+    found = read(tiff(largest - levels(largest), bits, sample_format, photometric=0), white)[0]
+    assert np.abs(found - WHITE).max() <= 1 + 255 / largest and found[0, 0] == 0 and found[-1, -1] == 255
+    if white and white < 65_535:
+        with pytest.raises(InputError, match=rf"has a pixel of {white}.* is said to be"):
+            read(tiff(levels(white), bits, sample_format, photometric=0), white - 1)
+
+
+@pytest.mark.parametrize("largest", [4_000_000_000, (1 << 32) - 1])
+def test_32_bits_without_a_sign_have_none(largest: int) -> None:
+    assert np.abs(read(tiff(levels(largest), 32), largest)[0] - WHITE).max() <= 1
+    with pytest.raises(InputError, match=r"has a pixel of 2\d{9}, but"):
+        read(tiff(levels(largest), 32), 2_000_000_000)
+
+
+def few_bits(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 2 or 4 bits."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    each = 8 // bits
+    weights = 1 << bits * np.arange(each)[::-1]
+    packed = (values.reshape(len(values), -1, each) * weights).sum(-1).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+STATED = {
+    "PGM of 10": (lambda values: pgm(values, 1023), 1023),
+    "PGM of 12": (lambda values: pgm(values, 4095), 4095),
+    "PGM of 16": (lambda values: pgm(values, 65_535), 65_535),
+    "PGM of 100": (lambda values: b"P5 8 8 100\n" + values.astype(np.uint8).tobytes(), 100),
+    "plain PGM": (lambda values: b"P2 8 8 4095\n" + b" ".join(b"%d" % value for value in values.flat), 4095),
+    "PNG of 4": (lambda values: few_bits(values, 4), 15),
+    "PNG of 2": (lambda values: few_bits(values, 2), 3),
+}
+"""Formats whose pixels Pillow spreads, as the file states its largest."""
+
+
+@pytest.mark.parametrize(("write", "largest"), STATED.values(), ids=STATED)
+def test_white_is_in_the_files_own_numbers(write: Any, largest: int) -> None:
+    for white in {largest, (largest + 1) // 2}:
+        expected = np.round(levels(white) * 255 / white)
+        assert np.abs(read(write(levels(white)), white)[0] - expected).max() <= 1
+    with pytest.raises(InputError, match=rf"has a pixel of {largest}, but .* said to be {largest - 1}"):
+        read(write(np.full((8, 8), largest)), largest - 1)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 255), st.sampled_from(["L", "LA", "RGB", "RGBA"]), st.booleans())
 def test_white_that_is_said_is_white(white: int, mode: str, deep: bool) -> None:
@@ -152,6 +207,8 @@ def test_deep_color_is_not_read_deeply() -> None:
     assert read(deep_color(color)).max() <= 16
     with pytest.raises(InputError, match="the-file has 16 bits a color, of which 8 are read"):
         read(deep_color(color), white=4095)
+    with pytest.raises(InputError, match="the-file has more than 8 bits a color, of which 8 are read"):
+        read(b"P6 8 8 4095\n" + color.astype(">u2").tobytes(), white=4095)
 
 
 def folder(root: Path, images: list[bytes]) -> Path:
@@ -217,11 +274,50 @@ def test_a_set_that_uses_almost_none_of_its_range_is_said(
     assert given_.notes == (note.replace("scans", "given"),)
 
 
-def test_one_bright_image_is_enough() -> None:
-    dark = np.stack(shapes(20))
-    assert from_arrays(dark).notes
-    dark[7, 0, 0] = 200
-    assert not from_arrays(dark).notes
+@pytest.mark.parametrize("white", [4095, 1023, 16_383])
+def test_hot_pixels_hide_no_dark_images(white: int, tmp_path: Path) -> None:
+    images = shapes(white, np.uint16)
+    for place, image in enumerate(images):
+        image[7, place % 8] = 65_535
+    (note,) = load(folder(tmp_path / "scans", [png(image) for image in images])).notes
+    assert "12 of 12 images of scans use less than a quarter of their range, the first is " in note and ".png" in note
+    assert "--white N" in note
+
+
+@pytest.mark.parametrize(("usual", "is_said"), [(0, True), (1, True), (6, True), (11, False), (12, False)])
+def test_dark_images_among_usual_ones_are_said_unless_they_are_a_few(usual: int, is_said: bool) -> None:
+    images = np.stack([*shapes(255)[:usual], *shapes(15)[usual:]])
+    images = images if usual < 11 else np.concatenate([np.stack(shapes(255)), images])
+    notes = from_arrays(images).notes
+    assert len(notes) == is_said
+    if usual and is_said:
+        assert f"{12 - usual} of 12 images of given use less than a quarter" in notes[0]
+
+
+def test_images_of_0_and_1_among_others_are_refused_or_said() -> None:
+    for masks in (11, 6):
+        with pytest.raises(InputError, match=rf"{masks} of 12 images of given have only pixels of 0 and 1 .*image \d"):
+            from_arrays(np.stack([*shapes(1)[:masks], *shapes(255)[masks:]]))
+    (note,) = from_arrays(np.stack([shapes(1)[0], *shapes(255)[1:]])).notes
+    assert "1 of 12 images of given have only pixels of 0 and 1 where white is 255" in note and "image 0" in note
+
+
+@pytest.mark.parametrize("image", [np.zeros((64, 64)), np.full((64, 64), 3), np.eye(64)[:4].repeat(16, 0) * 255])
+def test_black_images_and_small_bright_things_are_usual(image: np.ndarray) -> None:
+    dots = np.zeros((40, 64, 64), np.uint8)
+    dots[:, 30:33, 20:24] = 255
+    assert not from_arrays(np.concatenate([np.repeat(image[None].astype(np.uint8), 10, 0), dots])).notes
+
+
+def test_many_images_are_looked_at_here_and_there() -> None:
+    images = np.zeros((9_000, 4, 4), np.uint8)
+    images[:, :2] = 15
+    images[::90, :2] = 255
+    (note,) = from_arrays(images).notes
+    assert "that were looked at of 9,000 images of given use less than a quarter" in note
+
+
+def test_a_range_that_is_even_is_said() -> None:
     grey = np.full((300, 8, 8), 120, np.uint8)
     grey[299, 0, 0] = 150
     (note,) = from_arrays(grey).notes

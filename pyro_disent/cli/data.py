@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,8 +70,9 @@ def show(
     from pyro_disent.figures import save
     from pyro_disent.figures.pairs import contact_sheet
 
-    path = out or Path(f"{Path(registry.named(data)).name}-pairs.png")
+    path = out or _free_name(f"{Path(registry.named(data)).name}-pairs")
     check_out(path)
+    _check_no_image_of(path, data, root)
     with shown_progress(f"loading {data}") as progress:
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
@@ -89,6 +92,32 @@ def show(
     except OSError as error:
         raise InputError(f"--out {path} cannot be written: {error}") from error
     typer.echo(path)
+
+
+def _free_name(stem: str) -> Path:
+    """The first of STEM.png, STEM-2.png, ... that is new, or a figure that this program wrote."""
+    from pyro_disent.data.image_headers import header
+
+    for number in itertools.count(1):
+        path = Path(f"{stem}{f'-{number}' * (number > 1)}.png")
+        if not os.path.lexists(path) or (not path.is_symlink() and (seen := header(path)) and seen.ours):
+            return path
+    raise AssertionError  # there is no last number
+
+
+def _check_no_image_of(path: Path, data: str, root: Path | None) -> None:
+    """Raises InputError for a place whose file is an image of the data set, or is another's that lies in its folder."""
+    from pyro_disent.data.image_headers import header
+    from pyro_disent.data.listing import listed
+    from pyro_disent.errors import InputError
+
+    folder = root or Path(data)
+    if not path.is_file() or not folder.is_dir() or ((seen := header(path)) and seen.ours):
+        return
+    is_inside = path.resolve().is_relative_to(folder.resolve())
+    # A link below the folder may lead to it.
+    if is_inside or (root is None and any((folder / name).samefile(path) for name in listed(folder).images)):
+        raise InputError(f"--out {path} is a file of the data set {folder}, and no figure: name another one")
 
 
 @app.command("prepare")

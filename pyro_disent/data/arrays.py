@@ -149,7 +149,7 @@ def from_dataset(
         given += label
     if given and len(given) < count:
         raise InputError(f"{count - len(given)} of {count} items have no label, but others do")
-    labels = dict(labels or {})
+    labels = {} if labels is None else dict(labels.items())
     if isinstance(identity, str):
         if identity != "label" or not given:
             raise InputError(
@@ -174,8 +174,9 @@ def _data_set(
     test_share: float | None,
     pair_by: Sequence[str],
 ) -> DataSet:
-    kinds = kinds or {}
-    check_kinds(kinds, [*([] if identity is None else ["identity"]), *(factors or {})], "what was given")
+    kinds = {} if kinds is None else kinds
+    factors = {} if factors is None else factors  # a DataFrame is neither true nor false
+    check_kinds(kinds, [*([] if identity is None else ["identity"]), *factors], "what was given")
     if not name or "/" in name or "\\" in name:
         raise InputError(f"name={name!r} cannot be part of a file's name")
     count = len(pixels)
@@ -185,9 +186,9 @@ def _data_set(
         None if who is None else who.codes,
         {
             key: column(_one_each(values, f"factor {key!r}", count), key, f"factor {key!r}", _image, kinds.get(key))
-            for key, values in (factors or {}).items()
+            for key, values in factors.items()
         },
-        {key: _label(values, key, count) for key, values in (labels or {}).items()},
+        {key: _label(values, key, count) for key, values in ({} if labels is None else labels).items()},
         about=about,
         notes=() if who is None else who.notes,
         pair_by=_kinds_of_pairs(pair_by, who is not None),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
@@ -32,6 +33,8 @@ MOST_CATEGORIES = 100
 FEW_VALUES = 10
 """A number with at most so many values is told apart by every one of them."""
 
+_GROUPED = re.compile(r"[+-]?\d{1,3}((\.\d{3})+(,\d+)?|(,\d{3})+(\.\d+)?)", re.ASCII)
+"""A number with its thousands apart."""
 _EXACTLY = Context(prec=60)
 """Digits for differences of numbers that float64 would round: whatever the user's own context is."""
 _STEPS = 1 << 40
@@ -246,11 +249,12 @@ def _categories(found: Distinct, name: str, label: str, row: Row, kind: str | No
 
 
 def _almost_numbers(found: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
-    """What to say of texts most of which are numbers, be it with a decimal comma."""
+    """What to say where most images, or most different texts, have a number, be it with a decimal comma."""
     texts = [value.strip() if isinstance(value, str) else "" for value in found.values]
-    like = np.array([*(bool(NUMBER.fullmatch(text.replace(",", ".", 1))) for text in texts), False])[found.places]
-    known = found.places >= 0
-    if 2 * like.sum() <= known.sum():
+    alike = [bool(NUMBER.fullmatch(text.replace(",", ".", 1)) or _GROUPED.fullmatch(text)) for text in texts]
+    like, known = np.array([*alike, False])[found.places], found.places >= 0
+    # Of what is missing in most images there may be one text only.
+    if 2 * like.sum() <= known.sum() and 2 * sum(alike) <= len(alike):
         return ()
     is_number = np.array([*(bool(NUMBER.fullmatch(text)) for text in texts), True])[found.places]
     image = int(np.flatnonzero(~is_number)[0])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pyro_disent.data.columns import identities
 from pyro_disent.data.file_names import FileNames
 from pyro_disent.data.layout import SPLITS, Layout, arranged, split_named
-from pyro_disent.data.listing import Listing, listed, shown, some
+from pyro_disent.data.listing import TABLE_SUFFIXES, Listing, listed, shown, some
 from pyro_disent.data.metadata import METADATA, NAME, Table, read_metadata
 from pyro_disent.data.sources import leads_out
 from pyro_disent.data.splits import check_names
@@ -19,7 +19,6 @@ from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 
 _READ = (".csv", ".tsv")
-_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl")
 
 
 class Image(NamedTuple):
@@ -97,6 +96,11 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
     details = [*described.details, *layout.notes, *([_about_folders(found, layout.deeper)] if pair_by is None else [])]
     notes = [*described.notes, *_in_several_splits(found)]
+    if pair_by is None and layout.recurring:
+        notes.append(
+            f"folders of one name lie below several identities ({some(layout.recurring)}), and are not told apart: if "
+            f"they are the identities, pair by a column of {METADATA}"
+        )
     notes += filter(None, (listing.without_images(), listing.left_aside(), listing.written_here()))
     return Contents(listing, found, described.columns, described.bad + bad, what, details, notes, about, spellings)
 
@@ -144,10 +148,12 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
     bad: list[str] = []
     files = FileNames(root, listing.states)
     named: set[str | None] = set()
+    without_file = 0
     for name, table in read.items():
         reading = _Reading(files, name, table.columns, others, pair_by, is_text, split_by)
         for line, row in table.rows:
-            named.add(reading.file(row))
+            named.add(file := reading.file(row))
+            without_file += file is None
             image = reading.image(line, row)
             if isinstance(image, str):
                 bad.append(image)
@@ -155,7 +161,8 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
                 bad.append(f"line {line} of {name} names {shown(image.name)} a second time")
             else:
                 images[image.name] = image
-    bad += [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
+    unnamed = [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
+    bad += unnamed[without_file:]  # a row without its file and a file without its row are one image, not two
     details = [note for table in read.values() for note in table.notes]
     if split_by is not None:
         details.append(f"splits by the column {split_by}")
@@ -236,7 +243,7 @@ def _split_column(read: dict[str, Table], pair_by: str | None) -> str | None:
 
 
 def _tables_aside(listing: Listing) -> list[str]:
-    tables = [name for name in listing.others if name.lower().endswith(_TABLES)]
+    tables = [name for name in listing.others if name.lower().endswith(TABLE_SUFFIXES)]
     return [f"{some(tables)}: not looked at, as what is known of images stands in {METADATA}"] if tables else []
 
 
@@ -248,7 +255,7 @@ def _layout(root: Path, described: _Described) -> Layout:
         if not described.has_splits:
             raise
         return Layout(
-            {}, {image.name: image.name.split("/")[0] for image in described.images if "/" in image.name}, 0, ()
+            {}, {image.name: image.name.split("/")[0] for image in described.images if "/" in image.name}, 0, (), ()
         )
     if described.has_splits:
         for image in described.images:

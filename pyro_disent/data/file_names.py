@@ -36,12 +36,12 @@ class FileNames:
         path = Path(name)
         if path.is_absolute() and path.is_relative_to(self.root):
             name, below = str(path.relative_to(self.root)), ""
-        found = self._meant(name, below)
+        found = self._meant(name, below) or self._meant(name, "")  # as some write paths from the folder of all
         return found[0] if len(found) == 1 else None
 
     def why_not(self, name: str, below: str = "") -> str:
         """What to say of a name that `find` finds no file for: how those differ that it may mean."""
-        if several := self._meant(name, below):
+        if several := self._meant(name, below) or self._meant(name, ""):
             return f"which may be any of {some(several)}"
         key = _key(name)
         last, stem = PurePosixPath(key).name, PurePosixPath(key).stem
@@ -80,7 +80,8 @@ class FileNames:
 
 def _key(name: str) -> str:
     """What names have in common that mean the same file."""
-    path = str(PurePosixPath(name.replace("\\", "/")))
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    path = str(PurePosixPath(*(part.strip() for part in parts)))
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 

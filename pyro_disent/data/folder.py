@@ -44,7 +44,7 @@ from pyro_disent.errors import InputError
 FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
 SIZES = range(8, 513)
-CONVERTER_VERSION = 3
+CONVERTER_VERSION = 4
 """Of what a converted image looks like: another one converts again."""
 
 

@@ -7,6 +7,7 @@ import stat
 import threading
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,10 @@ _UNSUPPORTED = re.compile(r"un(supported|implemented|known)|not (supported|imple
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
 """Modes whose pixels are amounts of light, of 8 bits each."""
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2
-"""TIFF's tags of these names, and what the second says of numbers with a sign."""
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED, _SIGNED = 258, 339, 1, 2
+"""TIFF's tags of these names, and what the second says of numbers without a sign, its default, and with one."""
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_FEW_BITS = re.compile(r"L;([24])")
 
 Box = tuple[int, int, int, int]
 
@@ -73,14 +76,14 @@ def read_image(
     try:
         with opened(content, formats) as image:
             _check(image, label, crop, white)
-            largest = _largest(image)
+            scale = _scale(image, white)
             is_large = _reduced(image, label, size, crop, max_pixels)
             if image.format == "PNG":
                 # Checksums, which decoding alone does not look at; the file must be opened anew after it.
                 image.verify()
         with opened(content, formats) as image, _LARGE if is_large else nullcontext():
             _reduced(image, label, size, crop, max_pixels)
-            pixels = _rgb(_upright(image), label, white or largest or 255, said=white is not None)
+            pixels = _rgb(_upright(image), label, scale, said=white is not None)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -142,6 +145,8 @@ def _check(image: Image.Image, label: str, crop: Box | None, white: float | None
         raise InputError(f"{label} has pixels that are {what} numbers of no known range: {WAY_OUT}")
     if white is not None and image.mode in _SAMPLES and ";16" in str(getattr(image, "tile", ())):
         raise InputError(f"{label} has 16 bits a color, of which 8 are read: save it with 8 for a white of {white:g}")
+    if white is not None and image.mode == "RGB" and (_spread(image) or (0,))[0] > 255:
+        raise InputError(f"{label} has more than 8 bits a color, of which 8 are read: leave --white out")
 
 
 def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | None, max_pixels: int) -> bool:
@@ -162,6 +167,38 @@ def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | 
             f"{label} has {width}x{height} pixels in progressive scans: at most {4 * max_pixels:,} in all are decoded"
         )
     return is_large
+
+
+class _Scale(NamedTuple):
+    """What the numbers that Pillow gives for a grey image mean, or, where white was said, those of any image."""
+
+    white: float
+    """In the file's own numbers."""
+    is_unsigned: bool
+    """Pillow gives 32 bits as if they had a sign."""
+    is_inverted: bool
+    """White is zero in the file. Of 8 bits and fewer Pillow has turned that around."""
+    spread: tuple[int, int] | None
+    """The largest number that the file can hold, and the one that Pillow has made of it; None where it left them."""
+
+
+def _scale(image: Image.Image, white: float | None) -> _Scale:
+    tags = image.getexif() if image.format == "TIFF" else {}
+    is_deep = image.mode[0] in "IF"
+    unsigned = image.mode == "I" and image.format == "TIFF" and tags.get(_SAMPLE_FORMAT, _UNSIGNED) == _UNSIGNED
+    inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and (is_deep or (white is not None and image.mode == "L"))
+    return _Scale(white or _largest(image) or 255, unsigned, inverted, _spread(image))
+
+
+def _spread(image: Image.Image) -> tuple[int, int] | None:
+    """As `_Scale.spread`: what its decoder was told."""
+    for tile in getattr(image, "tile", ()):
+        args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if tile[0] in ("ppm", "ppm_plain"):
+            return args[-1], 65_535 if image.mode == "I" else 255
+        if found := _FEW_BITS.match(str(args[0] if args else "")):
+            return (1 << int(found[1])) - 1, 255
+    return None
 
 
 def _failed(label: str, error: Exception) -> InputError:
@@ -189,27 +226,42 @@ def _largest(image: Image.Image) -> int | None:
     return 255
 
 
-def _rgb(image: Image.Image, label: str, white: float, *, said: bool) -> Image.Image:
+def _rgb(image: Image.Image, label: str, scale: _Scale, *, said: bool) -> Image.Image:
     if image.mode[0] in "IF":
         values = np.asarray(image)  # Pillow would cut off at 255 what is above it
-        if white == 65_535 and not said:
-            image = Image.fromarray((values // 257).astype(np.uint8))
+        if scale.is_unsigned:
+            values = values.view(np.uint32)
+        if scale.white == 65_535 and not said:
+            pixels = (values // 257).astype(np.uint8)
         else:
-            image = Image.fromarray(as_bytes(values, white, lambda _: label))
+            pixels = as_bytes(_own(values, scale) if said else values, scale.white, lambda _: label)
+        image = Image.fromarray(255 - pixels if scale.is_inverted else pixels)
     elif said and image.mode in _SAMPLES:
-        image = _scaled(image, label, white)
+        image = _scaled(image, label, scale)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image, label: str, white: float) -> Image.Image:
+def _scaled(image: Image.Image, label: str, scale: _Scale) -> Image.Image:
     """An image of 8 bits whose white is another value than 255; its transparency stays."""
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    bands = [
-        band if name == "A" else Image.fromarray(as_bytes(np.asarray(band), white, lambda _: label))
-        for name, band in zip(image.getbands(), image.split(), strict=True)
-    ]
-    return Image.merge(image.mode, bands)
+
+    def scaled(band: Image.Image) -> Image.Image:
+        values = np.asarray(band)
+        own = _own(255 - values if scale.is_inverted else values, scale)
+        pixels = as_bytes(own, scale.white, lambda _: label)
+        return Image.fromarray(255 - pixels if scale.is_inverted else pixels)
+
+    bands = zip(image.getbands(), image.split(), strict=True)
+    return Image.merge(image.mode, [band if name == "A" else scaled(band) for name, band in bands])
+
+
+def _own(values: NDArray[Any], scale: _Scale) -> NDArray[Any]:
+    """The file's own numbers, of those that Pillow has spread over its bytes."""
+    if scale.spread is None:
+        return values
+    largest, made = scale.spread
+    return np.round(values.astype(np.float64) * largest / made).astype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +15,17 @@ SPLITS = ("train", "validation", "test")
 _KEYWORDS = {
     "train": 0,
     "training": 0,
-    **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), 2),
+    **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), 1),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "gallery", "query", "probe"), 2),
 }
-"""Hugging Face's names of splits."""
+"""Hugging Face's names of splits, and those that people are recognized by."""
+_SHORT = {"tr": 0, "va": 1, "te": 2}
+"""Names of splits only where all folders beside each other bear such."""
 _SET = r"(?:set|data|images?|imgs?|split)"
 _SPLIT = re.compile(rf"(?:{_SET}[-_. ]?)?({'|'.join(_KEYWORDS)})(?:[-_. ]?(?:{_SET}|\d+))?")
 """A folder that is called after a split and nothing else: train, Test_set, images-val, train2017."""
+_PART = re.compile(r"([Tt]rain|[Tt]est|TRAIN|TEST)(?:[A-Z]?\d*|[-_].+)|([Vv]al|VAL)[A-Z]")
+"""A folder that is called after a part of a split: trainA, test_old. Val_Kilmer is somebody."""
 
 
 class Layout(NamedTuple):
@@ -32,6 +37,8 @@ class Layout(NamedTuple):
     """image's name -> the folder that it shares with others of its identity; without images that lie in none."""
     deeper: int
     """Folders below those of identities, which are not told apart."""
+    recurring: tuple[str, ...]
+    """Names of such that lie below several identities."""
     notes: tuple[str, ...]
     """What else was taken for what, in words."""
 
@@ -44,8 +51,16 @@ def split_named(name: str) -> int | None:
 
 def _split_in(name: str) -> int | None:
     """The split that is one word of a folder's name, as in faces_train."""
-    words = {_KEYWORDS[word] for word in re.split("[^a-z]+", name.lower()) if word in _KEYWORDS}
-    return words.pop() if len(words) == 1 else split_named(name)
+    words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)}
+    places = {_KEYWORDS[word] for word in words if word in _KEYWORDS}
+    return places.pop() if len(places) == 1 else split_named(name)
+
+
+def _places(folders: Collection[str]) -> dict[str, int | None]:
+    """The splits that folders beside each other are called after."""
+    if all(folder.lower() in _SHORT for folder in folders):
+        return {folder: _SHORT[folder.lower()] for folder in folders}
+    return {folder: _split_in(folder) for folder in folders}
 
 
 def arranged(names: Collection[str], root: Path) -> Layout:
@@ -66,14 +81,17 @@ def arranged(names: Collection[str], root: Path) -> Layout:
         found = {folders[level] if len(folders) > level else "" for folders in above.values() if folders}
         if (level == 1 and len(found) < 2) or not _are_splits(found, root, is_first=level == 0):
             continue
-        splits = {name: _split_in(folders[level]) or 0 for name, folders in above.items() if folders}
+        places = _places(found)
+        splits = {name: places[folders[level]] or 0 for name, folders in above.items() if folders}
         notes.append(f"splits by the folders {some(sorted(found))}")
         above = {name: folders[:level] + folders[level + 1 :] for name, folders in above.items()}
         above = _unwrapped(above, notes)
         break
     identities = {name: folders[0] for name, folders in above.items() if folders}
     deeper = {tuple(folders[:2]) for folders in above.values() if len(folders) > 1}
-    return Layout(splits, identities, len(deeper), tuple(notes))
+    below = Counter(folder for _, folder in deeper)
+    recurring = sorted(folder for folder, count in below.items() if count > 1)
+    return Layout(splits, identities, len(deeper), tuple(recurring), tuple(notes))
 
 
 def _unwrapped(above: dict[str, list[str]], notes: list[str]) -> dict[str, list[str]]:
@@ -89,17 +107,18 @@ def _unwrapped(above: dict[str, list[str]], notes: list[str]) -> dict[str, list[
 
 def _are_splits(folders: Collection[str], root: Path, *, is_first: bool) -> bool:
     """Whether these folders beside each other are splits; on the first level a half of them is an error."""
-    places = [_split_in(folder) for folder in folders]
+    place_of = _places(folders)
+    places = list(place_of.values())
     if folders and None not in places and 0 in places:
         for place, split in enumerate(SPLITS):
             if places.count(place) > 1:
-                same = some(sorted(folder for folder in folders if _split_in(folder) == place))
+                same = some(sorted(folder for folder in folders if place_of[folder] == place))
                 raise InputError(
                     f"in {root}, the folders {same} are called after one split, {split}: join them, or rename what is "
                     "an identity"
                 )
         return True
-    called = sorted(folder for folder in folders if split_named(folder) is not None)
+    called = sorted(folder for folder in folders if split_named(folder) is not None or _PART.fullmatch(folder))
     if called and is_first:
         others = some(sorted({*folders} - {*called})) or "none that is for training"
         raise InputError(

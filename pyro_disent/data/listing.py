@@ -20,7 +20,8 @@ from pyro_disent.data.sources import cache_dir
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 
-TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl")
+TABLES = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
 """Names of files that say what is known of images, in small letters; see `pyro_disent.data.metadata` for which are
 read."""
 CONFIG = "config.json"
@@ -163,7 +164,9 @@ def _files(root: Path, ours: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_run(config: Path) -> bool:
-    """Whether a ``config.json`` is that of a run of ours."""
+    """Whether a ``config.json`` is that of a run of ours, which has its checkpoints beside it, and no copy of one."""
+    if not (config.parent / "checkpoints").is_dir():
+        return False
     try:
         content = json.loads(config.read_bytes()) if config.is_file() and config.stat().st_size < 1 << 24 else None
     except (OSError, ValueError, RecursionError):

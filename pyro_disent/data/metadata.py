@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from pyro_disent.data.values import is_missing
 from pyro_disent.errors import InputError
 
 METADATA = "metadata.csv"
@@ -31,9 +32,11 @@ _OTHER_KINDS = {
     b"{": "JSON",
     b"[": "JSON",
 }
-_INDEX = re.compile(r"(Unnamed: ?\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.I | re.A)
+_INDEX = re.compile(r"(Unnamed: ?\d+(\.\d+)*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.I | re.A)
 _DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+(e[+-]?\d+)?", re.I | re.A)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+", re.A)
+_WHOLE = re.compile(r"[+-]?\d{1,3}", re.A)
 
 
 class Table(NamedTuple):
@@ -135,10 +138,16 @@ def _without_nameless(
         return [row[place] for _, row in rows if len(row) > place]
 
     left_out = {place for place, name in enumerate(columns) if not name and not any(cells(place))}
-    index = cells(0)
-    if _INDEX.fullmatch(columns[0]) and index and all(map(str.isdecimal, index)) and len({*index}) == len(index):
-        left_out.add(0)
-        notes.append("its first column is pandas' index and left out")
+    indices = 0  # one more each time that a table was saved with it
+    for place, name in enumerate(columns):
+        index = cells(place)
+        if not (_INDEX.fullmatch(name) and index and all(map(str.isdecimal, index)) and len({*index}) == len(index)):
+            break
+        left_out.add(place)
+        indices += 1
+    if indices:
+        which = "first column is" if indices == 1 else f"first {indices} columns are"
+        notes.append(f"its {which} pandas' index and left out")
     width = len(columns)
     kept = [place for place in range(width) if place not in left_out]
     return [columns[place] for place in kept], [
@@ -150,20 +159,29 @@ def _without_nameless(
 def _with_decimal_points(
     columns: list[str], rows: list[tuple[int, list[str]]], notes: list[str]
 ) -> list[tuple[int, list[str]]]:
-    """With 1.5 for 1,5 in columns where that is how numbers are written."""
-    changed = []
+    """With 1.5 for 1,5 in columns where that is how numbers are written, and 1250 for 1.250 in such a table."""
+    decimals, thousands = [], []
     for place, column in enumerate(columns):
         cells = [row[place] for _, row in rows if len(row) > place]
-        if (
-            column != NAME
-            and any(map(_DECIMAL_COMMA.fullmatch, cells))
-            and not any(map(_DECIMAL_POINT.fullmatch, cells))
+        points = [cell for cell in cells if _DECIMAL_POINT.fullmatch(cell)]
+        grouped = [cell for cell in cells if _THOUSANDS.fullmatch(cell)]
+        if column == NAME or len(grouped) < len(points):
+            continue
+        if any(map(_DECIMAL_COMMA.fullmatch, cells)):
+            decimals.append(place)
+        elif grouped and all(
+            _WHOLE.fullmatch(cell) or _THOUSANDS.fullmatch(cell) or is_missing(cell) for cell in cells
         ):
-            changed.append(place)
-    if changed:
-        notes.append(f"commas are decimal points in {', '.join(columns[place] for place in changed)}")
+            thousands.append(place)
+    if not decimals:  # nothing says that a point is none
+        return rows
+    notes.append(f"commas are decimal points in {', '.join(columns[place] for place in decimals)}")
+    if thousands:
+        notes.append(f"so points group thousands in {', '.join(columns[place] for place in thousands)}")
+    changed = {*decimals, *thousands}
 
     def written(place: int, cell: str) -> str:
-        return cell.replace(",", ".") if place in changed and _DECIMAL_COMMA.fullmatch(cell) else cell
+        is_number = _DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell)
+        return cell.replace(".", "").replace(",", ".") if place in changed and is_number else cell
 
     return [(line, [written(place, cell) for place, cell in enumerate(row)]) for line, row in rows]

@@ -156,8 +156,13 @@ def data_set(
     splits = split(train), split(validation), split(test)
     columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]
     notes = [*known.notes, *(note for column in known.columns.values() for note in column.notes)]
-    if little := unused_range([part.images for part in splits], name):
-        notes.append(little)
+    rows_of = (train, validation, test)
+
+    def called(part: int, place: int) -> str:
+        row = rows_of[part][place : place + 1]
+        return names(row)[0] if names else f"image {row[0]}"
+
+    notes += unused_range([part.images for part in splits], name, called)
     return DataSet(
         name,
         *splits,

@@ -47,6 +47,8 @@ def is_missing(value: Any, *, is_text: bool = False) -> bool:
         return value.strip() == "" or (not is_text and value.strip() in MISSING)
     if value is None or value is np.ma.masked:
         return True
+    if isinstance(value, Decimal):  # a signaling NaN cannot even be compared
+        return value.is_nan()
     try:
         return bool(value != value)
     except TypeError:  # pandas.NA: nobody knows whether it equals itself

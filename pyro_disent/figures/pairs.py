@@ -39,8 +39,9 @@ def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str) -> Figu
     title = shortened(title, room, size=11, weight="bold")
     write(figure, margin / full_width, line, title, size=11, weight="bold", va="center")
     room -= extent(title, size=11, weight="bold")[0] + DPI * gap
-    legend = shortened(_legend(known), room, size=8)
-    write(figure, 1 - margin / full_width, line, legend, size=8, color="0.4", ha="right", va="center")
+    if room > DPI:  # of less than an inch there would be dots and no name
+        legend = shortened(_legend(known), room, size=8)
+        write(figure, 1 - margin / full_width, line, legend, size=8, color="0.4", ha="right", va="center")
     caption_size = 8 if lines == 1 else 7 if len(known) <= MANY else 6
     pictures = batch.images.clamp(0, 1).permute(0, 1, 3, 4, 2).float().cpu().numpy()
     for pair in range(size):

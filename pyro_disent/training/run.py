@@ -143,7 +143,8 @@ class RunFolder:
         Raises:
             InputError: where another process is at it, or a part of it is a link: nothing is written through links.
         """
-        for part in (self.config_file, self.metrics_file, self.checkpoints, self.figures):
+        named = [self.checkpoints / f"{which}.json" for which in ("last", "best")]
+        for part in (self.config_file, self.metrics_file, self.checkpoints, *named, self.figures):
             if part.is_symlink():
                 raise InputError(f"{part} is a link, and nothing is written through links: put back what it leads to")
         self._lock = _locked(self.path)
