@@ -134,7 +134,9 @@ def fit(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on where it stopped, or further by --epochs or --max-steps."),
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on where it stopped, or further by --epochs, --max-steps or --patience."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
@@ -180,10 +182,10 @@ def fit(
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
-    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps") if name in said}
+    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps", "patience") if name in said}
     beside = said.keys() - {"device", *longer}  # a run may go on on another device than it was begun on, and for longer
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
-        but = ", but --device and --threads" if resume else ""
+        but = ", but --device, --threads, --epochs, --max-steps and --patience" if resume else ""
         raise InputError(
             f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet, Factor, in_units
+from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor, in_units
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
@@ -283,7 +283,8 @@ def identities(codes: Codes) -> Iterator[Step]:
     for block, code in {**codes.test.codes, PIXELS: examples.images[:].flatten(1)}.items():
         compute = partial(recall_at_1, code, identity, view, seed=seed)
         yield _step(f"recall_at_1/{block}", RECALL, block, "accuracy", compute)
-    by_chance = f"chance, {len(identity.unique())} identities"
+    tested = len(identity.unique())
+    by_chance = f"chance, {tested} identities" if tested > 1 else f"one identity measures nothing: {TEST_MORE}"
     chance = Number(RECALL, by_chance, recall_by_chance(identity, view), "accuracy")
     yield Step("chance of recall@1", lambda: {"recall_at_1_chance": chance})
     if azimuth is not None:

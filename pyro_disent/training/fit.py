@@ -123,7 +123,9 @@ def fit(
         stack.enter_context(pyro.validation_enabled(False))
         threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
         stack.enter_context(using(threads.number))
-        step_fn, how = setup.make_step(objective, config, fabric, steps, make_feed().next(), reporter.say)
+        step_fn, how = setup.make_step(
+            objective, config, fabric, steps, make_feed().next(), reporter.say, goes_on=resume
+        )
         seed_random_state(config.seed + fabric.global_rank, device)
         start, progress = 0, Progress(config.patience)
         if recorded:
@@ -135,7 +137,7 @@ def fit(
                 folder.change_record(changed)
             if changed.device != recorded.device:
                 reporter.say(f"moved    from {recorded.device} to {device.type}: what is drawn is drawn anew")
-            if changed.fit != recorded.fit:
+            if (config.epochs, config.max_steps) != (recorded.fit.epochs, recorded.fit.max_steps):
                 anew = "" if config.schedule == "constant" else "; from here on the learning rate is the new total's"
                 reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
@@ -183,7 +185,8 @@ def fit(
                 break
         if log:
             units = {latent.name: latent.units for latent in latents}
-            log.end(done, progress, units, objective.betas(units))
+            again = how_to_go_on(folder.path, config, data.source.kind, patience=progress.since_best + 1)
+            log.end(done, progress, again, units, objective.betas(units))
     fabric.barrier()
 
 

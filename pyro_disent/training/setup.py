@@ -244,16 +244,19 @@ def make_step(
     steps: int,
     example: Batch,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    goes_on: bool = False,
 ) -> tuple[EagerStep, str]:
     """The step, compiled where it is wanted and can be had, and how it is taken, in words.
 
     Args:
         example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
         say: told before compiling starts.
+        goes_on: with a run, whose record says whether it is compiled.
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
-        return eager, "eager (--no-compile)"
+        return eager, f"eager ({'as recorded' if goes_on else '--no-compile'})"
     if config.compile is None and steps < WORTH_COMPILING:
         return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
     if missing := why_not_compiled():
@@ -282,7 +285,8 @@ def resolve_device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda") or (":" in name and (kind == "cpu" or not number.isdecimal())):
         raise InputError(f"--device {name} is not one of auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+        instead = "" if torch.cuda.device_count() else ": use --device cpu"
+        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count() or 'no'} CUDA devices{instead}")
     return torch.device(name)
 
 
@@ -292,9 +296,9 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
-    from pyro_disent.training.fabric import Fabric  # a second to import, which only training needs
+    from pyro_disent.training.fabric import quiet_fabric  # a second to import, which only training needs
 
-    return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
+    return quiet_fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
 
 def precision(config: FitConfig) -> Any:
