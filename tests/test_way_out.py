@@ -11,10 +11,14 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pyro_disent.data.arrays import from_arrays
+from pyro_disent.data.columns import column, identities
 from pyro_disent.errors import InputError
+from pyro_disent.evaluation import report
 from pyro_disent.figures.paper import file_name
+from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
@@ -169,3 +173,83 @@ def test_without_cuda_there_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_shows_itself_in_a_line(run: Path) -> None:
     assert re.fullmatch(r"<Run \S+mine: cycle on rotated-mnist, z=\d+, y=\d+>", repr(load(run)))
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["--method", "cycle", "--data", "chairs", "--epochs", "ten"], "'--epochs': a whole number is needed\n"),
+        (["--method", "cycle", "--data", "chairs", "--lr", "low"], "'--lr': a number is needed\n"),
+        (["--method", "cycle", "--data", "chairs", "--latent", "z"], "--latent z: write NAME=UNITS\n"),
+        (["--method", "cycle", "--data", "phtos"], "(did you mean photos?)"),
+        (["--method", "cycle", "--data", "photos/1.png"], "is a file, and a data set is a folder: name its folder, ph"),
+        (["--method", "cycle", "--data", "photos", "--factors", "tlt"], "--factors names tlt (did you mean tilt?)"),
+        (["--method", "cycle", "--data", "photos", "--kind", "tilt=degree"], "tilt=degree (did you mean degrees?)"),
+        (["--method", "cycle", "--data", "photos", "--kind", "tlit=angle"], "tlit=angle (did you mean tilt?)"),
+        (["--method", "cycle", "--data", "chairs", "--source", "embedded", "--factors", "azimut,zoom"],
+         "not azimut, zoom (did you mean azimuth?)"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_the_keyboard(command: list[str], says: str, tmp_path: Path, call: Any) -> None:  # noqa: F811
+    (tmp_path / "photos").mkdir()
+    for number in range(1, 4):
+        Image.new("L", (8, 8), 60 * number).save(tmp_path / f"photos/{number}.png")
+    (tmp_path / "photos/metadata.csv").write_text("file_name,tilt\n1.png,3\n2.png,4\n3.png,5\n")
+    assert_refused(call("fit", *command), says)
+
+
+def test_weights_of_other_images_are_refused_in_words(run: Path, call: Any) -> None:  # noqa: F811
+    refused = call("fit", "--method", "cycle", *TINY, "--init", run, "--latent", "z=3", "--network", "mlp")
+    assert_refused(refused, "another model or method: ")
+    assert "latents: z=" in refused.stderr and "there, z=3, y=" in refused.stderr
+    assert_refused(call("fit", "--method", "cycle", *TINY, "--init", run.parent), "runs in it: mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind", "hinted"),
+    [
+        ("angle", [0, 90, 270], None, True),
+        ("head_yaw", ["-90", "0", "180"], None, True),
+        ("Rotation (deg)", [0, 360, 5], None, True),
+        ("angle", [0, 1, 6], None, False),  # which may be radians
+        ("angle", [0, 90, 361], None, False),
+        ("angle", [0, 90, 270], "number", False),
+        ("angle", [0, 90, 270], "degrees", False),
+        ("triangle", [0, 90, 270], None, False),
+        ("light", [0, 90, 270], None, False),
+    ],
+)
+def test_a_column_that_may_be_an_angle(name: str, values: list[Any], kind: str | None, hinted: bool) -> None:
+    notes = column(values, name, f"column {name}", str, kind).notes
+    assert any(f"if it is an angle, say --kind {name}=degrees" in note for note in notes) == hinted
+    assert identities(values, name, name, str)[0].notes == ()  # of which no angle is made
+
+
+def test_training_for_longer_comes_first_where_little_was_learned() -> None:
+    usage = Usage({"z": 0.03, "y": 9.0}, {"z": 0.0, "y": 1.0})
+    assert "; try training for longer, a weight" in usage.advice({}, {}, steps=40)[0]
+    assert "longer" not in usage.advice({}, {}, steps=40_000)[0] + usage.advice({}, {})[0]
+    nearly = Usage({"z": 0.03, "y": 0.5}, {"z": 0.0, "y": 1.0})
+    assert "; try training for longer, " in nearly.advice({}, {}, steps=40_000)[0]
+
+
+def test_the_closing_line_says_whose_weights_it_is_about(tmp_path: Path) -> None:
+    heard = Listening()
+    fit(tiny(max_steps=2, beta=1e6), RunFolder(tmp_path / "run"), reporter=heard)
+    advice = [line for line in heard.said if "says nothing (" in line]
+    assert advice and all(line.startswith("best weights, of step 2: ") for line in advice)
+    assert load(tmp_path / "run").steps == 2
+
+
+def test_the_table_says_how_its_numbers_are_read() -> None:
+    numbers = {
+        "leak": {"measure": "leak of pose", "block": "z", "unit": "R2", "value": -0.1},
+        "use": {"measure": "use by the decoder", "block": "z", "unit": "share", "value": 0.5},
+    }
+
+    def caption(*shown: str) -> str:
+        one = {"run": "mine", "data": "photos", "numbers": {name: numbers[name] for name in shown}}
+        return str(report.table([one]).caption)
+
+    assert "below 0 is worse" in caption("leak") and "fitted on training images" in caption("leak")
+    assert "may be tiny" in caption("use") and "R2" not in caption("use")

@@ -256,12 +256,12 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     return {"step": best.step, **numbers, "empty": best.empty, "ignored": best.ignored}
 
 
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+def _pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dict[str, str]:
     pairs = {}
     for item in given or ():
         name, equals, value = item.partition("=")
         if not (name and equals and value):
-            raise InputError(f"{option} {item}: write NAME=VALUE")
+            raise InputError(f"{option} {item}: write {form}")
         pairs[name] = value
     return pairs
 
@@ -270,8 +270,11 @@ def _latents(latent: list[str] | None, explains: list[str] | None) -> dict[str, 
     """What was said of each latent, as tables of `LatentSpec`."""
     from pyro_disent.models.specification import explains_from_text, explains_to_json, spec_from_text
 
-    said = {name: spec_from_text(value, f"--latent {name}") for name, value in _pairs(latent, "--latent").items()}
-    for name, value in _pairs(explains, "--explains").items():
+    said = {
+        name: spec_from_text(value, f"--latent {name}")
+        for name, value in _pairs(latent, "--latent", "NAME=UNITS").items()
+    }
+    for name, value in _pairs(explains, "--explains", "NAME=FACTORS").items():
         said.setdefault(name, {})["explains"] = explains_to_json(explains_from_text(value))
     return said
 

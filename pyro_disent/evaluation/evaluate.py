@@ -39,6 +39,7 @@ READINGS = (("", ""), ("_drawn", BY_DRAWS))
 
 USE_IMAGES = 1_000
 """Test images that uses are measured on, at most."""
+USE = "use by the decoder"
 RECALL = "recall@1 of identity in another view"
 
 Progress = Callable[[int, int, str], None]
@@ -114,7 +115,7 @@ def evaluate(
             key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
             for key, number in numbers.items()
         },
-        "advice": usage.advice(units, run.objective.betas(units)),
+        "advice": usage.advice(units, run.objective.betas(units), run.steps),
     }
 
 
@@ -172,9 +173,9 @@ def uses(codes: Codes) -> Iterator[Step]:
         generator = torch.Generator(images.device).manual_seed(codes.seed)
         chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
         shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
-        return {f"use/{name}": Number("use by the decoder", name, share, "share") for name, share in shares.items()}
+        return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
-    yield Step("use by the decoder", compute)
+    yield Step(USE, compute)
 
 
 def probes(codes: Codes) -> Iterator[Step]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pyro_disent.data.dataset import DataSet, in_units
-from pyro_disent.errors import Interrupted
+from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
 from pyro_disent.objectives import methods
@@ -98,7 +98,11 @@ def fit(
         seed_random_state(config.seed, device)
         vae, objective = setup.build(config, data.image_shape, edges, latents, networks)
     if init is not None:
-        setup.load_weights(objective, init, "best")
+        try:
+            setup.load_weights(objective, init, "best")
+        except InputError:
+            setup.check_alike(init, config, data.image_shape, latents)
+            raise
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 

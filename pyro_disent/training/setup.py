@@ -28,6 +28,7 @@ from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_com
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.pixels import ImageShape
 from pyro_disent.threads import Threads, choose
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
@@ -119,6 +120,24 @@ def _ever_shared(made: Sequence[Latent], pairs: Pairs, factors: Sequence[str]) -
     yes = torch.ones(1, dtype=torch.bool, device="cpu")
     pairing = Pairing(dict.fromkeys([*factors, *pairs.factors], yes), pairs.always, pairs.rest_differs)
     return any(bool(mask.any()) for mask in shared_by(made, pairing, 1, yes.device).values())
+
+
+def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:
+    """Raises InputError where a run cannot lend its weights to another model, for reasons that a user has words for."""
+    record = folder.read_record()
+    both = {
+        "channels": (record.image_shape[0], image_shape[0]),
+        "image size": ["x".join(map(str, shape[1:])) for shape in (record.image_shape, image_shape)],
+        "network": (record.fit.network, config.network),
+        "latents": [_listed(made) for made in (record.build_latents(), latents)],
+    }
+    if unlike := [f"{what}: {theirs} there, {ours} here" for what, (theirs, ours) in both.items() if theirs != ours]:
+        raise InputError(f"the weights of {folder.path} are those of another model or method: {'; '.join(unlike)}")
+
+
+def _listed(latents: Sequence[Latent]) -> str:
+    families = {latent.name: f":{latent.family.name}" * (latent.family.name != "normal") for latent in latents}
+    return ", ".join(f"{latent.name}={latent.units}{families[latent.name]}" for latent in latents)
 
 
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
