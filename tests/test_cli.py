@@ -158,7 +158,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, call: Any
         (["--method", "cycle", "--data", "rotated-mnist", "--source", "local"], "PYRO_DISENT_DATA"),
         (["--method", "cycle", *TINY, "--latent", "z=-1"], "0 leaves the latent out"),
         (["--method", "cycle", *TINY, "--latent", "z=0", "--latent", "y=0"], "at least one latent"),
-        (["--method", "cycle", *TINY, "--latent", "z"], "NAME=VALUE"),
+        (["--method", "cycle", *TINY, "--latent", "z"], "NAME=UNITS"),
         (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
         (["--method", "cycle", *TINY, "--batch-size", "65"], "a batch of 65 images is larger"),
         (["--method", "cycle", *TINY, "--weight", "dip=1"], "no such term"),

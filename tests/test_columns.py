@@ -334,7 +334,10 @@ BAD_KINDS: dict[str, tuple[dict[str, str], str]] = {
         {"pose": "colour"},
         "--kind pose=colour: a column's kind is one of number, category",
     ),
-    "column": ({"pos": "number"}, "--kind pos=number: .* has no such column; it has who, pose, side"),
+    "column": (
+        {"pos": "number"},
+        r"--kind pos=number \(did you mean pose\?\): .* has no such column; it has who, pose, side",
+    ),
     "texts": ({"side": "degrees"}, "column side of metadata.csv: 000.png has 'right', which is no number"),
     "identity": ({"who": "angle"}, "column who of metadata.csv says which .* its kind cannot be angle"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
+from pyro_disent.cli.main import app
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.columns import column, identities
 from pyro_disent.errors import InputError
@@ -22,6 +25,7 @@ from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
+from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import _is_figure
 from pyro_disent.training.run import RunFolder, load
 from pyro_disent.training.setup import make_fabric, resolve_device
@@ -238,7 +242,7 @@ def test_the_closing_line_says_whose_weights_it_is_about(tmp_path: Path) -> None
     fit(tiny(max_steps=2, beta=1e6), RunFolder(tmp_path / "run"), reporter=heard)
     advice = [line for line in heard.said if "says nothing (" in line]
     assert advice and all(line.startswith("best weights, of step 2: ") for line in advice)
-    assert load(tmp_path / "run").steps == 2
+    assert last_step(tmp_path / "run/metrics.csv") == 2 and last_step(tmp_path / "none.csv") is None
 
 
 def test_the_table_says_how_its_numbers_are_read() -> None:
@@ -253,3 +257,17 @@ def test_the_table_says_how_its_numbers_are_read() -> None:
 
     assert "below 0 is worse" in caption("leak") and "fitted on training images" in caption("leak")
     assert "may be tiny" in caption("use") and "R2" not in caption("use")
+
+
+def test_every_option_of_fit_says_what_it_is_and_stands_in_a_group() -> None:
+    group = typer.main.get_command(app)
+    options = [option for option in group.commands["fit"].params if option.name != "help"]  # type: ignore[attr-defined]
+    panels = {"Method", "Data", "Model", "Training", "Machine", "Run"}
+    assert {option.rich_help_panel for option in options} == panels
+    assert all(option.help and option.help[0].isupper() and option.help.endswith(".") for option in options)
+
+
+def test_the_version_is_told(call: Any) -> None:  # noqa: F811
+    told = call("--version")
+    assert (told.returncode, told.stdout) == (0, metadata.version("pyro-disent") + "\n")
+    assert call().stderr == ""

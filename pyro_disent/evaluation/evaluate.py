@@ -23,6 +23,8 @@ from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import Threads, choose, using
+from pyro_disent.training.metrics import last_step
+from pyro_disent.training.replaced import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -115,7 +117,7 @@ def evaluate(
             key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
             for key, number in numbers.items()
         },
-        "advice": usage.advice(units, run.objective.betas(units), run.steps),
+        "advice": usage.advice(units, run.objective.betas(units), last_step(run.path / METRICS_FILE)),
     }
 
 

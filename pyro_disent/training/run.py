@@ -370,12 +370,6 @@ class Run:
         """Names of the latents that its pairs share, see `surely_shared`."""
         return surely_shared(self.vae.latents, self.record.pairs.typical)
 
-    @property
-    def steps(self) -> int | None:
-        """How many steps it has been trained for, as its metrics say; None where they are lost."""
-        taken = [int(row["step"]) for row in metrics.read(self.path / replaced.METRICS) if row["step"].isdecimal()]
-        return max(taken, default=None)
-
     def data(self, progress: Callable[[int, int], None] | None = None) -> DataSet:
         """The data set it was trained on, loaded again from the same source.
 
