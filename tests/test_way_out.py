@@ -20,6 +20,7 @@ from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.columns import column, identities
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
+from pyro_disent.figures.inputs import _called
 from pyro_disent.figures.paper import file_name
 from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
@@ -265,6 +266,26 @@ def test_every_option_of_fit_says_what_it_is_and_stands_in_a_group() -> None:
     panels = {"Method", "Data", "Model", "Training", "Machine", "Run"}
     assert {option.rich_help_panel for option in options} == panels
     assert all(option.help and option.help[0].isupper() and option.help.endswith(".") for option in options)
+
+
+def test_pairs_show_the_names_of_their_files(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    shown: list[Any] = []
+    monkeypatch.setattr("pyro_disent.figures.save", lambda figure, path: shown.append(figure))
+    for who in "abcdefghij":
+        (tmp_path / "photos" / who).mkdir(parents=True)
+        for k in range(2):
+            Image.new("L", (8, 8), 20 * ord(who) % 200 + k).save(tmp_path / f"photos/{who}/{k}.png")
+    assert call("data", "show", "photos", "--image-size", "8", "--pairs", "3").returncode == 0
+    captions = [text.get_text() for text in shown[0].texts if re.fullmatch(r"[a-j]/[01]\.png", text.get_text())]
+    assert len(captions) == 6
+    for first, second in zip(captions[::2], captions[1::2], strict=True):
+        assert first[0] == second[0] and {first[2], second[2]} == {"0", "1"}
+
+
+def test_files_of_one_name_are_called_by_their_folders() -> None:
+    assert _called({Path("a/1.png"), Path("x/b/1.png"), Path("a/2.png")}) == {
+        "a/1.png": "a/1.png", "x/b/1.png": "b/1.png", "a/2.png": "2.png",
+    }  # fmt: skip
 
 
 def test_the_version_is_told(call: Any) -> None:  # noqa: F811
