@@ -1,6 +1,8 @@
 """How a command or a training may end early; the command line turns each into an exit code."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):
@@ -21,3 +23,9 @@ class StorageError(OSError):
 
 class Interrupted(Exception):
     """Ctrl-C during training, after the state was saved: how to go on. Exit code 130."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that a wrong one is most like, as the end of a sentence; empty where it is like none."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -84,8 +84,12 @@ def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Thr
     if recorded is not None and recorded > limit:
         recorded = None
     counts = sorted({*(1 << k for k in range(limit.bit_length())), limit, recorded or 1})
+    cores = available_cores()
+    all_of_them = (
+        "all there are" if limit >= cores else f"of {cores} cores, as OMP_NUM_THREADS or torch.set_num_threads has it"
+    )
     if len(counts) == 1:
-        return Threads(1, "all there are")
+        return Threads(1, all_of_them)
     try:
         rates = _rates(rows, counts)
     finally:
@@ -97,7 +101,7 @@ def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Thr
         slow = f"; {count} would be {ratio:.0f} times as fast just now: --threads {count}" if ratio >= 2 else ""
         return Threads(recorded, f"as recorded{slow}")
     if count == limit:
-        return Threads(count, "all there are")
+        return Threads(count, all_of_them)
     return Threads(count, f"of {limit}, which were {rates[limit] / rates[count]:.2g} times as fast just now")
 
 

@@ -74,7 +74,7 @@ def test_fit_leaves_a_run_folder(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "writes"),
     [
-        (["swap", "RUN", "0", "1", "2"], "figures/swap.png"),
+        (["swap", "RUN", "0", "1", "2"], "figures/swap-0-1-2.png"),
         (["traverse", "RUN", "--latent", "y"], "figures/traverse-y.png"),
         (["sample", "RUN", "--n", "6"], "figures/sample.png"),
         (["sample", "RUN", "--latent", "y", "--n", "6", "--out", "y.png"], "y.png"),
@@ -141,9 +141,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, call: Any
         (["--method", "cycle", "--data", "rotated-mnist", "--source", "local"], "PYRO_DISENT_DATA"),
         (["--method", "cycle", *TINY, "--latent", "z=-1"], "0 leaves the latent out"),
         (["--method", "cycle", *TINY, "--latent", "z=0", "--latent", "y=0"], "at least one latent"),
-        (["--method", "cycle", *TINY, "--latent", "z"], "NAME=VALUE"),
+        (["--method", "cycle", *TINY, "--latent", "z"], "NAME=UNITS"),
         (["--method", "cycle", *TINY, "--latent", "z=many"], "whole number"),
-        (["--method", "cycle", *TINY, "--batch-size", "65"], "--batch-size 65"),
+        (["--method", "cycle", *TINY, "--batch-size", "65"], "a batch of 65 images is larger"),
         (["--method", "cycle", *TINY, "--weight", "dip=1"], "no such term"),
         (["--method", "cycle", *TINY, "--warmup-steps", "3"], "the method 'cycle' has none"),
         (["--method", "cycle", *TINY, "--preset", "slow"], "choose from paper, quick"),

@@ -334,7 +334,10 @@ BAD_KINDS: dict[str, tuple[dict[str, str], str]] = {
         {"pose": "colour"},
         "--kind pose=colour: a column's kind is one of number, category",
     ),
-    "column": ({"pos": "number"}, "--kind pos=number: .* has no such column; it has who, pose, side"),
+    "column": (
+        {"pos": "number"},
+        r"--kind pos=number \(did you mean pose\?\): .* has no such column; it has who, pose, side",
+    ),
     "texts": ({"side": "degrees"}, "column side of metadata.csv: 000.png has 'right', which is no number"),
     "identity": ({"who": "angle"}, "column who of metadata.csv says which .* its kind cannot be angle"),
 }
@@ -378,7 +381,8 @@ def test_data_show_says_of_every_column_what_it_was_taken_for(
     assert result.returncode == 0, result.stderr
     numbers = ", none missing, compared as numbers; what pairs have in common"
     assert result.stdout.splitlines()[1:-1] == [
-        "  identities: 10 for training, 1 for validation, 1 for test (chance of finding one of the test split: 100.0%)",
+        "  identities: 10 for training, 1 for validation, 1 for test (finding the only one of the test split measures "
+        "nothing: --test-share 0.3 tests on more of a folder's)",
         f"  who: category, 12 values: 0, 1, 10, 11, 2, 3, ...{numbers}",
         "  pose: number, 12 values from 0 to 11, none missing; a predictor sees 2 bins of it",
         "  side: category, 2 values: down, up, 4 of 36 missing",

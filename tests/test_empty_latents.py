@@ -288,7 +288,7 @@ def test_fit_says_at_every_validation_and_at_its_end_which_latents_say_nothing(m
     fit(tiny(method, max_steps=12, beta={"z": 3000.0}, latents={"z": 3, "y": 2}), folder, reporter=heard)
     validations = [line for line in heard.said if "held-out objective" in line]
     assert len(validations) == 3 and "z" in validations[-1].partition(";")[2] and "nothing" in validations[-1]
-    advice = next(line for line in heard.said if line.startswith("z says nothing"))
+    advice = next(line for line in heard.said if ": z says nothing (" in line)
     assert "--beta z=1" in advice and heard.said.index(advice) > heard.said.index(validations[-1])
     row = next(row for row in folder.metrics() if row["split"] == "validation")
     assert float(row["kl.z"]) < EMPTY and {"kl.y", "use.z", "use.y"} <= {name for name in row if row[name]}

@@ -72,5 +72,5 @@ def test_processes_share_a_batch_between_them() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    with pytest.raises(InputError, match="--batch-size 51 is larger than the data, which has 50 images"):
+    with pytest.raises(InputError, match="a batch of 51 images is larger than the data, which has 50 to train on"):
         feed(size=51)

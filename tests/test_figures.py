@@ -390,8 +390,9 @@ class TestCommands:
         file = tmp_path / "digit.png"
         Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(file)
         printed = call(swap, run, 0, 3, file, "--device", "cpu")
-        assert printed == f"{run / 'figures' / 'swap.png'}\n"
-        assert size(run / "figures" / "swap.png")[0] > 4 * 112
+        written = run / "figures" / f"swap-0-3-{tmp_path.name}_digit.png"
+        assert printed == f"{written}\n"
+        assert size(written)[0] > 4 * 112
 
     def test_swap_of_files_alone_reads_no_data(
         self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -445,7 +446,7 @@ class TestCommands:
             (traverse, ["{run}", "--index", "-1"], "no test image -1"),
             (sample, ["{run}", "--latent", "y", "--latent", "v"], "no latent 'v'; this model has z, y"),
             (sample, ["{run}-2"], "no run at"),
-            (traverse, ["{run}/figures"], "cannot be read as a run's configuration"),
+            (traverse, ["{run}/figures"], "figures is not a run's folder: it has no config.json"),
             (evaluate, ["{run}", "{run}-2"], "no run at"),
             (evaluate, ["{run}", "--data", "nonsense"], "no data set and no folder nonsense"),
         ],

@@ -358,7 +358,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ({"batch_size": 100}, "--batch-size 100 is larger than the data"),
+        ({"batch_size": 100}, "a batch of 100 images is larger than the data"),
         ({"latents": {"z": {"units": 3, "family": "sphere"}}}, "'z': there is no family 'sphere'"),
         ({"network": "resnet"}, "choose from mlp"),
         ({"likelihood": "gamma"}, "choose from bernoulli"),

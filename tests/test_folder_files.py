@@ -398,9 +398,9 @@ def test_what_is_no_square_is_cropped_or_padded_as_it_is_said(tmp_path: Path) ->
     assert (cropped.train.images[0][:, :, 4] == pixels[0, 12:13].reshape(3, 1)).all()
     image = padded.train.images[0].numpy()
     assert not image[:, :2].any() and not image[:, 6:].any() and (image[:, 2:6, 0] == 200).all()
-    cut = "10 of 10 images are no squares and are cropped about their center, which leaves 50 % of the longest"
+    cut = "10 of 10 images are not square: cropping them about their center keeps 50 % of the longer side"
     assert any(note.startswith(cut) for note in said(cropped))
-    assert any("10 of 10 images are no squares and get black margins" in note for note in said(padded))
+    assert any("10 of 10 images are not square and get black margins" in note for note in said(padded))
     assert padded.options["shape"] == "pad" and load(root, **{**padded.options}).source.sha256 == padded.source.sha256
     assert padded.source.sha256 != cropped.source.sha256
     with pytest.raises(InputError, match="--shape square is none of crop, pad"):

@@ -123,7 +123,7 @@ def test_a_folder_is_no_run_at_the_moment_it_is_moved(tmp_path: Path, monkeypatc
         return self.rename(target)
 
     monkeypatch.setattr(Path, "rename", exchanged)
-    with pytest.raises(InputError, match=r"no run|cannot be read as a run"):
+    with pytest.raises(InputError, match=r"no run|not a run's folder"):
         folder.create(RECORD, overwrite=True)
     assert contents(tmp_path) == {"run": None, "run/thesis.tex": b"mine"}
 

@@ -68,7 +68,7 @@ def show(
     from pyro_disent.data import registry
     from pyro_disent.errors import InputError
     from pyro_disent.figures import save
-    from pyro_disent.figures.pairs import contact_sheet
+    from pyro_disent.figures.pairs import contact_sheet, names_in, numbered
 
     path = out or _free_name(f"{Path(registry.named(data)).name}-pairs")
     check_out(path)
@@ -82,11 +82,12 @@ def show(
         typer.echo(f"  {line}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
+    train = numbered(loaded.train)
     try:
-        batch, what = loaded.train.batch(index, generator), "training pairs"
+        batch, what = train.batch(index, generator), "training pairs"
     except InputError:  # images that nothing pairs can be looked at all the same
-        batch, what = loaded.train.batch(index, generator, views=1), "training images, which have no pairs"
-    sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}")
+        batch, what = train.batch(index, generator, views=1), "training images, which have no pairs"
+    sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}", names_in(batch, train))
     try:
         save(sheet, path)
     except OSError as error:

@@ -3,141 +3,261 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_disent.cli.console import quietly
-from pyro_disent.cli.data_options import with_data_options
-from pyro_disent.cli.run_options import ThreadsOption, place
+from pyro_disent.cli.data_options import of_data, with_data_options
+from pyro_disent.cli.named_values import latents, number, one_or_named, pairs, whole
+from pyro_disent.cli.run_options import place
 from pyro_disent.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import RunFolder
 
 
-Number = TypeVar("Number", int, float)
+of_method, of_model, of_training, of_machine, of_run = (
+    functools.partial(typer.Option, rich_help_panel=panel)
+    for panel in ("Method", "Model", "Training", "Machine", "Run")
+)
 
 
 @with_data_options
 @quietly
 def fit(
     method: Annotated[
-        str | None, typer.Option("--method", metavar="METHOD", help="One method, or several joined by +.")
+        str | None,
+        of_method(
+            "--method",
+            metavar="METHOD",
+            help="What is trained: a name of `pyro-disent methods`, or several joined by +.",
+        ),
+    ] = None,
+    beta: Annotated[
+        list[str] | None,
+        of_method(
+            "--beta",
+            metavar="X|NAME=X",
+            help="Weight on all KLs, or on that of one latent; the method's if not given; repeatable.",
+        ),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        of_method(
+            "--weight",
+            metavar="TERM=X",
+            help="Weight of a term of the objective; the method's if not given; repeatable.",
+        ),
+    ] = None,
+    predictor_side: Annotated[
+        str | None,
+        of_method(
+            "--predictor-side",
+            metavar="entropy|cross-entropy",
+            help="How the encoder plays against the predictor; entropy if not given.",
+        ),
+    ] = None,
+    predictor_on: Annotated[
+        str | None,
+        of_method(
+            "--predictor-on", metavar="sample|mean", help="What the predictor sees of a latent; sample if not given."
+        ),
+    ] = None,
+    guard: Annotated[
+        list[str] | None,
+        of_method(
+            "--guard",
+            metavar="NAME",
+            help="A latent that the predictor hides factors from; those of what is common if not given; repeatable.",
+        ),
+    ] = None,
+    bins: Annotated[
+        list[str] | None,
+        of_method(
+            "--bins",
+            metavar="N|FACTOR=N",
+            help="Bins that the predictor sees factors in; the data's if not given; repeatable.",
+        ),
+    ] = None,
+    bins_by: Annotated[
+        str | None,
+        of_method(
+            "--bins-by", metavar="range|quantile", help="Bins equally wide or equally filled; range if not given."
+        ),
+    ] = None,
+    opponent_lr: Annotated[
+        float | None,
+        of_method("--opponent-lr", metavar="X", help="Learning rate of opponents; their own if not given."),
+    ] = None,
+    warmup_steps: Annotated[
+        int | None,
+        of_method(
+            "--warmup-steps", metavar="N", help="Steps over which the weights of terms rise from 0; 0 if not given."
+        ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="DATA", help="A data set's name, or a folder of images.")
+        str | None,
+        of_data(
+            "--data", metavar="DATA", help="The data set: a name of `pyro-disent data list`, or a folder of images."
+        ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="Where to write; runs/DATA-METHOD-K if not given.")
+    limit: Annotated[
+        int | None, of_data("--limit", metavar="N", help="Use N training images only; all if not given.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
-    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N")] = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", metavar="N")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Images before pairing.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Adam's learning rate.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option("--schedule", metavar="constant|cosine", help="Of the learning rate.")
+    source: Annotated[
+        str | None,
+        of_data(
+            "--source", metavar="auto|local|download|embedded", help="Where the data set comes from; auto if not given."
+        ),
     ] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option("--clip-norm", metavar="X", help="Largest norm of a group's gradient.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="Use only N training images.")] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", metavar="paper|quick", help="If not given: quick on a CPU, paper on CUDA.")
+    data_root: Annotated[
+        Path | None,
+        of_data("--data-root", metavar="DIR", help="Folder that the data set lies in; $PYRO_DISENT_DATA if not given."),
     ] = None,
     latent: Annotated[
         list[str] | None,
-        typer.Option(
+        of_model(
             "--latent",
             metavar="NAME=UNITS[:FAMILY[,key=value...]]",
-            help="A latent and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
+            help="A latent, its units and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
         ),
     ] = None,
     explains: Annotated[
         list[str] | None,
-        typer.Option(
+        of_model(
             "--explains",
             metavar="NAME=common|rest|A+B|each:A,B",
-            help="What a latent stands for: factors by name, one a unit, the rest, or what pairs have in common.",
+            help="What a latent stands for: what is common to pairs, the rest, factors, or one a unit; repeatable.",
         ),
     ] = None,
-    network: Annotated[str | None, typer.Option("--network", metavar="NAME")] = None,
-    likelihood: Annotated[str | None, typer.Option("--likelihood", metavar="NAME")] = None,
-    beta: Annotated[
-        list[str] | None, typer.Option("--beta", metavar="X|NAME=X", help="Weight on the KLs, or on one latent's.")
-    ] = None,
-    weight: Annotated[
-        list[str] | None, typer.Option("--weight", metavar="TERM=X", help="Weight of a term; repeatable.")
-    ] = None,
-    predictor_side: Annotated[
+    network: Annotated[
         str | None,
-        typer.Option("--predictor-side", metavar="entropy|cross-entropy", help="How the encoder plays the predictor."),
+        of_model("--network", metavar="mlp|conv3x3|conv4x4", help="Encoder and decoder; the preset's if not given."),
     ] = None,
-    predictor_on: Annotated[
-        str | None, typer.Option("--predictor-on", metavar="sample|mean", help="What the opponent sees of a latent.")
-    ] = None,
-    guard: Annotated[
-        list[str] | None,
-        typer.Option("--guard", metavar="NAME", help="A latent that the predictor hides factors from; repeatable."),
-    ] = None,
-    bins: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--bins", metavar="N|FACTOR=N", help="Bins a predictor sees a factor in; the data's if not given."
+    likelihood: Annotated[
+        str | None,
+        of_model(
+            "--likelihood",
+            metavar="NAME",
+            help="Of pixels given the code: bernoulli, continuous-bernoulli or normal; the preset's if not given.",
         ),
     ] = None,
-    bins_by: Annotated[
-        str | None, typer.Option("--bins-by", metavar="range|quantile", help="Bins equally wide, or equally filled.")
+    epochs: Annotated[
+        int | None,
+        of_training("--epochs", metavar="N", help="Train for N passes over the images; the preset's if not given."),
     ] = None,
-    opponent_lr: Annotated[
+    max_steps: Annotated[
+        int | None, of_training("--max-steps", metavar="N", help="Train for N steps, instead of epochs.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        of_training("--batch-size", metavar="N", help="Images in a step, before pairing; the preset's if not given."),
+    ] = None,
+    lr: Annotated[
+        float | None, of_training("--lr", metavar="X", help="Adam's learning rate; the preset's if not given.")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        of_training(
+            "--schedule", metavar="constant|cosine", help="How the learning rate goes on; the preset's if not given."
+        ),
+    ] = None,
+    clip_norm: Annotated[
         float | None,
-        typer.Option("--opponent-lr", metavar="X", help="Of the opponents; their own if not given."),
+        of_training("--clip-norm", metavar="X", help="Largest norm that a gradient may have; 10000 if not given."),
     ] = None,
-    warmup_steps: Annotated[
-        int | None, typer.Option("--warmup-steps", metavar="N", help="Steps over which terms' weights rise from 0.")
+    seed: Annotated[
+        int | None, of_training("--seed", metavar="N", help="Seed of whatever is drawn; 0 if not given.")
     ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="auto|local|download|embedded", help="Where data comes from.")
+    preset: Annotated[
+        str | None,
+        of_training(
+            "--preset",
+            metavar="paper|quick",
+            help="Settings to start from; quick on a CPU and paper on CUDA if not given.",
+        ),
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given.")
+    patience: Annotated[
+        int | None,
+        of_training(
+            "--patience",
+            metavar="N",
+            help="End after N validations without a better held-out objective; never if not given.",
+        ),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N")] = None,
-    devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Processes, one a device.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", metavar="auto|32|bf16-mixed")] = None,
+    device: Annotated[
+        str | None,
+        of_machine(
+            "--device",
+            metavar="auto|cpu|cuda|cuda:N",
+            help="What it is trained on; auto, CUDA where there is any, if not given.",
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None, of_machine("--devices", metavar="N", help="Processes, one a device; 1 if not given.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        of_machine(
+            "--precision",
+            metavar="auto|32|bf16-mixed",
+            help="Of the arithmetic; the preset's if not given; auto is bf16-mixed where the device has it.",
+        ),
+    ] = None,
     compiled: Annotated[
         bool | None,
-        typer.Option(
+        of_machine(
             "--compile/--no-compile",
-            help="If not given: from 2000 steps on, where there is a C++ compiler.",
+            help="Compile the step; if not given, from 2000 steps on, where there is a C++ compiler.",
             show_default=False,
         ),
     ] = None,
-    compile_mode: Annotated[str | None, typer.Option("--compile-mode", metavar="default|reduce-overhead")] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option("--patience", metavar="N", help="End after N validations without a better held-out objective."),
+    compile_mode: Annotated[
+        str | None,
+        of_machine(
+            "--compile-mode",
+            metavar="default|reduce-overhead",
+            help="Mode of torch.compile; default if not given; reduce-overhead takes CUDA graphs.",
+        ),
     ] = None,
-    threads: ThreadsOption = None,
+    threads: Annotated[
+        int | None,
+        of_machine(
+            "--threads", metavar="N", help="Threads of the CPU; those that are fastest when it starts if not given."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        of_run("--out", metavar="RUN", help="Folder that the run is written to; runs/DATA-METHOD-K if not given."),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        of_run("--overwrite", help="Replace a run that lies in --out; it is kept until the new one has a checkpoint."),
+    ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Run again what a run's config.json says.")
+        Path | None, of_run("--config", metavar="FILE", help="Train again by the config.json of a run.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="RUN", help="Start from another run's best weights.")
+        Path | None, of_run("--init", metavar="RUN", help="Start from the best weights of another run.")
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="RUN", help="Go on where it stopped, or further by --epochs or --max-steps."),
+        of_run(
+            "--resume",
+            metavar="RUN",
+            help="Go on where a run stopped, or further by --epochs, --max-steps or --patience.",
+        ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")] = False,
+    quiet: Annotated[bool, of_run("--quiet", help="Print the path of the run only.")] = False,
+    as_json: Annotated[
+        bool, of_run("--json", help="Print one JSON object as the last line on standard output.")
+    ] = False,
     *,
     options: dict[str, Any],
 ) -> str:
@@ -154,15 +274,15 @@ def fit(
         "clip_norm": clip_norm,
         "seed": seed,
         "limit": limit,
-        "latents": _latents(latent, explains) or None,
+        "latents": latents(latent, explains) or None,
         "network": network,
         "likelihood": likelihood,
-        "beta": _one_or_named(beta, "--beta", _number),
-        "weights": {name: _number(value, "--weight") for name, value in _pairs(weight, "--weight").items()} or None,
+        "beta": one_or_named(beta, "--beta", number),
+        "weights": {name: number(value, "--weight") for name, value in pairs(weight, "--weight").items()} or None,
         "predictor_side": predictor_side,
         "predictor_on": predictor_on,
         "guards": guard or None,
-        "bins": _one_or_named(bins, "--bins", _whole),
+        "bins": one_or_named(bins, "--bins", whole),
         "bins_by": bins_by,
         "opponent_lr": opponent_lr,
         "warmup_steps": warmup_steps,
@@ -180,10 +300,10 @@ def fit(
     said = {name: value for name, value in said.items() if value is not None}
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
-    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps") if name in said}
+    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps", "patience") if name in said}
     beside = said.keys() - {"device", *longer}  # a run may go on on another device than it was begun on, and for longer
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
-        but = ", but --device and --threads" if resume else ""
+        but = ", but --device, --threads, --epochs, --max-steps and --patience" if resume else ""
         raise InputError(
             f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )
@@ -252,46 +372,3 @@ def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
         return {}
     numbers = {name: best.numbers[name] for name in ("objective", "elbo")}
     return {"step": best.step, **numbers, "empty": best.empty, "ignored": best.ignored}
-
-
-def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
-    for item in given or ():
-        name, equals, value = item.partition("=")
-        if not (name and equals and value):
-            raise InputError(f"{option} {item}: write NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
-def _latents(latent: list[str] | None, explains: list[str] | None) -> dict[str, dict[str, Any]]:
-    """What was said of each latent, as tables of `LatentSpec`."""
-    from pyro_disent.models.specification import explains_from_text, explains_to_json, spec_from_text
-
-    said = {name: spec_from_text(value, f"--latent {name}") for name, value in _pairs(latent, "--latent").items()}
-    for name, value in _pairs(explains, "--explains").items():
-        said.setdefault(name, {})["explains"] = explains_to_json(explains_from_text(value))
-    return said
-
-
-def _one_or_named(
-    given: list[str] | None, option: str, parse: Callable[[str, str], Number]
-) -> Number | dict[str, Number] | None:
-    """One number for all, or a number by name."""
-    if given and len(given) == 1 and "=" not in given[0]:
-        return parse(given[0], option)
-    return {name: parse(value, option) for name, value in _pairs(given, option).items()} or None
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{option}: {text!r} is not a number") from None
-
-
-def _whole(text: str, option: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{option}: {text!r} is not a whole number") from None

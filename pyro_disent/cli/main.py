@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -17,6 +19,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(metadata.version("pyro-disent"))
+        raise typer.Exit
+
+
+@app.callback(no_args_is_help=True)
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)
 app.command()(swap.swap)
@@ -34,7 +52,7 @@ def main() -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
-        code = _fail(error.format_message(), EXIT_INPUT)
+        code = _fail(_plain(error.format_message()), EXIT_INPUT)
     except InputError as error:
         code = _fail(_said(error), EXIT_INPUT)
     except Diverged as error:
@@ -46,6 +64,16 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort) as stop:
         code = _fail("; ".join(["interrupted", *getattr(stop, "__notes__", ())]), EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _plain(message: str) -> str:
+    """What was not understood of an option, in words that fit the rest."""
+    for kind, wanted in (("integer", "a whole number"), ("number", "a number")):
+        message = message.replace(
+            f"Input should be a valid {kind}, unable to parse string as a{'n' * (kind == 'integer')} {kind}",
+            f"{wanted} is needed",
+        )
+    return message
 
 
 def _said(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,9 +32,9 @@ def swap(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """A matrix of images: what is shared (z) from the row, the rest (y) from the column.
+    """A matrix of images: what pairs share from the row, the rest from the column.
 
-    Writes RUN/figures/swap.png.
+    Writes RUN/figures/swap-IMAGE-IMAGE....png; swap.png there is what `fit` drew.
     """
     from pyro_disent.errors import InputError
 
@@ -43,6 +44,7 @@ def swap(
 
     from pyro_disent.figures import swap_matrix
     from pyro_disent.figures.inputs import images_named
+    from pyro_disent.figures.paper import file_name
 
     loaded = load_run(run, checkpoint, device)
     vae = loaded.vae
@@ -50,4 +52,6 @@ def swap(
     white, pad = said.get("white"), said.get("shape") == "pad"
     shown, names = images_named(images, vae.image_shape, loaded.data, seed=seed, white=white, pad=pad)
     figure = swap_matrix(vae, shown, shown, shared=loaded.shared, row_labels=names, column_labels=names)
-    finish(figure, place(out, run, "swap.png"), as_json)
+    # By the folder too, as photographs of two people may have the same name.
+    called = ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
+    finish(figure, place(out, run, file_name("swap", *called)), as_json)

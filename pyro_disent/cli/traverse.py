@@ -9,7 +9,6 @@ import typer
 from pyro_disent.cli.run_options import (
     CheckpointOption,
     DeviceOption,
-    IndexOption,
     JsonOption,
     OutOption,
     RunArgument,
@@ -29,7 +28,9 @@ def traverse(
             "--latent", metavar="NAME", help="Which latent moves; the last that a pair does not share, if not given."
         ),
     ] = None,
-    index: IndexOption = 0,
+    index: Annotated[
+        int | None, typer.Option("--index", metavar="I", help="Which test image, from 0; the first if not given.")
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", min=2, max=101, help="How many values each unit takes.")] = 9,
     out: OutOption = None,
     seed: SeedOption = 0,
@@ -39,7 +40,7 @@ def traverse(
 ) -> None:
     """One latent moved through the quantiles of its prior, unit by unit, all else as in one test image.
 
-    Writes RUN/figures/traverse-NAME.png.
+    Writes RUN/figures/traverse-NAME.png, or traverse-NAME-I.png.
     """
     check_out(out)
 
@@ -53,6 +54,7 @@ def traverse(
     differing = [each for each in names if each not in loaded.shared]
     name = latent if latent is not None else (differing or names)[-1]
     vae.latent(name)  # refused before the data are loaded
-    (image,), (of_image,) = images_at(loaded.data(), [index], seed=seed)
+    (image,), (of_image,) = images_at(loaded.data(), [index or 0], seed=seed)
     figure = traversal(vae, image, name, steps, name=of_image)
-    finish(figure, place(out, run, file_name("traverse", name)), as_json)
+    chosen = [] if index is None else [str(index)]
+    finish(figure, place(out, run, file_name("traverse", name, *chosen)), as_json)

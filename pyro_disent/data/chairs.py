@@ -25,7 +25,7 @@ from pyro_disent.data.rendered_chairs import SIZE
 from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
 from pyro_disent.data.synthetic import chairs as synthetic
 from pyro_disent.data.synthetic.chairs import STYLE_NAMES, Counts
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, did_you_mean
 
 __all__ = ["FACTORS", "STYLE_NAMES", "ChairSplit", "Counts", "describe", "load", "prepare"]
 
@@ -327,9 +327,11 @@ def _checked(factors: Sequence[str], embedded: bool) -> tuple[str, ...]:
     given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else []
     if not given or any(name not in known or given.count(name) > 1 for name in given):
         hint = "" if embedded else "; zoom is known of embedded chairs only"
+        unknown = [name for name in given if name not in known]
+        hint = did_you_mean(str(unknown[0]), known) + hint if unknown else hint
         raise InputError(
             f"factors of {'embedded' if embedded else 'the real'} chairs are a list of one or more of "
-            f"{', '.join(known)}, each named once, not {factors!r}{hint}"
+            f"{', '.join(known)}, each named once, not {', '.join(map(str, given)) or repr(factors)}{hint}"
         )
     return tuple(name for name in known if name in given)
 

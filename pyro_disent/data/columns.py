@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from pyro_disent.data.dataset import Factor
 from pyro_disent.data.values import NUMBER, Distinct, Row, distinct, number, written
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, did_you_mean
 
 KINDS = ("number", "category", "angle", "degrees", "text")
+_ANGLES = re.compile(r"(?<![a-z])(angle|azimuth|rotation|orientation|yaw|pitch|heading)(?![a-z])", re.IGNORECASE)
 _NUMERIC = ("number", "angle", "degrees")
 MOST_CATEGORIES = 100
 """A text with more values than this describes an image rather than a factor of it, unless its kind is said."""
@@ -170,6 +171,19 @@ def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row
         InputError: for a value that is no number where its kind says so or that is not finite, and for numbers and
             texts in one column, or values that are neither, of which no kind is said.
     """
+    found = _column(values, name, label, row, kind)
+    if found.kind != "number" or found.said or not _ANGLES.search(name) or not _in_degrees(found.raw):
+        return found
+    hint = f"{label} is taken for a number: if it is an angle, say --kind {name}=degrees (in Python, kinds=)"
+    return dataclasses.replace(found, notes=(*found.notes, hint))
+
+
+def _in_degrees(values: NDArray[Any]) -> bool:
+    """Whether numbers may be degrees, and are too large for radians."""
+    return len(values) > 1 and bool((np.abs(values) <= 360).all()) and float(np.ptp(values)) > math.tau
+
+
+def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row, kind: str | None) -> Column:
     found = distinct(values, label, row, is_text=kind == "text")
     is_bool = [isinstance(value, bool | np.bool_) for value in found.values]
     if all(is_bool) and kind not in _NUMERIC:
@@ -210,7 +224,7 @@ def identities(
     """
     if kind in ("angle", "degrees"):
         raise InputError(f"{label} says which images belong together, so its kind cannot be {kind}")
-    found = column(values, name, label, row, kind)
+    found = _column(values, name, label, row, kind)
     order = list(range(len(found.names)))
     if any(isinstance(value, str) for value in values):
         order = sorted(order, key=found.names.__getitem__)
@@ -233,9 +247,13 @@ def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> N
     names = tuple(names)
     for name, kind in kinds.items():
         if kind not in KINDS:
-            raise InputError(f"--kind {name}={kind}: a column's kind is one of {', '.join(KINDS)}")
+            hint = did_you_mean(kind, KINDS)
+            raise InputError(f"--kind {name}={kind}{hint}: a column's kind is one of {', '.join(KINDS)}")
         if name not in names:
-            raise InputError(f"--kind {name}={kind}: {whose} has no such column; it has {', '.join(names) or 'none'}")
+            hint = did_you_mean(name, names)
+            raise InputError(
+                f"--kind {name}={kind}{hint}: {whose} has no such column; it has {', '.join(names) or 'none'}"
+            )
 
 
 def _categories(found: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:

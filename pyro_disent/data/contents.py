@@ -305,7 +305,10 @@ def _about_folders(images: Sequence[Image], deeper: int) -> str:
     """Which identities there are, where folders say it."""
     found = sorted({image.identity for image in images if image.identity is not None})
     if not found:
-        return "no identities: nothing says which images belong together, so there are no pairs"
+        return (
+            "no identities: nothing says which images belong together, so there are no pairs: put the images of "
+            "each into a sub-folder, or name a column that says it by --pair-by COLUMN"
+        )
     below = f"; the {deeper} folders below them are not told apart" if deeper else ""
     return f"{len(found)} identities, by folder: {some(found)}{below}"
 

@@ -40,6 +40,10 @@ class Factor:
     written: Mapping[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
+TEST_MORE = "--test-share 0.3 tests on more of a folder's"
+"""What helps where too few identities are tested on."""
+
+
 class Source(NamedTuple):
     """Where the images came from, as it is printed and recorded in the run."""
 
@@ -223,6 +227,8 @@ class DataSet:
             return None
         splits = (("training", self.train), ("validation", self.validation), ("test", self.test))
         counts = ", ".join(f"{split.identities:,} for {name}" for name, split in splits)
+        if self.test.identities == 1:
+            return f"{counts} (finding the only one of the test split measures nothing: {TEST_MORE})"
         return f"{counts} (chance of finding one of the test split: {1 / self.test.identities:.1%})"
 
 

@@ -39,7 +39,7 @@ from pyro_disent.data.metadata import METADATA
 from pyro_disent.data.pixel_range import check_white
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.data.splits import IDENTITY, Known, check_enough, data_set, named_splits, numbered
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, did_you_mean
 
 FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
@@ -291,8 +291,9 @@ def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
     if factors is None:
         return found.columns
     if unknown := [name for name in factors if name not in found.columns]:
+        hint = did_you_mean(unknown[0], found.columns)
         raise InputError(
-            f"--factors names {', '.join(unknown)}; columns of {found.root / METADATA} that can be factors: "
+            f"--factors names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
             f"{', '.join(found.columns) or 'none'}"
         )
     return factors

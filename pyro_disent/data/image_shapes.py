@@ -35,13 +35,13 @@ def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[s
     count = sum(ratio > 1 for ratio in elongated.values())
     notes = []
     if count:
-        all_of = f"{count} of {len(headers)} images are no squares"
+        all_of = f"{count} of {len(headers)} images are not square"
         least = 100 / max(elongated.values())
         notes.append(
             f"{all_of} and get black margins (--shape pad)"
             if shape == "pad"
-            else f"{all_of} and are cropped about their center, which leaves {least:.0f} % of the longest: "
-            "--shape pad keeps all of them, between black margins"
+            else f"{all_of}: cropping them about their center keeps {least:.0f} % of the longer side, or more; "
+            "--shape pad keeps all of each, between black margins"
         )
     side, ratio = median(map(_side, headers.values())), median(elongated.values())
     unlike = [

@@ -8,7 +8,6 @@ points of the group ``pyro_disent.datasets``. Nothing is imported before it is a
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyro_disent.data.sources import Progress, Request, absolute, limited
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pyro_disent.data.dataset import DataSet, Factor
@@ -140,9 +139,18 @@ def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
         if root is not None or source in ("download", "embedded"):
             raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
         return importlib.import_module(FOLDER), Request("local", Path(name))
-    close = difflib.get_close_matches(name, names(), n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
+    if Path(name).is_file():
+        raise InputError(f"{name} is a file, and a data set is a folder: name its folder, {Path(name).parent}")
+    hint = did_you_mean(name, [*names(), *_folders_beside(Path(name))])
     raise InputError(f"there is no data set and no folder {name}{hint}: there are {', '.join(names())}")
+
+
+def _folders_beside(path: Path) -> list[str]:
+    """The folders that lie where one was looked for, written as it was."""
+    try:
+        return [str(path.parent / folder.name) for folder in path.parent.iterdir() if folder.is_dir()]
+    except OSError:  # nor is there a folder to look in
+        return []
 
 
 def _check_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.data.dataset import DataSet, Factor, in_units
+from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor, in_units
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
@@ -23,6 +23,8 @@ from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import Threads, choose, using
+from pyro_disent.training.metrics import last_step
+from pyro_disent.training.replaced import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import Run
@@ -39,6 +41,7 @@ READINGS = (("", ""), ("_drawn", BY_DRAWS))
 
 USE_IMAGES = 1_000
 """Test images that uses are measured on, at most."""
+USE = "use by the decoder"
 RECALL = "recall@1 of identity in another view"
 
 Progress = Callable[[int, int, str], None]
@@ -114,7 +117,7 @@ def evaluate(
             key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
             for key, number in numbers.items()
         },
-        "advice": usage.advice(units, run.objective.betas(units)),
+        "advice": usage.advice(units, run.objective.betas(units), last_step(run.path / METRICS_FILE)),
     }
 
 
@@ -172,9 +175,9 @@ def uses(codes: Codes) -> Iterator[Step]:
         generator = torch.Generator(images.device).manual_seed(codes.seed)
         chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
         shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
-        return {f"use/{name}": Number("use by the decoder", name, share, "share") for name, share in shares.items()}
+        return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
-    yield Step("use by the decoder", compute)
+    yield Step(USE, compute)
 
 
 def probes(codes: Codes) -> Iterator[Step]:
@@ -283,7 +286,8 @@ def identities(codes: Codes) -> Iterator[Step]:
     for block, code in {**codes.test.codes, PIXELS: examples.images[:].flatten(1)}.items():
         compute = partial(recall_at_1, code, identity, view, seed=seed)
         yield _step(f"recall_at_1/{block}", RECALL, block, "accuracy", compute)
-    by_chance = f"chance, {len(identity.unique())} identities"
+    tested = len(identity.unique())
+    by_chance = f"chance, {tested} identities" if tested > 1 else f"one identity measures nothing: {TEST_MORE}"
     chance = Number(RECALL, by_chance, recall_by_chance(identity, view), "accuracy")
     yield Step("chance of recall@1", lambda: {"recall_at_1_chance": chance})
     if azimuth is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS
+from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS, USE
 from pyro_disent.files import write_atomically
 
 if TYPE_CHECKING:
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 READ_TWICE = (
     "What a factor leaks is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
     "them, which is what a latent says: a trace that is small beside its posterior's spread drowns there."
+)
+
+R2_MEANS = (
+    "R2 is that of a regressor fitted on training images (for unseen identities: on validation ones) and scored on "
+    "test images: 1 reads the factor exactly, 0 is no better than its mean, below 0 is worse. High is good in the "
+    "latent that explains the factor; in any other it is a leak, and low is good."
+)
+USE_MEANS = (
+    "Use by the decoder is a latent's share of the change that all latents together make; where they are empty, it is "
+    "a share of a change that may be tiny."
 )
 
 Evaluation = dict[str, Any]
@@ -56,8 +66,13 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
     if pixels:
         result.add_column(PIXELS, justify="right")
     rows = _rows(evaluations)
-    if any(BY_DRAWS in measure for measure in rows):
-        result.caption = READ_TWICE
+    units = {unit for numbers in rows.values() for _, unit in numbers}
+    captions = (
+        (R2_MEANS, "R2" in units),
+        (READ_TWICE, any(BY_DRAWS in measure for measure in rows)),
+        (USE_MEANS, USE in rows),
+    )
+    result.caption = "\n".join(text for text, needed in captions if needed) or None
     for measure, numbers in rows.items():
         if any(block for block, _ in numbers):
             result.add_section()

@@ -48,7 +48,7 @@ def fit(
 
     A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
     over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for
-    ``device``, ``threads``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
+    ``device``, ``threads``, ``patience``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
 
     Args:
         method: one method, or several joined by ``+``.
@@ -120,7 +120,7 @@ def _resume(
     device, threads = said.pop("device", None), said.pop("threads", None)
     if isinstance(data, str | Path):
         said["data"], data = named(str(data)), None
-    longer = {name: said.pop(name) for name in ("epochs", "max_steps") if said.get(name) is not None}
+    longer = {name: said.pop(name) for name in ("epochs", "max_steps", "patience") if said.get(name) is not None}
     begun_with = config.to_json()
     for name, value in said.items():
         if value is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,8 +49,9 @@ def images_named(
     """
     indices = [int(name) for name in names if _is_index(name)]
     of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
+    called = _called({Path(name) for name in names if not _is_index(name)})
     chosen = [
-        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white, pad), (Path(name).name,))
+        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white, pad), (called[str(Path(name))],))
         for name in names
     ]
     return Chosen(torch.stack([image for image, _ in chosen]), [name for _, name in chosen])
@@ -76,6 +78,12 @@ def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad
         raise InputError(f"{path} cannot be shown to a model of images with {channels} channels: it needs 1 or 3")
     pixels = read_image(path, str(path), size=(height, width), channels=channels, white=white, pad=pad)
     return torch.from_numpy(pixels.copy())
+
+
+def _called(files: Set[Path]) -> dict[str, str]:
+    """Path -> what a file is called: its name, with its folder's where files of several folders have it."""
+    often = Counter(path.name for path in files)
+    return {str(path): path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in files}
 
 
 def _is_index(name: str) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
+import torch
 from matplotlib.figure import Figure
 
 from pyro_disent.batch import Batch
-from pyro_disent.data.dataset import Factor
+from pyro_disent.data.dataset import Factor, Split
 from pyro_disent.figures.naming import MANY, factor_text
 from pyro_disent.figures.paper import DPI, default_settings, paper
 from pyro_disent.figures.text import extent, shortened, write
@@ -14,17 +18,20 @@ LINES = 5
 """Of a caption at most, where there are too many factors to write them out: what an image has and the other has not."""
 
 
-def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str) -> Figure:
+def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: Sequence[Sequence[str]] = ()) -> Figure:
     """Pairs in rows of five or fewer: both views of a pair touch, with a caption under each.
 
     Args:
         batch: in one or two views.
         factors: what is written under the images, where the batch has it.
         title: of the figure.
+        names: of the images of each view, which stand first under them; empty where they have none.
     """
     views, size, _, height, width = batch.images.shape
     known = [factor for factor in factors if factor.name in batch.factors]
     captions = _differences(batch, known) if len(known) > MANY else _values(batch, known)
+    for called, in_view in zip(names, captions, strict=False):
+        in_view[:] = [[name, *caption] for name, caption in zip(called, in_view, strict=True)]
     lines = max(1, *(len(caption) for view in captions for caption in view))
     columns = min(size, 5 if height < 64 else 4)
     rows = -(-size // columns)
@@ -102,3 +109,24 @@ def _legend(factors: list[Factor]) -> str:
     if len(factors) <= MANY:
         return ", ".join(factor.name for factor in factors)
     return f"{len(factors)} attributes; under each image those that it alone of the pair has"
+
+
+_NUMBER = "number of the image"
+"""The factor by which `names_in` finds images again."""
+
+
+def numbered(split: Split) -> Split:
+    """A split whose batches tell which images they hold, where these have names: one more factor, their number."""
+    if not split.names:
+        return split
+    split = copy.copy(split)
+    number = torch.arange(len(split), dtype=torch.float64, device=split.images.device)
+    split.factors = {**split.factors, _NUMBER: number}
+    return split
+
+
+def names_in(batch: Batch, split: Split) -> list[list[str]]:
+    """What the images of a batch of a `numbered` split are called, for each view; empty where they have no names."""
+    if _NUMBER not in batch.factors:
+        return []
+    return [[split.names[int(number)] for number in view] for view in batch.factors[_NUMBER].tolist()]

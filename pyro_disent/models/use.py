@@ -14,6 +14,8 @@ EMPTY = 0.1
 """Nats below which a latent is empty. Its mean KL bounds what it can tell of an image: less than a seventh of a bit."""
 IGNORED = 0.1
 """Part of an even share (1 / latents) below which the decoder ignores a latent."""
+FEW_STEPS, NEARLY_EMPTY = 1000, 1.0
+"""Steps, and nats of every latent, below which a model has not learned enough for any other advice to come first."""
 TRY_BETA = 30
 """The weight on the KL of the latent that carries all, which made a view portable on chairs (100 emptied it)."""
 
@@ -91,24 +93,26 @@ class Usage(NamedTuple):
         said = ((self.empty, "says nothing", "say nothing"), (self.ignored, "is ignored", "are ignored"))
         return ", ".join(f"{', '.join(names)} {many if len(names) > 1 else one}" for names, one, many in said if names)
 
-    def advice(self, units: Mapping[str, int], beta: Mapping[str, float]) -> list[str]:
+    def advice(self, units: Mapping[str, int], beta: Mapping[str, float], steps: int | None = None) -> list[str]:
         """A sentence for each latent that says nothing or is ignored, with what to try.
 
         Args:
             units: latent's name -> how many it has.
             beta: latent's name -> weight on its KL.
+            steps: that the model was trained for, where that is known: after few of them, more are the first advice.
         """
+        early = (steps is not None and steps < FEW_STEPS) or all(nats < NEARLY_EMPTY for nats in self.kl.values())
         sentences = []
         for name in self.empty:
             told = f"its KL is {self.kl[name]:.2g} nats, less than {EMPTY}: no image can be told by it from another"
-            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta)}")
+            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta, early)}")
         for name in self.ignored:
             told = f"{name} from another image makes {100 * self.use[name]:.2g} % of the change that all latents make"
-            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta)}")
+            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta, early)}")
         return sentences
 
-    def _try(self, name: str, units: Mapping[str, int], beta: Mapping[str, float]) -> str:
-        tries = []
+    def _try(self, name: str, units: Mapping[str, int], beta: Mapping[str, float], early: bool) -> str:
+        tries = ["training for longer"] if early else []
         if beta.get(name, 1.0) > 1:
             tries.append(f"a smaller weight on its own KL than {beta[name]:g} (--beta {name}=1)")
         others = {other: self.use.get(other, 0.0) for other in self.kl if other not in (*self.empty, *self.ignored)}
@@ -118,8 +122,6 @@ class Usage(NamedTuple):
                 tries.append(f"a weight on the KL of {carrier}, which carries all (--beta {carrier}={TRY_BETA})")
             if units.get(carrier, 1) > 1:
                 tries.append(f"fewer units for {carrier} than {units[carrier]} (--latent {carrier}=N)")
-        else:
-            tries.append("training for longer")
         return f"try {_listed([*tries, 'another method'])}"
 
 

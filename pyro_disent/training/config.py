@@ -142,7 +142,7 @@ class FitConfig:
 
     def lasting(self, other: FitConfig) -> FitConfig:
         """The same, for as long as another one lasts."""
-        return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps)
+        return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps, patience=other.patience)
 
 
 _WARM_UP = "warm_up"

@@ -26,7 +26,7 @@ class Feed:
         rank, world_size: which part of each batch this process takes.
 
     Raises:
-        InputError: for a batch larger than the data.
+        InputError: for a batch larger than the data, and for two views of images that have no pairs.
     """
 
     def __init__(
@@ -40,7 +40,13 @@ class Feed:
         world_size: int = 1,
     ) -> None:
         if batch_size > len(split):
-            raise InputError(f"--batch-size {batch_size} is larger than the data, which has {len(split)} images")
+            if views > 1:  # images that have no pairs at all are the greater trouble
+                index = torch.zeros(1, dtype=torch.long, device=split.images.device)
+                split.batch(index, torch.Generator(split.images.device), views)
+            raise InputError(
+                f"a batch of {batch_size} images is larger than the data, which has {len(split)} to train on: say "
+                f"--batch-size {len(split)} or less"
+            )
         self.split, self.batch_size, self.seed, self.views, self.sharing = split, batch_size, seed, views, sharing
         self.rank, self.world_size = rank, world_size
         self.generator = torch.Generator(split.images.device).manual_seed(seed + rank)

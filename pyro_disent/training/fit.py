@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pyro_disent.data.dataset import DataSet, in_units
-from pyro_disent.errors import Interrupted
+from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
 from pyro_disent.objectives import methods
@@ -98,7 +98,11 @@ def fit(
         seed_random_state(config.seed, device)
         vae, objective = setup.build(config, data.image_shape, edges, latents, networks, data.pairs.always)
     if init is not None:
-        setup.load_weights(objective, init, "best")
+        try:
+            setup.load_weights(objective, init, "best")
+        except InputError:
+            setup.check_alike(init, config, data.image_shape, latents)
+            raise
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 
@@ -128,7 +132,7 @@ def fit(
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
-        step_fn, how = setup.make_step(objective, config, fabric, steps, example, reporter.say)
+        step_fn, how = setup.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
         seed_random_state(config.seed + fabric.global_rank, device)
         start, progress = 0, Progress(config.patience)
         if recorded:
@@ -140,7 +144,7 @@ def fit(
                 folder.change_record(changed)
             if changed.device != recorded.device:
                 reporter.say(f"moved    from {recorded.device} to {device.type}: what is drawn is drawn anew")
-            if changed.fit != recorded.fit:
+            if (config.epochs, config.max_steps) != (recorded.fit.epochs, recorded.fit.max_steps):
                 anew = "" if config.schedule == "constant" else "; from here on the learning rate is the new total's"
                 reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
@@ -188,7 +192,8 @@ def fit(
                 break
         if log:
             units = {latent.name: latent.units for latent in latents}
-            log.end(done, progress, units, objective.betas(units))
+            again = how_to_go_on(folder.path, config, data.source.kind, patience=progress.since_best + 1)
+            log.end(done, progress, again, units, objective.betas(units))
     fabric.barrier()
 
 

@@ -95,19 +95,23 @@ class Log:
         )
         self.clock = time.perf_counter()
 
-    def end(self, step: int, progress: Progress, units: Mapping[str, int], beta: Mapping[str, float]) -> None:
+    def end(
+        self, step: int, progress: Progress, again: str, units: Mapping[str, int], beta: Mapping[str, float]
+    ) -> None:
         """Say why training ends before its last step, and which latents its best weights make nothing of.
 
         Args:
+            again: how training goes on where patience ended it.
             units: latent's name -> how many it has.
             beta: latent's name -> weight on its KL.
         """
         if step < self.steps:
-            why = f"no better validation within --patience {progress.patience}" if progress.is_over else "on_validation"
+            over = f"no better validation within --patience {progress.patience}; to go on all the same: {again}"
+            why = over if progress.is_over else "on_validation"
             self.reporter.say(f"training ends after step {step} of {self.steps}: {why}")
         best = best_of(self.folder)
-        for sentence in best.usage.advice(units, beta) if best else ():
-            self.reporter.say(sentence)
+        for sentence in best.usage.advice(units, beta, step) if best else ():
+            self.reporter.say(f"best weights, of step {best.step}: {sentence}" if best else sentence)
 
     def _check(self, values: Tensor) -> None:
         names = self.names

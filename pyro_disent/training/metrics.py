@@ -32,6 +32,11 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def last_step(path: Path) -> int | None:
+    """How many steps were taken; None where no row says it."""
+    return max((int(row["step"]) for row in read(path) if row["step"].isdecimal()), default=None)
+
+
 def forget_after(path: Path, step: int) -> None:
     """Drop the rows of later steps, and one that was cut off."""
     kept = [row for row in read(path) if row["step"].isdecimal() and int(row["step"]) <= step]

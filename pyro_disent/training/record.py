@@ -128,6 +128,10 @@ def read_fit(path: Path) -> FitConfig:
 
 
 def _content(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name the config.json of a run")
+    if not path.exists():
+        raise InputError(f"there is no file {path}")
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:

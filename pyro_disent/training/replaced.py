@@ -70,11 +70,12 @@ def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
 
 def _is_figure(name: str, latents: list[str]) -> bool:
     """Whether a figure's file has the name that a command gives it where no other is said."""
-    from pyro_disent.figures.paper import file_name
+    from pyro_disent.figures.paper import HASH_LENGTH, LONGEST_NAME, file_name
 
     one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
-    drawn = rf"(reconstructions|samples|swap|sample(-({one}))*|traverse-({one}))\.png"
-    return re.fullmatch(drawn, name) is not None
+    whole = rf"reconstructions|samples|swap(-[0-9]+)*|sample(-({one}))*|traverse-({one})(-[0-9]+)?"
+    cut = rf"(?=.{{{LONGEST_NAME}}}\.)(swap|sample|traverse)-.*-[0-9a-f]{{{HASH_LENGTH}}}"
+    return re.fullmatch(rf"({whole}|{cut})\.png", name) is not None
 
 
 def _latents(run: Path) -> list[str] | None:

@@ -54,20 +54,21 @@ def as_recorded(
     )
 
 
-def how_to_go_on(run: Path, config: FitConfig, kind: str, device: str | None = None) -> str:
+def how_to_go_on(run: Path, config: FitConfig, kind: str, **changed: str | int) -> str:
     """The command that resumes a run, or the call, where something has to be handed over again.
 
     Args:
         kind: of the data's source.
-        device: to go on on.
+        changed: settings that are other ones from there on, as the device.
     """
     networks_given = config.network == GIVEN
     needed = {"data": GIVEN in (config.data, kind), "encoder": networks_given, "decoder": networks_given}
     given = [f"{name}=..." for name, is_needed in needed.items() if is_needed]
     if given:
-        said = [*given, f"resume={str(run)!r}", *([f"device={device!r}"] if device else [])]
+        said = [*given, f"resume={str(run)!r}", *(f"{name}={value!r}" for name, value in changed.items())]
         return f"pyro_disent.fit({', '.join(said)})"
-    return " ".join(["pyro-disent fit --resume", shlex.quote(str(run)), *(["--device", device] if device else [])])
+    options = [f"--{name} {value}" for name, value in changed.items()]
+    return " ".join(["pyro-disent fit --resume", shlex.quote(str(run)), *options])
 
 
 def goes_further(folder: RunFolder, steps: int, reporter: Reporter) -> bool:

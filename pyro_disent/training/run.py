@@ -96,10 +96,15 @@ class RunFolder:
         if not os.path.lexists(self.path):
             return
         if not overwrite:
-            raise InputError(
-                f"{self.path} exists already{', put back after a run that was to replace it' if came_back else ''}: "
-                "choose another --out, or --overwrite it, or --resume it"
-            )
+            what = ", put back after a run that was to replace it" if came_back else ""
+            try:
+                self._refuse_no_run()
+                instead = ["--overwrite it"]
+            except InputError:
+                what, instead = what if self.config_file.exists() else " and is not a run's folder", []
+            if checkpoints.exist(self.checkpoints):
+                instead.append("--resume it")
+            raise InputError(f"{self.path} exists already{what}: {', or '.join(['choose another --out', *instead])}")
         self._refuse_no_run()
 
     def _refuse_no_run(self) -> None:
@@ -246,7 +251,16 @@ class RunFolder:
         before = self._put_aside_is()
         if not self.path.exists() or (before and not self.config_file.exists()):
             raise InputError(f"there is no run at {self.path}{before}")
+        if not self.config_file.exists():
+            raise InputError(f"{self.path} is not a run's folder: {self._what_it_is()}")
         return RunRecord.read(self.config_file)
+
+    def _what_it_is(self) -> str:
+        """What is there instead of a run, and which runs lie in it."""
+        if not self.path.is_dir():
+            return "it is a file"
+        runs = ", ".join(sorted(config.parent.name for config in self.path.glob(f"[!.]*/{replaced.CONFIG}")))
+        return f"it has no {replaced.CONFIG}" + (f"; runs in it: {runs}" if runs else "")
 
     def change_record(self, record: RunRecord) -> None:
         """Write down what has changed since the run began."""
@@ -338,6 +352,10 @@ class Run:
     """What its ``config.json`` says; ``record.fit`` is the `FitConfig`."""
     vae: FactoredVAE
     objective: Objective
+
+    def __repr__(self) -> str:
+        latents = ", ".join(f"{latent.name}={latent.units}" for latent in self.vae.latents)
+        return f"<Run {self.path}: {self.record.fit.method} on {self.record.fit.data}, {latents}>"
 
     @property
     def name(self) -> str:

@@ -28,6 +28,7 @@ from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_com
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.pixels import ImageShape
 from pyro_disent.threads import Threads, choose
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
@@ -119,6 +120,24 @@ def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
     factors = [factor.name for factor in data.factors]
     pair = data.pairs.pair(factors, [*factors, *data.of_pairs])
     return any(bool(mask.any()) for mask in shared_by(made, pair, 1, torch.device("cpu")).values())
+
+
+def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:
+    """Raises InputError where a run cannot lend its weights to another model, for reasons that a user has words for."""
+    record = folder.read_record()
+    both = {
+        "channels": (record.image_shape[0], image_shape[0]),
+        "image size": ["x".join(map(str, shape[1:])) for shape in (record.image_shape, image_shape)],
+        "network": (record.fit.network, config.network),
+        "latents": [_listed(made) for made in (record.build_latents(), latents)],
+    }
+    if unlike := [f"{what}: {theirs} there, {ours} here" for what, (theirs, ours) in both.items() if theirs != ours]:
+        raise InputError(f"the weights of {folder.path} are those of another model or method: {'; '.join(unlike)}")
+
+
+def _listed(latents: Sequence[Latent]) -> str:
+    families = {latent.name: f":{latent.family.name}" * (latent.family.name != "normal") for latent in latents}
+    return ", ".join(f"{latent.name}={latent.units}{families[latent.name]}" for latent in latents)
 
 
 def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
@@ -248,16 +267,19 @@ def make_step(
     steps: int,
     example: Batch,
     say: Callable[[str], None] = lambda _: None,
+    *,
+    goes_on: bool = False,
 ) -> tuple[EagerStep, str]:
     """The step, compiled where it is wanted and can be had, and how it is taken, in words.
 
     Args:
         example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
         say: told before compiling starts.
+        goes_on: with a run, whose record says whether it is compiled.
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
-        return eager, "eager (--no-compile)"
+        return eager, f"eager ({'as recorded' if goes_on else '--no-compile'})"
     if config.compile is None and steps < WORTH_COMPILING:
         return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
     if missing := why_not_compiled():
@@ -286,7 +308,8 @@ def resolve_device(name: str) -> torch.device:
     if kind not in ("cpu", "cuda") or (":" in name and (kind == "cpu" or not number.isdecimal())):
         raise InputError(f"--device {name} is not one of auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
+        instead = "" if torch.cuda.device_count() else ": use --device cpu"
+        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count() or 'no'} CUDA devices{instead}")
     return torch.device(name)
 
 
@@ -296,9 +319,9 @@ def make_fabric(config: FitConfig) -> Fabric:
     if device.index is not None and config.devices > 1:
         raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
     devices = config.devices if device.index is None else [device.index]
-    from pyro_disent.training.fabric import Fabric  # a second to import, which only training needs
+    from pyro_disent.training.fabric import quiet_fabric  # a second to import, which only training needs
 
-    return Fabric(accelerator=device.type, devices=devices, precision=precision(config))
+    return quiet_fabric(accelerator=device.type, devices=devices, precision=precision(config))
 
 
 def precision(config: FitConfig) -> Any:
