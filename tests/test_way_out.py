@@ -31,7 +31,7 @@ from pyro_disent.training.replaced import _is_figure
 from pyro_disent.training.run import RunFolder, load
 from pyro_disent.training.setup import make_fabric, resolve_device
 from tests.table import tiny
-from tests.test_cli import TINY, assert_refused, call  # noqa: F401
+from tests.test_cli import TINY, assert_refused
 from tests.test_early_stopping import EPOCH, few_held_out_images, held_out, step_of  # noqa: F401
 from tests.test_empty_latents import Listening
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestNamesOfFigures:
-    def test_a_chosen_figure_is_another_file_than_fits(self, run: Path, call: Any) -> None:  # noqa: F811
+    def test_a_chosen_figure_is_another_file_than_fits(self, run: Path, call: Any) -> None:
         (run / "figures").mkdir()
         drawn = {name: run / "figures" / name for name in ("swap.png", "traverse-y.png")}
         for path in drawn.values():
@@ -80,7 +80,7 @@ class TestPatience:
         self,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
-        call: Any,  # noqa: F811
+        call: Any,
     ) -> None:
         folder, heard = RunFolder(tmp_path / "run"), Listening()
         held_out(monkeypatch, [5, 6, 7, 8, 9])
@@ -96,13 +96,13 @@ class TestPatience:
         assert step_of(folder) == 4 * EPOCH
         assert folder.read_record().fit.patience == 3 and folder.read_record().fit.epochs == 6
 
-    def test_what_may_be_said_beside_resume_is_listed(self, run: Path, call: Any) -> None:  # noqa: F811
+    def test_what_may_be_said_beside_resume_is_listed(self, run: Path, call: Any) -> None:
         refused = call("fit", "--resume", run, "--lr", "1")
         assert_refused(refused, "but --device, --threads, --epochs, --max-steps and --patience")
 
 
 class TestFolders:
-    def test_a_wrong_folder_is_said_and_the_runs_in_it(self, run: Path, call: Any) -> None:  # noqa: F811
+    def test_a_wrong_folder_is_said_and_the_runs_in_it(self, run: Path, call: Any) -> None:
         assert_refused(call("evaluate", run.parent), "is not a run's folder: it has no config.json; runs in it: mine")
         assert_refused(call("swap", run / "checkpoints", "0", "1"), "has no config.json\n")
         assert_refused(call("swap", run / "config.json", "0", "1"), "is not a run's folder: it is a file")
@@ -122,7 +122,7 @@ class TestFolders:
         way_out: str,
         run: Path,
         tmp_path: Path,
-        call: Any,  # noqa: F811
+        call: Any,
     ) -> None:
         place = run if kind == "run" else tmp_path / kind
         if kind != "run":
@@ -195,7 +195,7 @@ def test_a_run_shows_itself_in_a_line(run: Path) -> None:
          "not azimut, zoom (did you mean azimuth?)"),
     ],
 )  # fmt: skip
-def test_a_slip_of_the_keyboard(command: list[str], says: str, tmp_path: Path, call: Any) -> None:  # noqa: F811
+def test_a_slip_of_the_keyboard(command: list[str], says: str, tmp_path: Path, call: Any) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(1, 4):
         Image.new("L", (8, 8), 60 * number).save(tmp_path / f"photos/{number}.png")
@@ -203,7 +203,7 @@ def test_a_slip_of_the_keyboard(command: list[str], says: str, tmp_path: Path, c
     assert_refused(call("fit", *command), says)
 
 
-def test_weights_of_other_images_are_refused_in_words(run: Path, call: Any) -> None:  # noqa: F811
+def test_weights_of_other_images_are_refused_in_words(run: Path, call: Any) -> None:
     refused = call("fit", "--method", "cycle", *TINY, "--init", run, "--latent", "z=3", "--network", "mlp")
     assert_refused(refused, "another model or method: ")
     assert "latents: z=" in refused.stderr and "there, z=3, y=" in refused.stderr
@@ -268,7 +268,7 @@ def test_every_option_of_fit_says_what_it_is_and_stands_in_a_group() -> None:
     assert all(option.help and option.help[0].isupper() and option.help.endswith(".") for option in options)
 
 
-def test_pairs_show_the_names_of_their_files(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_pairs_show_the_names_of_their_files(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("pyro_disent.figures.save", lambda figure, path: shown.append(figure))
     for who in "abcdefghij":
@@ -288,7 +288,14 @@ def test_files_of_one_name_are_called_by_their_folders() -> None:
     }  # fmt: skip
 
 
-def test_the_version_is_told(call: Any) -> None:  # noqa: F811
+def test_the_version_is_told(call: Any) -> None:
     told = call("--version")
     assert (told.returncode, told.stdout) == (0, metadata.version("pyro-disent") + "\n")
     assert call().stderr == ""
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_trained_or_written(tmp_path: Path, off: Any) -> None:
+    with off(), pytest.raises(InputError, match="gradients are switched off"):
+        fit(tiny(max_steps=2), RunFolder(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())

@@ -71,6 +71,8 @@ def fit(
     A run that was to be replaced and is back, because this one ended before its first checkpoint, is said in a note of
     the exception.
     """
+    if not torch.is_grad_enabled():
+        raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
     reporter = reporter or Silent()
     recorded = folder.read_record() if resume else None
     if recorded is None:
