@@ -15,11 +15,8 @@ from pyro_disent import files
 from pyro_disent.errors import InputError
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
-from tests import test_cli
 from tests.table import tiny
 from tests.test_cli import assert_refused
-
-call = test_cli.call
 
 
 @pytest.fixture(scope="module")
