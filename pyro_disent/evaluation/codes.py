@@ -55,7 +55,9 @@ class Pairs(NamedTuple):
     """Pairs of one split: their codes and their factors."""
 
     codes: dict[str, Tensor]
-    """block's name -> ``(2, pairs, width)``."""
+    """block's name -> ``(2, pairs, width)``: posterior means."""
+    draws: dict[str, Tensor]
+    """block's name -> ``(2, pairs, width)``: one draw from each posterior."""
     factors: dict[str, Tensor]
     """factor's name -> ``(2, pairs)``."""
 
@@ -97,21 +99,37 @@ class Codes:
 
     def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
         """Codes of the training and of the test images, ``(images, width)``: means, or one draw from each posterior."""
-        train, test = self._draws if drawn else (self.train.codes, self.test.codes)
+        train, test = (self._train_draws, self._test_draws) if drawn else (self.train.codes, self.test.codes)
         return train[block], test[block]
 
+    def read_unseen(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
+        """As `read`, of the validation and of the test images: of identities that were never trained on."""
+        validation, test = (
+            (self._validation_draws, self._test_draws) if drawn else (self.validation.codes, self.test.codes)
+        )
+        return validation[block], test[block]
+
+    # Where codes are fitted and where they are read have two seeds: in images that lie in the same order, equal noise
+    # would tell the place and what goes with it.
     @cached_property
-    def _draws(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        # Two seeds: in images that lie in the same order, equal noise would tell the place and what goes with it.
-        return self._drawn(self.train, 2 * self.seed), self._drawn(self.test, 2 * self.seed + 1)
+    def _train_draws(self) -> dict[str, Tensor]:
+        return self._drawn(self.train, 2 * self.seed)
+
+    @cached_property
+    def _validation_draws(self) -> dict[str, Tensor]:
+        return self._drawn(self.validation, 2 * self.seed)
+
+    @cached_property
+    def _test_draws(self) -> dict[str, Tensor]:
+        return self._drawn(self.test, 2 * self.seed + 1)
 
     @cached_property
     def train_pairs(self) -> Pairs:
-        return self._pairs(self.data.train, FIT_IMAGES)
+        return self._pairs(self.data.train, FIT_IMAGES, 2 * self.seed)
 
     @cached_property
     def test_pairs(self) -> Pairs:
-        return self._pairs(self.data.test, len(self.data.test))
+        return self._pairs(self.data.test, len(self.data.test), 2 * self.seed + 1)
 
     @cached_property
     def has_pairs(self) -> bool:
@@ -144,19 +162,24 @@ class Codes:
             parts = [self.vae.draws(part) for part in encoded.examples.images.split(_PART)]
         return self._in_blocks({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
-    def _pairs(self, split: Split, count: int) -> Pairs:
+    def _pairs(self, split: Split, count: int, noise_seed: int) -> Pairs:
         """The first images of a seeded order, each with another view of what it shows."""
         device = split.images.device
         generator = torch.Generator(device).manual_seed(self.seed)
         index = torch.randperm(len(split), generator=generator, device=device)[:count]
         codes: list[dict[str, Tensor]] = []
+        draws: list[dict[str, Tensor]] = []
         factors: list[dict[str, Tensor]] = []
-        for part in index.split(_CHUNK):
-            batch = split.batch(part, generator, views=2)
-            encoded = self._in_blocks(self.vae.codes(batch.images.flatten(0, 1)))
-            codes.append({name: code.unflatten(0, (2, len(part))) for name, code in encoded.items()})
-            factors.append(_on_cpu(batch.factors))
-        return Pairs(_concatenate(codes), _concatenate(factors))
+        with forked_random_state(self.vae.device):
+            seed_random_state(noise_seed, self.vae.device)
+            for part in index.split(_CHUNK):
+                batch = split.batch(part, generator, views=2)
+                images = batch.images.flatten(0, 1)
+                for encoded, parts in ((self.vae.codes(images), codes), (self.vae.draws(images), draws)):
+                    in_blocks = self._in_blocks(encoded)
+                    parts.append({name: code.unflatten(0, (2, len(part))) for name, code in in_blocks.items()})
+                factors.append(_on_cpu(batch.factors))
+        return Pairs(_concatenate(codes), _concatenate(draws), _concatenate(factors))
 
     def _in_blocks(self, codes: dict[str, Tensor]) -> dict[str, Tensor]:
         return {block: torch.cat([codes[name] for name in names], -1) for block, names in self.blocks.items()}

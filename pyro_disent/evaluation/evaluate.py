@@ -42,7 +42,7 @@ READINGS = (("", ""), ("_drawn", BY_DRAWS))
 USE_IMAGES = 1_000
 """Test images that uses are measured on, at most."""
 USE = "use by the decoder"
-RECALL = "recall@1 of identity in another view"
+RECALL = "recall@1{by} of identity in another view"
 
 Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is computed next."""
@@ -223,11 +223,11 @@ def pairs(codes: Codes) -> Iterator[Step]:
         if not (train.differs(name) and test.differs(name)):
             continue
         f_train, f_test = train.factors[name], test.factors[name]
-        for block in codes.blocks:
-            compute = partial(
-                pair_leak, train.codes[block], f_train, test.codes[block], f_test, circular, seed=codes.seed
-            )
-            yield _step(f"pair/{name}/{block}", f"difference of {name} in pairs", block, "R2", compute)
+        for key, by in READINGS:
+            c_train, c_test = (train.draws, test.draws) if by else (train.codes, test.codes)
+            for block in codes.blocks:
+                compute = partial(pair_leak, c_train[block], f_train, c_test[block], f_test, circular, seed=codes.seed)
+                yield _step(f"pair{key}/{name}/{block}", f"difference{by} of {name} in pairs", block, "R2", compute)
 
 
 def opponents(codes: Codes) -> Iterator[Step]:
@@ -283,35 +283,41 @@ def identities(codes: Codes) -> Iterator[Step]:
     seen = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
     if len(seen) == len(identity.unique()):
         return  # nobody is seen twice
-    for block, code in {**codes.test.codes, PIXELS: examples.images[:].flatten(1)}.items():
-        compute = partial(recall_at_1, code, identity, view, seed=seed)
-        yield _step(f"recall_at_1/{block}", RECALL, block, "accuracy", compute)
+    for key, by in READINGS:
+        for block in codes.blocks:
+            compute = partial(recall_at_1, codes.read_unseen(block, bool(by))[1], identity, view, seed=seed)
+            yield _step(f"recall_at_1{key}/{block}", RECALL.format(by=by), block, "accuracy", compute)
+    of_pixels = partial(recall_at_1, examples.images[:].flatten(1), identity, view, seed=seed)
+    recall = RECALL.format(by="")
+    yield _step(f"recall_at_1/{PIXELS}", recall, PIXELS, "accuracy", of_pixels)
     tested = len(identity.unique())
     by_chance = f"chance, {tested} identities" if tested > 1 else f"one identity measures nothing: {TEST_MORE}"
-    chance = Number(RECALL, by_chance, recall_by_chance(identity, view), "accuracy")
+    chance = Number(recall, by_chance, recall_by_chance(identity, view), "accuracy")
     yield Step("chance of recall@1", lambda: {"recall_at_1_chance": chance})
     if azimuth is not None:
         left_out = identity[near_symmetric(codes.data.test, codes.data.train)].unique()
         count = Number("near-symmetric identities, left out of errors", "", len(left_out), "identities")
         yield Step("near-symmetric identities", lambda: {"near_symmetric": count})
     for name, circular in _named(codes.factors):
-        for block in codes.blocks if codes.validation.varies(name) else ():
-            yield Step(f"view: {name} from {block}", partial(_view, codes, name, circular, block))
+        for key, by in READINGS if codes.validation.varies(name) else ():
+            for block in codes.blocks:
+                compute_view = partial(_view, codes, name, circular, block, key, by)
+                yield Step(f"view{by}: {name} from {block}", compute_view)
 
 
-def _view(codes: Codes, name: str, circular: bool, block: str) -> dict[str, Number]:
+def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str) -> dict[str, Number]:
     """One factor of the view read off one block of unseen identities: its R2, and the median error of an angle."""
-    fitting, test = codes.validation, codes.test
-    actual = test.examples.factors[name]
-    fitted = fit(fitting.codes[block], fitting.examples.factors[name], circular, seed=codes.seed)
-    predicted = fitted(test.codes[block])
+    validation, test = codes.read_unseen(block, bool(by))
+    actual = codes.test.examples.factors[name]
+    fitted = fit(validation, codes.validation.examples.factors[name], circular, seed=codes.seed)
+    predicted = fitted(test)
     explained = r2(predicted, actual, circular)
-    numbers = {f"view/{name}/{block}": Number(f"{name} of unseen identities", block, explained, "R2")}
+    numbers = {f"view{key}/{name}/{block}": Number(f"{name}{by} of unseen identities", block, explained, "R2")}
     if circular:
         left_out = near_symmetric(codes.data.test, codes.data.train).numpy()
         error = float(np.nanmedian(np.where(left_out, np.nan, angle_error(predicted, actual))))
-        numbers[f"view_error/{name}/{block}"] = Number(
-            f"median error of {name} of unseen identities", block, error, "degrees"
+        numbers[f"view_error{key}/{name}/{block}"] = Number(
+            f"median error{by} of {name} of unseen identities", block, error, "degrees"
         )
     return numbers
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pyro_disent.training.run import Run
 
 READ_TWICE = (
-    "What a factor leaks is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
+    "What codes tell is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
     "them, which is what a latent says: a trace that is small beside its posterior's spread drowns there."
 )
 
@@ -27,7 +27,7 @@ R2_MEANS = (
 )
 USE_MEANS = (
     "Use by the decoder is a latent's share of the change that all latents together make; where they are empty, it is "
-    "a share of a change that may be tiny."
+    "a share of a change that may be tiny. It is 0 where that is less than a millionth of what the images differ by."
 )
 
 Evaluation = dict[str, Any]

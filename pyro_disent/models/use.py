@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.pixels import as_pixels, as_tensor
 
 EMPTY = 0.1
 """Nats below which a latent is empty. Its mean KL bounds what it can tell of an image: less than a seventh of a bit."""
@@ -18,6 +19,9 @@ FEW_STEPS, NEARLY_EMPTY = 1000, 1.0
 """Steps, and nats of every latent, below which a model has not learned enough for any other advice to come first."""
 TRY_BETA = 30
 """The weight on the KL of the latent that carries all, which made a view portable on chairs (100 emptied it)."""
+
+NOTHING = 1e-6
+"""Part of the images' own change below which the decoder's is none: a share of it would be one of noise."""
 
 _PART = 128  # images decoded at once
 
@@ -37,26 +41,33 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
         seed: of which other image each is given; never itself.
 
     Returns:
-        Nothing for fewer than two images; 0 for each latent where no exchange changes anything.
+        Nothing for fewer than two images; 0 for each latent where all together change less than `NOTHING` of what the
+        images themselves differ by, squared, from those they are exchanged with: a decoder that ignores all.
     """
     if len(images) < 2:
         return {}
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed), device="cpu")
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
-    codes = vae.codes(images)
-    changes, whole = dict.fromkeys(codes, 0.0), 0.0
+    codes, pixels = vae.codes(images), as_tensor(images, "images")
+    changes, whole, shown = dict.fromkeys(codes, 0.0), 0.0, 0.0
     for part in torch.arange(len(images), device="cpu").split(_PART):
         own, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
         decoded = vae.decode(own)
 
         def change(exchanged: Mapping[str, Tensor], own: dict[str, Tensor] = own, decoded: Tensor = decoded) -> float:
-            return (vae.decode({**own, **exchanged}) - decoded).square().sum(dtype=torch.float64).item()
+            return _squares(vae.decode({**own, **exchanged}) - decoded)
 
         whole += change(others)
+        shown += _squares(as_pixels(pixels[partner[part]]) - as_pixels(pixels[part]))
         for name, other in others.items():
             changes[name] += change({name: other})
-    return {name: changed / whole if whole else 0.0 for name, changed in changes.items()}
+    is_seen = whole > NOTHING * shown
+    return {name: changed / whole if is_seen else 0.0 for name, changed in changes.items()}
+
+
+def _squares(differences: Tensor) -> float:
+    return differences.square().sum(dtype=torch.float64).item()
 
 
 class Usage(NamedTuple):
