@@ -74,7 +74,8 @@ def test_a_factor_can_be_an_angle(kind: str, tmp_path: Path) -> None:
         cosine = torch.cos(split.factors["azimuth"] - torch.from_numpy(np.deg2rad(expected)))
         assert (cosine > 1 - 1e-6).all()
         written = [factor_text(factor, value, named=True) for value in split.factors["azimuth"].tolist()]
-        names = [f"{value}°" if kind == "degrees" else f"{np.deg2rad(value)}" for value in expected]
+        radians = [f"{np.deg2rad(value):.3g}" if value else "0.0" for value in expected]  # as long as people read
+        names = [f"{value}°" for value in expected] if kind == "degrees" else radians
         assert written == [f"azimuth {name}" for name in names]
     # 355 and 0 have a bin each beside each other, and are one where bins are wider.
     by_angle = {

@@ -8,6 +8,8 @@ from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 
 MANY = 6
 """More factors than this are not written out one by one."""
+LONG = 6
+"""Characters of a number, beside its sign, above which it is rounded unless it is whole."""
 
 
 def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[str, ...]:
@@ -39,13 +41,17 @@ def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[
 
 
 def factor_text(factor: Factor, value: float, *, named: bool) -> str:
-    """A factor's value as people write it: angles in degrees, with a sign where they do not wrap around."""
+    """A factor's value as people write it: angles in degrees, with a sign where they do not wrap around.
+
+    Numbers of the user's own are as they were written; those longer than `LONG` have three digits, or all before the
+    point.
+    """
     if math.isnan(value):
         text = "unknown"
     elif factor.categories:
         text = factor.categories[int(value)]
     elif value in factor.written:
-        text = factor.written[value]
+        text = _short(factor.written[value])
     elif factor.unit == "radians":
         # A minus sign as wide as the plus sign, and none before a zero.
         degrees = round(math.degrees(value)) + 0
@@ -54,3 +60,13 @@ def factor_text(factor: Factor, value: float, *, named: bool) -> str:
     else:
         text = f"{value:.0f}" if value.is_integer() else f"{value:.2f}"
     return f"{factor.name} {text}" if named else text
+
+
+def _short(written: str) -> str:
+    number = written.strip().removesuffix("°")
+    digits = number.lstrip("+-")
+    if len(digits) <= LONG or digits.isdecimal():
+        return written
+    value = float(number)
+    rounded = f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+    return rounded + "°" * written.endswith("°")
