@@ -204,7 +204,7 @@ def leaks(codes: Codes) -> Iterator[Step]:
     for name, circular in _named(codes.factors):
         for key, by in READINGS:
             for block in codes.blocks:
-                compute = partial(_leak, codes, name, circular, block, by == BY_DRAWS)
+                compute = partial(_leak, codes, name, circular, block, bool(by))
                 yield _step(f"leak{key}/{name}/{block}", f"leak{by} of {name}", block, "R2", compute)
 
 
@@ -256,7 +256,7 @@ def opponents(codes: Codes) -> Iterator[Step]:
     for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
         for key, by in READINGS:
             for block in codes.blocks:
-                compute = partial(_guessed, codes, block, by == BY_DRAWS, known_bins, asked)
+                compute = partial(_guessed, codes, block, bool(by), known_bins, asked)
                 measure = f"fresh classifier{by} of {name}"
                 yield _step(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
 

@@ -109,7 +109,7 @@ class GenerativeModel(_OfImages):
         x = None if batch is None else batch.images.to(dtype)
         if x is not None:
             views, images = x.shape[:2]
-        with _plates(views, images, self):
+        with _plates(views, images, self._like().device):
             values: dict[str, Tensor] = {}
             for latent in self.latents:
                 values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
@@ -159,7 +159,7 @@ class Guide(_OfImages):
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
         batch = self.batch_of(batch)
         images = batch.images.to(self._like().dtype)
-        with _plates(batch.views, batch.size, self):
+        with _plates(batch.views, batch.size, self._like().device):
             return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
 
 
@@ -183,13 +183,12 @@ def _side_by_side(values: list[Tensor]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _plates(views: int, images: int, program: nn.Module) -> Iterator[None]:
-    # A plate makes an index tensor: on the program's device, never on a default one.
-    device = str(next(program.parameters()).device)
+def _plates(views: int, images: int, device: torch.device) -> Iterator[None]:
+    # A plate makes an index tensor: on the program's device, never on a default one. It takes the device's name.
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(pyro.plate("views", views, dim=-2, device=device))
-            stack.enter_context(pyro.plate("images", images, dim=-1, device=device))
+            stack.enter_context(pyro.plate("views", views, dim=-2, device=str(device)))
+            stack.enter_context(pyro.plate("images", images, dim=-1, device=str(device)))
         except ValueError as error:
             raise InputError(
                 f"a plate around this model lies in the place of its own, views at dimension -2 and images at -1: give "

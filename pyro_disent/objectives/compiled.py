@@ -60,7 +60,7 @@ class EagerStep:
         parameters = list(self.objective.parameters())
         learning = _learning(parameters)
         _assign(parameters, _laid_out(_gradients(record, learning), learning))
-        return _detached(record)
+        return record.map(torch.detach)
 
 
 class CompiledStep(EagerStep):
@@ -141,7 +141,7 @@ class CompiledStep(EagerStep):
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
             gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(own_parameters))
-            flat, self._record_spec = pytree.tree_flatten(_detached(record))
+            flat, self._record_spec = pytree.tree_flatten(record.map(torch.detach))
             return flat, gradients
 
         # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
@@ -174,10 +174,6 @@ class _Recorder(nn.Module):
 
 def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"objective.{name}": tensor for name, tensor in state.items()}
-
-
-def _detached(record: LossRecord) -> LossRecord:
-    return LossRecord(*pytree.tree_map(torch.detach, tuple(record)))
 
 
 def _learning(parameters: list[Any]) -> list[Any]:

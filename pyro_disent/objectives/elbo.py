@@ -13,7 +13,6 @@ from pyro.distributions.util import scale_and_mask
 from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
@@ -141,10 +140,8 @@ class DisentanglingELBO(ELBO):
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
         """`evaluate` of fresh steps, averaged over ``num_particles`` of them."""
-        records = [self.evaluate(self.step(model, guide, batch)) for _ in range(self.num_particles)]
-        if len(records) == 1:
-            return records[0]
-        return LossRecord(*pytree.tree_map(lambda *values: torch.stack(values).mean(0), *map(tuple, records)))
+        first, *others = (self.evaluate(self.step(model, guide, batch)) for _ in range(self.num_particles))
+        return first.map(lambda *values: torch.stack(values).mean(0), *others) if others else first
 
     def _beta(self, latent: str) -> Tensor:
         return self.weights[_beta(latent) if _beta(latent) in self.weights else "beta"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -40,9 +41,13 @@ class LossRecord(NamedTuple):
     observed: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
     """name of a latent that `pyro.condition` observes -> -log p of its value; it has no KL."""
 
+    def map(self, function: Callable[..., Tensor], *others: LossRecord) -> LossRecord:
+        """The record of a function of each tensor, and of its likes in other records of the same objective."""
+        return LossRecord(*pytree.tree_map(function, tuple(self), *map(tuple, others)))
+
     def mean(self) -> LossRecord:
         """Means over views and images, 0-d."""
-        return LossRecord(*pytree.tree_map(torch.mean, tuple(self)))
+        return self.map(torch.mean)
 
 
 class Step(NamedTuple):
