@@ -23,6 +23,7 @@ from pyro_disent.models.program import (
     Program,
     at_least_float32,
     evaluating,
+    first_parameter,
     forked_random_state,
     seed_random_state,
 )
@@ -53,16 +54,16 @@ class _OfImages(Program):
             InputError: for images of another shape or on another device than this program's.
         """
         batch = Batch.of(batch)
-        images, parameter = batch.images, self._like()
+        images, device = batch.images, self._like().device
         if self.image_shape is not None:
             check_shape(images.shape, self.image_shape)
-        if images.device != parameter.device:
-            raise InputError(f"the images lie on {images.device} and the model on {parameter.device}: use batch.to")
+        if images.device != device:
+            raise InputError(f"the images lie on {images.device} and the model on {device}: use batch.to")
         return batch
 
     def _like(self) -> Tensor:
         """A parameter with the type and the device of what images go through."""
-        return next(self.parameters())
+        return first_parameter(self)
 
 
 class GenerativeModel(_OfImages):
@@ -84,7 +85,7 @@ class GenerativeModel(_OfImages):
         return latent.family.prior(latent.units, earlier, self._like(), batch)
 
     def _like(self) -> Tensor:
-        return next(self.decoder.parameters())
+        return first_parameter(self.decoder)
 
     def x_dist(self, code: Tensor) -> dist.TorchDistribution:
         """p(x | code) for codes ``(..., width)``, event shape ``(channels, height, width)``."""
@@ -104,12 +105,12 @@ class GenerativeModel(_OfImages):
             observe: condition on the batch's images; without, they are drawn as well, and priors see the batch.
         """
         batch = None if batch is None else self.batch_of(batch)
+        like = self._like()
         # Of the type of the decoder's outputs, which are never in half precision.
-        dtype = torch.promote_types(self._like().dtype, torch.float32)
-        x = None if batch is None else batch.images.to(dtype)
+        x = None if batch is None else batch.images.to(torch.promote_types(like.dtype, torch.float32))
         if x is not None:
             views, images = x.shape[:2]
-        with _plates(views, images, self._like().device):
+        with _plates(views, images, like.device):
             values: dict[str, Tensor] = {}
             for latent in self.latents:
                 values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
@@ -157,9 +158,9 @@ class Guide(_OfImages):
         """A draw of every latent from its posterior, ``(views, images, width)`` each."""
         if batch is None:
             raise ValueError("the guide q(z, y | x) needs images: call it with a batch")
-        batch = self.batch_of(batch)
-        images = batch.images.to(self._like().dtype)
-        with _plates(batch.views, batch.size, self._like().device):
+        batch, like = self.batch_of(batch), self._like()
+        images = batch.images.to(like.dtype)
+        with _plates(batch.views, batch.size, like.device):
             return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
 
 
@@ -178,8 +179,10 @@ def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
 
 def _side_by_side(values: list[Tensor]) -> Tensor:
     """One code of what the decoder sees of each latent; enumerated values have axes that the others lack."""
-    batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
-    return torch.cat([value.expand(*batch, value.shape[-1]) for value in values], -1)
+    if any(value.shape[:-1] != values[0].shape[:-1] for value in values):
+        batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
+        values = [value.expand(*batch, value.shape[-1]) for value in values]
+    return torch.cat(values, -1)
 
 
 @contextlib.contextmanager
@@ -252,7 +255,7 @@ class FactoredVAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return first_parameter(self).device
 
     def latent(self, name: str) -> Latent:
         """The latent of this name.

@@ -10,6 +10,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from pyro_disent.errors import InputError
 from pyro_disent.models import param_store
 
 
@@ -66,6 +67,22 @@ def usual_defaults() -> Iterator[None]:
 def at_least_float32(x: Tensor) -> Tensor:
     """What a network gives may be in half precision; densities, samples and terms never are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def first_parameter(module: nn.Module) -> nn.Parameter:
+    """``next(module.parameters())``, which would make a list of all parts: a step asks several times.
+
+    Raises:
+        InputError: where there is none.
+    """
+    parts = [module]
+    while parts:
+        part = parts.pop()
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                return parameter
+        parts.extend(each for each in reversed(list(part._modules.values())) if each is not None)
+    raise InputError(f"{type(module).__name__} has no parameters")
 
 
 class Program(nn.Module):

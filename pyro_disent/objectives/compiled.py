@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,8 +96,8 @@ class CompiledStep(EagerStep):
         batch = self.objective.sharing(Batch.of(batch))
         if self._graph is None:
             self.compile(batch)
-        parameters, buffers, inputs = self._arguments(batch)
-        if self._signature != self._sign(batch, [*parameters, *buffers, *inputs]):
+        parameters, buffers, inputs, signature = self._arguments(batch)
+        if self._signature != signature:
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
         if self.mode == "reduce-overhead":
@@ -107,16 +107,19 @@ class CompiledStep(EagerStep):
         _assign(parameters, gradients)
         return pytree.tree_unflatten(record, self._record_spec)
 
-    def _arguments(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Of the graph: parameters, buffers, and what a batch holds."""
+    def _arguments(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[Any, ...]]:
+        """The graph's parameters, buffers and inputs from a batch, and its signature: what a graph is valid for."""
+        modules = list(self.objective.modules())
+        # What `parameters()` and `buffers()` give, each of which walks through all modules again.
+        parameters = _different([part._parameters for part in modules])
+        buffers = _different([part._buffers for part in modules])
         inputs = [batch.images, *batch.shared.values(), *batch.factors.values()]
-        return list(self.objective.parameters()), list(self.objective.buffers()), inputs
-
-    def _sign(self, batch: Batch, tensors: list[Tensor]) -> tuple[Any, ...]:
-        """What a graph is good for."""
-        kinds = tuple((each.shape, each.stride(), each.dtype, each.device, each.requires_grad) for each in tensors)
-        modes = tuple(module.training for module in self.objective.modules())
-        return modes, tuple(batch.shared), tuple(batch.factors), kinds
+        kinds = tuple(
+            (each.shape, each.stride(), each.dtype, each.device, each.requires_grad)
+            for each in (*parameters, *buffers, *inputs)
+        )
+        modes = tuple(module.training for module in modules)
+        return parameters, buffers, inputs, (modes, tuple(batch.shared), tuple(batch.factors), kinds)
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
@@ -126,7 +129,7 @@ class CompiledStep(EagerStep):
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)
-        own_parameters, own_buffers, inputs = self._arguments(batch)
+        own_parameters, own_buffers, inputs, signature = self._arguments(batch)
 
         def step(
             parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]
@@ -158,7 +161,7 @@ class CompiledStep(EagerStep):
             graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
             with torch.no_grad():
                 graph(*copies())
-        self._graph, self._signature = graph, self._sign(batch, [*own_parameters, *own_buffers, *inputs])
+        self._graph, self._signature = graph, signature
 
 
 class _Recorder(nn.Module):
@@ -170,6 +173,11 @@ class _Recorder(nn.Module):
 
     def forward(self, batch: Batch) -> LossRecord:
         return self.objective.record(batch)
+
+
+def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
+    """Those of all modules, each once."""
+    return list(dict.fromkeys(each for own in tensors for each in own.values() if each is not None))
 
 
 def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -78,12 +78,12 @@ class Family(nn.Module):
         Raises:
             InputError: for a density against a mass, which have no divergence.
         """
-        if not _is_point(q) and _is_mass(q) != _is_mass(p):
+        one, other, by_unit = _by_unit(q, p)
+        if not _is_point(one) and _is_mass(one) != _is_mass(other):
             raise InputError(
                 f"there is no KL between a density and a mass, here {_called(q)} and {_called(p)}: give prior and "
                 "posterior the same kind of support"
             )
-        one, other, by_unit = _by_unit(q, p)
         exact = _closed_form(one, other)
         value = one.log_prob(draw) - other.log_prob(draw) if exact is None else exact
         return value if by_unit else value.unsqueeze(-1)
