@@ -32,7 +32,7 @@ _WHERE = {
     "fit": "experiments.job",
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
-    "load": "training.run",
+    "load": "experiments.run",
 }
 
 __all__ = sorted(_WHERE)

@@ -11,13 +11,14 @@ import torch
 
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
+from pyro_disent.experiments.run import load
 from pyro_disent.figures.of_run import draw
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from tests.table import ROWS, tiny
 
 LATENTS = {"z": 3, "rotation": {"units": 1, "family": "circle"}, "y": {"units": 0}}

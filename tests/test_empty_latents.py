@@ -19,13 +19,14 @@ from pyro_disent.data.dataset import DataSet, Factor
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import bounds, evaluate, leaks, uses
+from pyro_disent.experiments.run import load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.use import EMPTY, IGNORED, Usage, use
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import best_of, used, validate
 from tests.table import tiny
 from tests.test_evaluation import a_run, dials

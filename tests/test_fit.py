@@ -17,6 +17,7 @@ import torch
 from pyro_disent.data import registry
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.experiments.presets import ANY, configure, presets
+from pyro_disent.experiments.run import load
 from pyro_disent.objectives.compiled import why_not_compiled
 from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.training import fit as loop
@@ -26,7 +27,7 @@ from pyro_disent.training.fit import fit, validate
 from pyro_disent.training.log import Silent
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from tests.table import DATA, RECORD, ROWS, tiny
 
 

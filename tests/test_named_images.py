@@ -17,12 +17,13 @@ from pyro_disent.data import registry
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
 from pyro_disent.experiments.presets import configure
+from pyro_disent.experiments.run import load
 from pyro_disent.figures import of_run
 from pyro_disent.figures.grids import grid
 from pyro_disent.figures.inputs import images_at, images_named
 from pyro_disent.figures.naming import named
 from pyro_disent.training.fit import fit
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from tests.table import TINY
 
 DRAWN = ["reconstructions.png", "swap.png", "traverse-y.png", "samples.png"]

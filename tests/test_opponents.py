@@ -21,6 +21,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.experiments.presets import configure, presets
+from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
@@ -28,7 +29,7 @@ from pyro_disent.objectives.terms import UNKNOWN, edges_by_quantile, edges_by_ra
 from pyro_disent.training import fit as loop
 from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from tests.table import RECORD
 from tests.test_evaluation import dials, reading_vae
 

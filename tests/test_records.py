@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import pyro_disent
 from pyro_disent.errors import InputError
+from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import each
 from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import FORMAT, RunRecord, read_fit
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from tests.table import RECORD, tiny
 
 BEFORE: dict[str, Any] = {

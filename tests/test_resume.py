@@ -24,12 +24,13 @@ from torch import nn
 import pyro_disent
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
+from pyro_disent.experiments.run import load
 from pyro_disent.training import log, setup, state
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Progress
 from tests.table import tiny
 from tests.test_fit import Interrupting

@@ -20,6 +20,7 @@ from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.columns import column, identities
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
+from pyro_disent.experiments.run import load
 from pyro_disent.figures.inputs import _called
 from pyro_disent.figures.paper import file_name
 from pyro_disent.models.use import Usage
@@ -28,7 +29,7 @@ from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import _is_figure
-from pyro_disent.training.run import RunFolder, load
+from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import make_fabric, resolve_device
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused

@@ -12,7 +12,7 @@ from pyro_disent import files
 from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, ThreadsOption, load_run
 
 if TYPE_CHECKING:
-    from pyro_disent.training.run import Run
+    from pyro_disent.experiments.run import Run
 
 
 def evaluate(

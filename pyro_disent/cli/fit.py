@@ -355,8 +355,8 @@ def fit(
 
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     """Draw the run's figures from its best weights; the last validation's numbers."""
+    from pyro_disent.experiments.run import load
     from pyro_disent.figures.of_run import draw
-    from pyro_disent.training.run import load
     from pyro_disent.training.validation import best_of
 
     place(None, folder.path, "")

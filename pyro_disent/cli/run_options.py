@@ -14,7 +14,7 @@ from pyro_disent.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyro_disent.training.run import Run
+    from pyro_disent.experiments.run import Run
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -42,7 +42,7 @@ def load_run(path: Path, checkpoint: str, device: str) -> Run:
     if checkpoint not in ("best", "last"):
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
 
-    from pyro_disent.training.run import load
+    from pyro_disent.experiments.run import load
 
     return load(path, "best" if checkpoint == "best" else "last", device)
 

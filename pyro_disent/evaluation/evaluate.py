@@ -27,7 +27,7 @@ from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import METRICS as METRICS_FILE
 
 if TYPE_CHECKING:
-    from pyro_disent.training.run import Run
+    from pyro_disent.experiments.run import Run
 
 PROTOCOL = 1
 """Version of what the numbers mean; numbers of different versions do not compare."""

@@ -13,7 +13,7 @@ from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS, USE
 from pyro_disent.files import write_atomically
 
 if TYPE_CHECKING:
-    from pyro_disent.training.run import Run
+    from pyro_disent.experiments.run import Run
 
 READ_TWICE = (
     "What codes tell is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "

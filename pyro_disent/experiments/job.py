@@ -16,13 +16,14 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure, overridden
+from pyro_disent.experiments.run import Run, load
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.log import Reporter
-from pyro_disent.training.run import Run, RunFolder, load
+from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import GIVEN
 from pyro_disent.training.validation import OnValidation
 

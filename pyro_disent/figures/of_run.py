@@ -16,7 +16,7 @@ from pyro_disent.figures.swap import swap_matrix
 from pyro_disent.figures.traversal import traversal
 
 if TYPE_CHECKING:
-    from pyro_disent.training.run import Run
+    from pyro_disent.experiments.run import Run
 
 
 def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
