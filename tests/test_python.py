@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import pyro_disent
+from pyro_disent import plugins
 from pyro_disent.errors import InputError
 from pyro_disent.models import families, networks
-from pyro_disent.models.families import table
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.terms import DIP
@@ -61,22 +61,24 @@ THEIRS = methods.Method("theirs", "a term from elsewhere", "nobody 2026", "|Cov 
 
 def test_other_packages_bring_methods_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(group: str) -> list[EntryPoint]:
-        name = {"pyro_disent.methods": "THEIRS", "pyro_disent.networks": "mine_for"}[group]
-        return [EntryPoint("theirs", f"{__name__}:{name}", group)]
+        name = {"pyro_disent.methods": "THEIRS", "pyro_disent.networks": "mine_for"}.get(group)
+        broken = EntryPoint("broken", "nobodys_package:anything", group)
+        return [broken, *([EntryPoint("theirs", f"{__name__}:{name}", group)] if name else [])]
 
-    for module in (methods, networks):
-        monkeypatch.setattr(module, "entry_points", found)
+    monkeypatch.setattr(plugins, "entry_points", found)
     assert methods.parse("cycle+theirs")[1] is THEIRS
     assert list(methods.build("theirs", SETTING).terms) == ["dip"]
     assert networks.networks("theirs") is mine_for
-    with pytest.raises(InputError, match="theirs"):
+    with pytest.raises(InputError, match=r"there is no network 'nobodys'; choose from mlp, .*, broken, theirs"):
         networks.networks("nobodys")
+    with pytest.raises(InputError, match=r"broken of another package \(nobodys_package:anything, .*networks\) cannot"):
+        networks.networks("broken")
 
 
 def test_other_packages_bring_families(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Named on a command line, trained, recorded, loaded again."""
     point = EntryPoint("laplace", f"{__name__}:Laplace", "pyro_disent.families")
-    monkeypatch.setattr(table, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
     run = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "run", source="embedded", limit=64, batch_size=16,
                           max_steps=2, latents={"z": Latent("z", 3, Laplace(2.0)), "y": 1})  # fmt: skip
     assert run.record.to_json()["latents"]["z"] == {

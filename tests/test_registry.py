@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from pyro_disent import plugins
 from pyro_disent.cli import data as command
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import Factor
@@ -32,7 +33,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, name: str, module: Any) -> None:
     """Make an installed package bring a data set."""
     monkeypatch.setitem(sys.modules, "somebodys_data", module)
     points = [EntryPoint(name, "somebodys_data", registry.GROUP)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == registry.GROUP else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == registry.GROUP else [])
 
 
 def module(**members: Any) -> ModuleType:

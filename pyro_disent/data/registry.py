@@ -11,10 +11,10 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pyro_disent import plugins
 from pyro_disent.data.sources import Progress, Request, absolute, limited
 from pyro_disent.errors import InputError, did_you_mean
 
@@ -45,7 +45,7 @@ class Description(NamedTuple):
 
 def names() -> list[str]:
     """All data sets by name, in alphabetical order."""
-    return sorted({*BUILT_IN, *(point.name for point in _points())})
+    return sorted(plugins.names(GROUP, BUILT_IN))
 
 
 def is_folder(name: str) -> bool:
@@ -123,18 +123,12 @@ def prepare(
     return module.prepare(request, seed=seed, progress=progress, **options)
 
 
-def _points() -> list[EntryPoint]:
-    """What other packages bring; a name of ours stays ours."""
-    return [point for point in entry_points(group=GROUP) if point.name not in BUILT_IN]
-
-
 def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
     """The module behind a name, or behind a folder in place of one, and the request to hand it."""
     if name in BUILT_IN:
         return importlib.import_module(BUILT_IN[name]), Request.of(source, root)
-    for point in _points():
-        if point.name == name:
-            return point.load(), Request.of(source, root)
+    if name in names():
+        return plugins.find(GROUP, {}, name, "data set"), Request.of(source, root)
     if is_folder(name):
         if root is not None or source in ("download", "embedded"):
             raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")

@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_disent import plugins
+
 
 class Likelihood(nn.Module):
     """A distribution over images from a decoder's outputs.
@@ -106,3 +108,12 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "continuous-bernoulli": ContinuousBernoulli,
     "normal": Normal,
 }
+
+
+def likelihood(name: str) -> type[Likelihood]:
+    """The likelihood of a name: ours, or that of the entry-point group ``pyro_disent.likelihoods``.
+
+    Raises:
+        InputError: for a name that does not exist, with those that do.
+    """
+    return plugins.find("pyro_disent.likelihoods", LIKELIHOODS, name, "likelihood")

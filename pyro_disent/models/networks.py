@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from itertools import pairwise
 
 from torch import nn
 
+from pyro_disent import plugins
 from pyro_disent.errors import InputError
 
 ImageShape = tuple[int, int, int]
@@ -114,9 +114,4 @@ def networks(name: str) -> Callable[[ImageShape, int], Networks]:
     Raises:
         InputError: for a name that does not exist, with those that do.
     """
-    found = dict(NETWORKS)
-    for entry in entry_points(group="pyro_disent.networks"):
-        found.setdefault(entry.name, entry.load())
-    if name not in found:
-        raise InputError(f"there are no networks {name!r}; choose from {', '.join(found)}")
-    return found[name]
+    return plugins.find("pyro_disent.networks", NETWORKS, name, "network")

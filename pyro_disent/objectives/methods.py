@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from pyro_disent import plugins
 from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
@@ -128,6 +127,7 @@ def _dip(setting: Setting) -> Term:
 
 _TOTAL_CORRELATION = "KL(q(z, y) || product of its units' marginals)"
 
+GROUP = "pyro_disent.methods"
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -210,10 +210,7 @@ METHODS: dict[str, Method] = {
 
 def methods() -> dict[str, Method]:
     """Ours and those of the entry-point group ``pyro_disent.methods``, by name."""
-    found = dict(METHODS)
-    for entry in entry_points(group="pyro_disent.methods"):
-        found.setdefault(entry.name, entry.load())
-    return found
+    return plugins.table(GROUP, METHODS)
 
 
 def parse(expression: str) -> list[Method]:
@@ -222,16 +219,11 @@ def parse(expression: str) -> list[Method]:
     Raises:
         InputError: for a name that does not exist, with those that do, and for a name given twice.
     """
-    table = methods()
     names = [name.strip() for name in expression.split("+")]
-    for name in names:
-        if name not in table:
-            close = get_close_matches(name, table, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"there is no method {name!r}; choose from {', '.join(table)}{hint}")
+    chosen = [plugins.find(GROUP, METHODS, name, "method") for name in names]
     if len(set(names)) < len(names):
         raise InputError(f"the method {expression!r} names one thing twice")
-    return [table[name] for name in names]
+    return chosen
 
 
 def build(

@@ -20,7 +20,7 @@ from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, shared_by
-from pyro_disent.models.likelihoods import LIKELIHOODS
+from pyro_disent.models.likelihoods import likelihood
 from pyro_disent.models.networks import Networks, networks
 from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
@@ -180,13 +180,12 @@ def build(
     Raises:
         InputError: for names that do not exist, and networks that are missing or do not fit the images.
     """
-    if config.likelihood not in LIKELIHOODS:
-        raise InputError(f"there is no likelihood {config.likelihood!r}; choose from {', '.join(LIKELIHOODS)}")
+    made_likelihood = likelihood(config.likelihood)()
     if given is None and config.network == GIVEN:
         raise InputError("the networks were handed over from Python: load it by load(run, encoder=..., decoder=...)")
     width = sum(latent.width for latent in latents)
     encoder, decoder = given or networks(config.network)(image_shape, width)
-    vae = FactoredVAE(latents, encoder, decoder, LIKELIHOODS[config.likelihood]())
+    vae = FactoredVAE(latents, encoder, decoder, made_likelihood)
     if vae.image_shape != tuple(image_shape):
         raise InputError(f"the decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}")
     elbo = methods.build(

@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any, get_args
 
+from pyro_disent import plugins
 from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle
 from pyro_disent.models.families.normal import ConditionalNormal, Normal
 
+GROUP = "pyro_disent.families"
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Normal, ConditionalNormal, Circle)}
 
 
 def families() -> dict[str, type[Family]]:
     """Every family by its name."""
-    found = dict(FAMILIES)
-    for entry in entry_points(group="pyro_disent.families"):
-        found.setdefault(entry.name, entry.load())
-    return found
+    return plugins.table(GROUP, FAMILIES)
 
 
 def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:

@@ -1,0 +1,57 @@
+"""What there is by name: ours, and what other packages bring by entry points, imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from pyro_disent.errors import InputError, did_you_mean
+
+T = TypeVar("T")
+
+
+def names(group: str, own: Iterable[str]) -> list[str]:
+    """All names of a group: ours in their order, then those of other packages."""
+    return list(dict.fromkeys([*own, *(point.name for point in entry_points(group=group))]))
+
+
+def table(group: str, own: Mapping[str, T]) -> dict[str, T]:
+    """All of a group by name, imported; a name of ours stays ours.
+
+    Raises:
+        InputError: for what cannot be imported.
+    """
+    found = dict(own)
+    for point in entry_points(group=group):
+        if point.name not in found:
+            found[point.name] = _loaded(point)
+    return found
+
+
+def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
+    """What has this name in a group; no other package than the one that brings it is imported.
+
+    Args:
+        what: it is, as messages call it, "a method".
+
+    Raises:
+        InputError: for a name that does not exist, with those that do, and for what cannot be imported.
+    """
+    if name in own:
+        return own[name]
+    for point in entry_points(group=group):
+        if point.name == name:
+            return _loaded(point)
+    there_are = names(group, own)
+    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(there_are)}{did_you_mean(name, there_are)}")
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{point.name} of another package ({point.value}, entry-point group {point.group}) cannot be imported: "
+            f"{error}"
+        ) from error
