@@ -133,7 +133,7 @@ def test_from_the_command_line(tmp_path: Path, call: Any) -> None:
     ("said", "says"),
     [
         (["--latent", "angle=1:circel"], "no family 'circel'; choose from normal, conditional, circle"),
-        (["--latent", "angle=1:circle,hidden=3"], "circle has no setting hidden"),
+        (["--latent", "angle=1:circle,hidden=3"], "circle has no option hidden"),
         (["--latent", "rotatoin=1"], "did you mean rotation"),
         (["--explains", "w=rest"], "no latent 'w' to say anything of; the latents are z, y"),
         (["--explains", "z=azimuth"], "'azimuth', which is no factor of this data: there are rotation, identity"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,28 @@ VARIANCE = 0.03
 MAX_VARIANCE = 0.25
 THRESHOLD = 128
 """What is brighter belongs to the digit."""
+_LATENTS = {"z": {"units": 12, "explains": "common"}, "y": {"units": 3, "explains": "rest"}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {  # section 5.3 of the paper
+        "latents": _LATENTS,
+        "network": "conv3x3",
+        "likelihood": "bernoulli",
+        "lr": 1e-4,
+        "opponent_lr": 5e-3,
+        "batch_size": 192,
+        "epochs": 80,
+        "precision": "32",
+    },
+    "quick": {  # minutes on two cores
+        "latents": _LATENTS,
+        "network": "conv3x3",
+        "likelihood": "bernoulli",
+        "lr": 1e-3,
+        "batch_size": 192,
+        "epochs": 10,
+    },
+}
+"""Settings of a run; see `pyro_disent.experiments.presets`."""
 
 
 def within_unit(mean: Tensor, variance: float, uniform: Tensor) -> Tensor:

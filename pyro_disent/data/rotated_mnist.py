@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,27 @@ VARYING = {factor.name: factor for factor in (ROTATION, SCALE)}
 """Each drawn uniformly from its range."""
 FACTORS = (ROTATION,)
 """What varies where nothing else is asked for."""
+_LATENTS = {"z": {"units": 10, "explains": "common"}, "y": {"units": 1, "explains": "rest"}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {  # section 5.1 of the paper
+        "latents": _LATENTS,
+        "network": "mlp",
+        "likelihood": "bernoulli",
+        "lr": 1e-4,
+        "batch_size": 96,
+        "epochs": 50,
+        "precision": "32",
+    },
+    "quick": {  # minutes on two cores
+        "latents": _LATENTS,
+        "network": "mlp",
+        "likelihood": "bernoulli",
+        "lr": 1e-3,
+        "batch_size": 256,
+        "epochs": 15,
+    },
+}
+"""Settings of a run; see `pyro_disent.experiments.presets`."""
 
 
 def rotation_grid(side: int, device: torch.device | str = "cpu") -> Tensor:
