@@ -118,7 +118,7 @@ def test_from_the_command_line(tmp_path: Path, call: Any) -> None:
     assert result.returncode == 0, result.stderr
     assert "z=4 (common), angle=1 circle (rotation), size=2 conditional (scale)" in result.stdout
     record = json.loads((tmp_path / "run/config.json").read_text())
-    assert record["format"] == 1 and record["latents"] == {
+    assert record["format"] == 2 and record["latents"] == {
         "z": {"units": 4, "explains": "common"},
         "angle": {"units": 1, "family": "circle", "settings": {}, "explains": ["rotation"]},
         "size": {"units": 2, "family": "conditional", "settings": {"parents": "z", "hidden": 5}, "explains": ["scale"]},

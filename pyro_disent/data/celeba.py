@@ -7,6 +7,7 @@ attributes stand in for it (`synthetic.faces`).
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,29 +30,8 @@ from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 
 FACTORS = tuple(Factor(name, edges=(0.5,), categories=("no", "yes")) for name in ATTRIBUTES)
-_LATENTS = {"z": {"units": 40, "explains": {"each": ["*"]}}, "y": {"units": 10, "explains": "rest"}}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # section 5.4 of the paper
-        "latents": _LATENTS,
-        "network": "conv3x3",
-        "likelihood": "normal",
-        "lr": 5e-4,
-        "batch_size": 64,
-        "epochs": 50,
-        "with": {"similarity": {"beta": 1.1, "weights": {"similarity": 5}}},
-    },
-    "quick": {  # minutes on two cores
-        "latents": _LATENTS,
-        "network": "conv3x3",
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "schedule": "cosine",
-        "batch_size": 64,
-        "max_steps": 3000,
-        "with": {"similarity": {"beta": 1.1, "weights": {"similarity": 5}}},
-    },
-}
-"""Settings of a run; see `pyro_disent.experiments.presets`."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class Counts(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -52,28 +53,8 @@ HOW_TO_GET = (
 
 JOINT = {"view": ("azimuth", "elevation")}
 """Factors that go by one name together."""
-_LATENTS = {"z": {"units": 29, "explains": "common"}, "y": {"units": 3, "explains": "rest"}}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # section 5.2 of the paper
-        "latents": _LATENTS,
-        "network": "conv4x4",
-        "likelihood": "normal",
-        "lr": 1e-4,
-        "batch_size": 96,
-        "epochs": 120,
-        "precision": "32",
-    },
-    "quick": {  # minutes on two cores
-        "latents": _LATENTS,
-        "network": "conv4x4",
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "schedule": "cosine",
-        "batch_size": 16,
-        "max_steps": 4340,
-    },
-}
-"""Settings of a run; see `pyro_disent.experiments.presets`."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class ChairSplit(GroupedSplit):

@@ -7,6 +7,7 @@ every image deviates from it by noise of its own that is drawn once. Digits come
 from __future__ import annotations
 
 import math
+import tomllib
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -44,28 +45,8 @@ VARIANCE = 0.03
 MAX_VARIANCE = 0.25
 THRESHOLD = 128
 """What is brighter belongs to the digit."""
-_LATENTS = {"z": {"units": 12, "explains": "common"}, "y": {"units": 3, "explains": "rest"}}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # section 5.3 of the paper
-        "latents": _LATENTS,
-        "network": "conv3x3",
-        "likelihood": "bernoulli",
-        "lr": 1e-4,
-        "opponent_lr": 5e-3,
-        "batch_size": 192,
-        "epochs": 80,
-        "precision": "32",
-    },
-    "quick": {  # minutes on two cores
-        "latents": _LATENTS,
-        "network": "conv3x3",
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "batch_size": 192,
-        "epochs": 10,
-    },
-}
-"""Settings of a run; see `pyro_disent.experiments.presets`."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 def within_unit(mean: Tensor, variance: float, uniform: Tensor) -> Tensor:

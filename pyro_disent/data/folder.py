@@ -16,6 +16,7 @@ Names that begin with a dot, and what this program wrote, are not looked at; fil
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,27 +47,8 @@ FACTORS: tuple[Factor, ...] = ()
 SIZES = range(8, 513)
 CONVERTER_VERSION = 4
 """Of what a converted image looks like: another one converts again."""
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # of the paper's experiments the one on color photographs of any kind, section 5.4
-        "latents": {"z": {"units": 40, "explains": "common"}, "y": {"units": 10, "explains": "rest"}},
-        "network": "conv4x4",
-        "likelihood": "normal",
-        "lr": 5e-4,
-        "batch_size": 64,
-        "epochs": 50,
-        "precision": "32",
-    },
-    "quick": {  # minutes on two cores
-        "latents": {"z": {"units": 32, "explains": "common"}, "y": {"units": 4, "explains": "rest"}},
-        "network": "conv4x4",
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "schedule": "cosine",
-        "batch_size": 16,
-        "max_steps": 4000,
-    },
-}
-"""Settings of a run on a folder, on data from Python, and of other packages that bring none of their own."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class _Converted(NamedTuple):

@@ -7,6 +7,7 @@ their size as well, and then a pair differs in one of the two factors. Digits co
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,27 +37,8 @@ VARYING = {factor.name: factor for factor in (ROTATION, SCALE)}
 """Each drawn uniformly from its range."""
 FACTORS = (ROTATION,)
 """What varies where nothing else is asked for."""
-_LATENTS = {"z": {"units": 10, "explains": "common"}, "y": {"units": 1, "explains": "rest"}}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # section 5.1 of the paper
-        "latents": _LATENTS,
-        "network": "mlp",
-        "likelihood": "bernoulli",
-        "lr": 1e-4,
-        "batch_size": 96,
-        "epochs": 50,
-        "precision": "32",
-    },
-    "quick": {  # minutes on two cores
-        "latents": _LATENTS,
-        "network": "mlp",
-        "likelihood": "bernoulli",
-        "lr": 1e-3,
-        "batch_size": 256,
-        "epochs": 15,
-    },
-}
-"""Settings of a run; see `pyro_disent.experiments.presets`."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 def rotation_grid(side: int, device: torch.device | str = "cpu") -> Tensor:
