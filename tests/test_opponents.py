@@ -155,13 +155,13 @@ class TestBins:
     @pytest.mark.parametrize(
         ("said", "why"),
         [
-            ({"bins": {"width": 3}}, r"--bins names width; .*: azimuth, height"),
-            ({"bins": 1}, "--bins 1 .* 2 or more"),
-            ({"bins": 3, "bins_by": "size"}, "--bins-by size is not one of range, quantile"),
+            ({"bins": {"width": 3}}, r"`bins` names width; .*: azimuth, height"),
+            ({"bins": 1}, "`bins=1` .* 2 or more"),
+            ({"bins": 3, "bins_by": "size"}, "`bins_by=size` is not one of range, quantile"),
             ({"bins": {"azimuth": 40}, "bins_by": "quantile"}, "values of azimuth cannot fill 40 bins"),
-            ({"predictor_side": "both"}, "--predictor-side both is not one of entropy, cross-entropy"),
-            ({"predictor_on": "mode"}, "--predictor-on mode is not one of sample, mean"),
-            ({"opponent_lr": -1.0}, "--opponent-lr must be greater than 0"),
+            ({"predictor_side": "both"}, "`predictor_side=both` is not one of entropy, cross-entropy"),
+            ({"predictor_on": "mode"}, "`predictor_on=mode` is not one of sample, mean"),
+            ({"opponent_lr": -1.0}, "`opponent_lr` must be greater than 0"),
         ],
     )
     def test_that_make_no_sense_are_refused(self, said: dict[str, Any], why: str) -> None:

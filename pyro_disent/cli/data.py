@@ -11,6 +11,7 @@ import typer
 
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.run_options import check_out
+from pyro_disent.cli.sentences import as_flags
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
@@ -41,7 +42,7 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
         try:
             description = registry.describe(name, source=source, root=root)
         except (InputError, ImportError) as error:  # one that cannot be had hides none of the others
-            table.add_row(name, "", f"nowhere: {error}")
+            table.add_row(name, "", f"nowhere: {as_flags(str(error))}")
         else:
             table.add_row(name, ", ".join(factor.name for factor in description.factors), description.found)
     table.add_row("FOLDER", "the columns of its metadata.csv", "the folder that is named in place of a data set")
@@ -77,9 +78,9 @@ def show(
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
     if identities := loaded.identities_split():
-        typer.echo(f"  identities: {identities}")
+        typer.echo(f"  identities: {as_flags(identities)}")
     for line in [*loaded.details, *loaded.notes]:
-        typer.echo(f"  {line}")
+        typer.echo(f"  {as_flags(line)}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     train = numbered(loaded.train)

@@ -9,13 +9,14 @@ def methods() -> None:
     from rich.text import Text
 
     from pyro_disent.cli.console import table_console
+    from pyro_disent.cli.sentences import as_flags
     from pyro_disent.objectives.methods import methods as table_of_methods
 
     table = Table("method", "what it does", "weight", "unit", "source", "needs")
     for method in table_of_methods().values():
         needs = [name for name, wanted in (("pairs", method.pair), ("factor labels", method.factors)) if wanted]
         weight, unit = ("", "") if method.term is None else (f"{method.term.default_weight:g}", method.term.unit)
-        described = Text.assemble(method.summary, "\n", (method.equation, "dim"))
+        described = Text.assemble(method.summary, "\n", (as_flags(method.equation), "dim"))
         table.add_row(method.name, described, weight, unit, method.source, ", ".join(needs))
     console = table_console()
     console.print(table)

@@ -137,7 +137,7 @@ def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
             return point.load(), Request.of(source, root)
     if is_folder(name):
         if root is not None or source in ("download", "embedded"):
-            raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
+            raise InputError(f"the folder {name} is its own source: leave out `source` and `data_root`")
         return importlib.import_module(FOLDER), Request("local", Path(name))
     if Path(name).is_file():
         raise InputError(f"{name} is a file, and a data set is a folder: name its folder, {Path(name).parent}")

@@ -23,7 +23,7 @@ class FitConfig:
     """What a run is made of; `to_json` and `from_json` round-trip.
 
     Raises:
-        InputError: for numbers that make no sense, naming the option.
+        InputError: for numbers that make no sense, naming the setting.
     """
 
     method: str
@@ -85,43 +85,43 @@ class FitConfig:
         specs = {name: LatentSpec.of(latent, name) for name, latent in as_mapping(self.latents).items()}
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
         if not self.latents:
-            raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
+            raise InputError("a model needs at least one latent: give one by `latents={NAME: UNITS}`")
         positive = {
-            "--lr": self.lr,
-            "--batch-size": self.batch_size,
-            "--epochs": self.epochs,
-            "--max-steps": self.max_steps,
-            "--limit": self.limit,
-            "--devices": self.devices,
-            "--clip-norm": self.clip_norm,
-            "--opponent-lr": self.opponent_lr,
-            "--patience": self.patience,
-            "--threads": self.threads,
+            "lr": self.lr,
+            "batch_size": self.batch_size,
+            "epochs": self.epochs,
+            "max_steps": self.max_steps,
+            "limit": self.limit,
+            "devices": self.devices,
+            "clip_norm": self.clip_norm,
+            "opponent_lr": self.opponent_lr,
+            "patience": self.patience,
+            "threads": self.threads,
         }
-        for option, value in positive.items():
+        for name, value in positive.items():
             if value is not None and not value > 0:
-                raise InputError(f"{option} must be greater than 0, got {value}")
+                raise InputError(f"`{name}` must be greater than 0, got {value}")
         if self.warmup_steps < 0:
-            raise InputError(f"--warmup-steps must be 0, for none, or more, got {self.warmup_steps}")
+            raise InputError(f"`warmup_steps` must be 0, for none, or more, got {self.warmup_steps}")
         if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
+            raise InputError(f"`seed` must be from 0 to {2**32 - 1}, got {self.seed}")
         choices = {
-            "--schedule": (self.schedule, SCHEDULES),
-            "--predictor-side": (self.predictor_side, get_args(Side)),
-            "--predictor-on": (self.predictor_on, get_args(Seen)),
-            "--bins-by": (self.bins_by, BINS_BY),
-            "--compile-mode": (self.compile_mode, COMPILE_MODES),
+            "schedule": (self.schedule, SCHEDULES),
+            "predictor_side": (self.predictor_side, get_args(Side)),
+            "predictor_on": (self.predictor_on, get_args(Seen)),
+            "bins_by": (self.bins_by, BINS_BY),
+            "compile_mode": (self.compile_mode, COMPILE_MODES),
         }
-        for option, (chosen, accepted) in choices.items():
+        for name, (chosen, accepted) in choices.items():
             if chosen not in accepted:
-                raise InputError(f"{option} {chosen} is not one of {', '.join(accepted)}")
+                raise InputError(f"`{name}={chosen}` is not one of {', '.join(accepted)}")
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
-                raise InputError(f"--bins {bins} leaves nothing to tell apart: it must be 2 or more")
+                raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
         if (self.epochs is None) == (self.max_steps is None):
-            raise InputError("say how long to train by --epochs or by --max-steps, one of the two")
+            raise InputError("say how long to train by `epochs` or by `max_steps`, one of the two")
         if self.batch_size % self.devices:
-            raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
+            raise InputError(f"`batch_size={self.batch_size}` cannot be divided among {self.devices} devices")
 
     def to_json(self) -> dict[str, Any]:
         fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
