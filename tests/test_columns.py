@@ -332,11 +332,11 @@ def test_spellings_are_kept_apart_only_by_the_kind_text() -> None:
 BAD_KINDS: dict[str, tuple[dict[str, str], str]] = {
     "kind": (
         {"pose": "colour"},
-        "--kind pose=colour: a column's kind is one of number, category",
+        "`kinds={'pose': 'colour'}`: a column's kind is one of number, category",
     ),
     "column": (
         {"pos": "number"},
-        r"--kind pos=number \(did you mean pose\?\): .* has no such column; it has who, pose, side",
+        r"`kinds={'pos': 'number'}` \(did you mean pose\?\): .* has no such column; it has who, pose, side",
     ),
     "texts": ({"side": "degrees"}, "column side of metadata.csv: 000.png has 'right', which is no number"),
     "identity": ({"who": "angle"}, "column who of metadata.csv says which .* its kind cannot be angle"),

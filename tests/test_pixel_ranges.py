@@ -346,7 +346,7 @@ def test_arrays_of_any_type_are_read_by_the_white_that_is_said(dtype: Any, white
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64, np.uint64, np.int8])
 def test_whole_numbers_of_no_known_range_are_refused_with_the_way_out(dtype: Any) -> None:
-    with pytest.raises(InputError, match=rf"images of type {np.dtype(dtype)}: .* whole numbers from 0 to white=N"):
+    with pytest.raises(InputError, match=rf"images of type {np.dtype(dtype)}: .* whole numbers from 0 to `white=N`"):
         from_arrays(np.stack(shapes(100)).astype(dtype))
 
 

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pyro_disent
+from pyro_disent.cli.evaluate import _as_printed
 from pyro_disent.cli.main import app
 from pyro_disent.cli.sentences import FLAGS, SWITCHES, as_flags
 from pyro_disent.data.columns import check_kinds
+from pyro_disent.data.dataset import TEST_MORE
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
@@ -152,6 +154,12 @@ class TestBothWays:
         says = ": a column's kind is one of "
         assert str(caught.value).startswith("`kinds={'pose': 'degree'}` (did you mean degrees?)" + says)
         assert as_flags(str(caught.value)).startswith("--kind pose=degree (did you mean degrees?)" + says)
+
+    def test_a_number_that_an_evaluation_could_not_take(self) -> None:
+        number = {"measure": "recall@1", "block": f"one identity measures nothing: {TEST_MORE}", "value": 1.0}
+        printed = _as_printed({"run": "run", "numbers": {"chance": number}})["numbers"]["chance"]
+        said = "one identity measures nothing: --test-share 0.3 tests on more of a folder's"
+        assert printed == number | {"block": said} and "`test_share=0.3`" in number["block"]
 
     def test_the_table_of_methods(self, call: Any) -> None:
         from pyro_disent.objectives.methods import methods

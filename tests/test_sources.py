@@ -58,9 +58,9 @@ def test_an_explicit_root_must_hold_the_set_whatever_else_does(tmp_path: Path, m
     monkeypatch.setenv("PYRO_DISENT_DATA", str(holding(tmp_path / "named")))
     (tmp_path / "empty").mkdir()
     for kind in ("auto", "local"):
-        with pytest.raises(InputError, match="empty holds no toys: looked for a folder named toy"):
+        with pytest.raises(InputError, match=r"`data_root=.*empty` holds no toys: looked for a folder named toy"):
             TOY.find(Request.of(kind, tmp_path / "empty"))
-        with pytest.raises(InputError, match="absent does not exist"):
+        with pytest.raises(InputError, match=r"`data_root=.*absent` does not exist"):
             TOY.find(Request.of(kind, tmp_path / "absent"))
 
 
