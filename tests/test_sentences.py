@@ -50,8 +50,8 @@ def options(command: Any) -> set[str]:
 class TestTheLibrary:
     @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(PACKAGE)))
     def test_names_no_option_but_in_whole_commands(self, path: Path) -> None:
-        named = [(line, text) for line, text in literals(path) if re.search(r"(?<!\w)--[a-z]", text)]
-        assert [(line, text) for line, text in named if not re.search(r"pyro-disent [a-z][^;]*?--[a-z]", text)] == []
+        prose = [(line, re.sub(r"pyro-disent [a-z].*", "", text)) for line, text in literals(path)]
+        assert [(line, text) for line, text in prose if re.search(r"(?<!\w)--[a-z]", text)] == []
 
     def test_names_settings_that_the_command_line_has(self) -> None:
         named = {name for path in LIBRARY for name in settings_named(path)}
