@@ -10,6 +10,7 @@ import typer
 
 from pyro_disent import files
 from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, ThreadsOption, load_run
+from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
     from pyro_disent.experiments.run import Run
@@ -62,12 +63,18 @@ def evaluate(
         paths_written = [str(path) for path in paths]
         typer.echo(json.dumps({"evaluations": evaluations, "paths": paths_written, "path": paths_written[-1]}))
         return
-    table_console().print(report.table(evaluations))
+    table_console().print(report.table([_as_printed(evaluation) for evaluation in evaluations]))
     for evaluation in evaluations:
         for sentence in evaluation["advice"]:
-            typer.echo(f"{evaluation['run']}: {sentence}")
+            typer.echo(f"{evaluation['run']}: {as_flags(sentence)}")
     for path in paths:
         typer.echo(path)
+
+
+def _as_printed(evaluation: Any) -> Any:
+    """An evaluation whose numbers are said to be of what they are in the words of the command line."""
+    numbers = {name: number | {"block": as_flags(number["block"])} for name, number in evaluation["numbers"].items()}
+    return evaluation | {"numbers": numbers}
 
 
 def _options(data: str, run: Run) -> dict[str, Any]:
