@@ -193,12 +193,9 @@ def build(
         methods.Setting(
             tuple(latents),
             {factor: torch.tensor(values) for factor, values in edges.items()},
-            config.predictor_side,
-            config.predictor_on,
-            None if config.guards is None else tuple(config.guards),
-            None if config.hides is None else tuple(config.hides),
             tuple(always),
         ),
+        options=config.terms,
         weights=config.weights,
         beta=config.beta,
         warmup_steps=config.warmup_steps,
