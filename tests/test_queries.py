@@ -31,7 +31,7 @@ from pyro_disent.evaluation.evaluate import Step
 from pyro_disent.evaluation.result import Number
 from pyro_disent.experiments.run import Run
 from pyro_disent.figures import save
-from pyro_disent.figures.of_run import Shown
+from pyro_disent.figures.of_run import Subject
 from pyro_disent.models.networks import mlp
 from pyro_disent.training.feed import Feed
 
@@ -278,22 +278,22 @@ def width(codes: Codes) -> Iterator[Step]:
     yield Step("width", lambda: {"width": Number("width of the code", "all", codes.test.codes["all"].shape[1], "")})
 
 
-def one(shown: Shown) -> Figure:
-    return shown_figure(shown)
+def one(subject: Subject) -> Figure:
+    return shown_figure(subject)
 
 
-def several(shown: Shown) -> dict[str, Figure]:
-    return {"first": shown_figure(shown), "second": shown_figure(shown)}
+def several(subject: Subject) -> dict[str, Figure]:
+    return {"first": shown_figure(subject), "second": shown_figure(subject)}
 
 
-def none(shown: Shown) -> None:
-    assert shown.images.shape[1:] == shown.vae.image_shape and len(shown.names) == len(shown.images)
+def none(subject: Subject) -> None:
+    assert subject.images.shape[1:] == subject.vae.image_shape and len(subject.names) == len(subject.images)
 
 
-def shown_figure(shown: Shown) -> Figure:
+def shown_figure(subject: Subject) -> Figure:
     from pyro_disent.figures import reconstructions
 
-    return reconstructions(shown.vae, shown.images[:2])
+    return reconstructions(subject.vae, subject.images[:2])
 
 
 def test_other_packages_bring_metrics_and_figures(

@@ -24,7 +24,7 @@ IMAGES = 14
 """Test images that are shown, at most."""
 
 
-class Shown(NamedTuple):
+class Subject(NamedTuple):
     """What a figure is drawn from."""
 
     vae: FactoredVAE
@@ -51,10 +51,10 @@ def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], s
     """
     order, _ = _order(data, seed)
     images, names = images_at(data, order[:IMAGES].tolist(), seed=seed)
-    shown = Shown(vae, data, images, names, tuple(shared), seed)
+    subject = Subject(vae, data, images, names, tuple(shared), seed)
     figures: dict[str, Figure] = {}
     for name, made in plugins.table(GROUP, FIGURES).items():
-        drawn = made(shown)
+        drawn = made(subject)
         figures |= {name: drawn} if isinstance(drawn, Figure) else drawn or {}
     return [save(figure, folder / file_name(name)) for name, figure in figures.items()]
 
@@ -65,13 +65,13 @@ def _order(data: DataSet, seed: int) -> tuple[Tensor, torch.Generator]:
     return torch.randperm(len(data.test), generator=generator, device="cpu"), generator
 
 
-def _reconstructions(shown: Shown) -> Drawn:
-    return reconstructions(shown.vae, shown.images[:12], labels=shown.names[:12])
+def _reconstructions(subject: Subject) -> Drawn:
+    return reconstructions(subject.vae, subject.images[:12], labels=subject.names[:12])
 
 
-def _swap(shown: Shown) -> Drawn:
+def _swap(subject: Subject) -> Drawn:
     """Rows are six images or fewer; all other images are columns, if there are any."""
-    vae, _, images, names, shared, _ = shown
+    vae, _, images, names, shared, _ = subject
     rows = min(6, max(1, len(images) // 2))
     columns = slice(rows % len(images), None)
     return swap_matrix(
@@ -79,19 +79,19 @@ def _swap(shown: Shown) -> Drawn:
     )
 
 
-def _traversals(shown: Shown) -> Drawn:
+def _traversals(subject: Subject) -> Drawn:
     """Of every latent that pairs do not share."""
-    image, name = shown.images[0], shown.names[0]
-    moved = [latent.name for latent in shown.vae.latents if latent.name not in shown.shared]
-    return {f"traverse-{latent}": traversal(shown.vae, image, latent, name=name) for latent in moved}
+    image, name = subject.images[0], subject.names[0]
+    moved = [latent.name for latent in subject.vae.latents if latent.name not in subject.shared]
+    return {f"traverse-{latent}": traversal(subject.vae, image, latent, name=name) for latent in moved}
 
 
-def _samples(shown: Shown) -> Drawn:
-    return samples(shown.vae, 42, _order(shown.data, shown.seed)[1])
+def _samples(subject: Subject) -> Drawn:
+    return samples(subject.vae, 42, _order(subject.data, subject.seed)[1])
 
 
 GROUP = "pyro_disent.figures"
-FIGURES: dict[str, Callable[[Shown], Drawn]] = {
+FIGURES: dict[str, Callable[[Subject], Drawn]] = {
     "reconstructions": _reconstructions,
     "swap": _swap,
     "traverse": _traversals,
