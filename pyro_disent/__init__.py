@@ -29,10 +29,15 @@ _WHERE = {
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
     "Validation": "training.validation",
+    "Evaluation": "evaluation.result",
+    "batches": "training.feed",
+    "evaluate": "evaluation.evaluate",
     "fit": "experiments.job",
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
     "load": "experiments.run",
+    "load_data": "experiments.own_loop",
+    "objective": "experiments.own_loop",
 }
 
 __all__ = sorted(_WHERE)

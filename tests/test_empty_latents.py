@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from pyro_disent.data.dataset import DataSet, Factor
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.codes import Codes
-from pyro_disent.evaluation.evaluate import bounds, evaluate, leaks, uses
+from pyro_disent.evaluation.evaluate import bounds, leaks, uses
+from pyro_disent.evaluation.result import Evaluation
 from pyro_disent.experiments.run import load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -208,7 +209,7 @@ def three() -> tuple[FactoredVAE, DataSet]:
 def evaluation() -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyro_disent.evaluation.evaluate.METRICS", (bounds, uses, leaks))
-        return evaluate(a_run(*three()))
+        return a_run(*three()).evaluate().to_json()
 
 
 def test_evaluation_says_which_latents_are_empty_and_ignored_and_what_to_try(evaluation: dict) -> None:
@@ -229,13 +230,13 @@ def test_a_leak_is_what_a_latent_says_and_not_what_its_means_betray(evaluation: 
 
 def test_the_report_has_both_readings_and_explains_them(evaluation: dict) -> None:
     written = io.StringIO()
-    Console(width=140, file=written).print(report.table([evaluation]))
+    Console(width=140, file=written).print(report.table([Evaluation.from_json(evaluation)]))
     text = " ".join(written.getvalue().split())
     assert "leak of height" in text and "leak by draws of height" in text and "use by the decoder" in text
     assert "what a latent says" in text
     bare = {**evaluation, "numbers": {k: n for k, n in evaluation["numbers"].items() if "leak" not in k}}
     written = io.StringIO()
-    Console(width=140, file=written).print(report.table([bare]))
+    Console(width=140, file=written).print(report.table([Evaluation.from_json(bare)]))
     assert "what a latent says" not in written.getvalue()
 
 

@@ -26,7 +26,6 @@ from pyro_disent.data import folder, image_store, registry
 from pyro_disent.data.dataset import DataSet, Source, Split
 from pyro_disent.data.splits import Known, data_set
 from pyro_disent.errors import InputError
-from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
@@ -623,8 +622,8 @@ def test_a_run_on_a_folder_finds_it_again_and_refuses_another(tmp_path: Path, mo
     assert run.record.fit.data == str(root) and ", 1 bad image skipped" in run.record.source.location
     monkeypatch.chdir("/")
     assert contents(run.data()) == contents(load(root, skip_bad=True))
-    result = evaluate(run, seed=0)
-    assert result["data"] == "faces" and "recall_at_1/z" in result["numbers"]
+    result = run.evaluate(seed=0)
+    assert result.data == "faces" and "recall_at_1/z" in result.numbers
     picture(1, 0).save(root / "person 0" / "view_0.png")
     with pytest.raises(InputError, match=r"trained on data of sha256 .*faces has"):
         run.data()

@@ -178,7 +178,7 @@ def test_evaluate_uses_and_says_its_threads(said: int | None, number: int, monke
 
     monkeypatch.setattr(evaluation, "METRICS", (metric,))
     run = a_run(reading_vae(z=[0]), dials((2, 2, 2)))
-    evaluation.evaluate(run, threads=said, progress=lambda *step: told.append(step[-1]))
+    run.evaluate(threads=said, progress=lambda *step: told.append(step[-1]))
     assert used == [number] and f"threads: {number} (" in told[0] and torch.get_num_threads() == 3
 
 

@@ -18,8 +18,10 @@ from PIL import Image
 from pyro_disent.cli.main import app
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.columns import column, identities
+from pyro_disent.data.dataset import Source
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
+from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.experiments.run import load
 from pyro_disent.figures.inputs import _called
 from pyro_disent.figures.paper import file_name
@@ -254,7 +256,8 @@ def test_the_table_says_how_its_numbers_are_read() -> None:
     }
 
     def caption(*shown: str) -> str:
-        one = {"run": "mine", "data": "photos", "numbers": {name: numbers[name] for name in shown}}
+        asked = {name: Number.from_json(numbers[name]) for name in shown}
+        one = Evaluation(1, "mine", "cycle", "photos", Source("local", "", ""), {}, 0, {}, asked)
         return str(report.table([one]).caption)
 
     assert "below 0 is worse" in caption("leak") and "fitted on training images" in caption("leak")

@@ -96,10 +96,9 @@ def show(
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     train = numbered(loaded.train)
-    try:
-        batch, what = train.batch(index, generator), "training pairs"
-    except InputError:  # images that nothing pairs can be looked at all the same
-        batch, what = train.batch(index, generator, views=1), "training images, which have no pairs"
+    # Images that nothing pairs can be looked at all the same.
+    what = "training pairs" if train.has_pairs else "training images, which have no pairs"
+    batch = train.batch(index, generator, views=2 if train.has_pairs else 1)
     sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}", names_in(batch, train))
     try:
         save(sheet, path)

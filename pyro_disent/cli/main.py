@@ -36,13 +36,17 @@ def _program(
 ) -> None: ...
 
 
-app.command()(fit.fit)
-app.command()(evaluate.evaluate)
-app.command()(swap.swap)
-app.command()(traverse.traverse)
-app.command()(sample.sample)
-app.command()(figures.figures)
-app.command()(methods.methods)
+COMMANDS = (
+    fit.fit,
+    evaluate.evaluate,
+    swap.swap,
+    traverse.traverse,
+    sample.sample,
+    figures.figures,
+    methods.methods,
+)
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data.app, name="data")
 
 

@@ -111,6 +111,11 @@ class Split:
         """How many different identities the images show; 0 where nothing says whom."""
         return len(self.labels["identity"].unique()) if "identity" in self.labels else 0
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether `batch` can show its images in two views; a subclass whose images may lack pairs says so here."""
+        return type(self).batch is not Split.batch
+
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device, in place."""
         for name, value in vars(self).items():

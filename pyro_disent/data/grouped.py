@@ -52,6 +52,11 @@ class GroupedSplit(Split):
         self._start = torch.stack([(count.cumsum(0) - count)[group] for group, count in ways])
         self._count = torch.stack([count[group] for group, count in ways])
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether anything says which images belong together."""
+        return self.pairs is not None
+
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The images at ``index``, each with any other one of its group, all equally likely.
 

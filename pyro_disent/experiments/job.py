@@ -67,7 +67,7 @@ def fit(
 
     Raises:
         InputError: for what cannot be trained; nothing is written.
-        Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`.
+        Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`; StorageError for figures as well.
     """
     if (encoder is None) != (decoder is None):
         raise InputError("encoder and decoder are handed over together: one of them is missing")
@@ -97,7 +97,7 @@ def fit(
         on_validation=on_validation,
     )
     with keeping_modes(*(given or ())):
-        return load(folder.path, device=config.device, encoder=encoder, decoder=decoder)
+        return load(folder.path, device=config.device, encoder=encoder, decoder=decoder).drawn(handed_over)
 
 
 def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
@@ -135,16 +135,18 @@ def _resume(
                 "as it was begun, on any device"
             )
     config = reconfigure(config, longer)
+    handed_over = None if data is None else as_data_set(data)
     train(
         dataclasses.replace(config, threads=threads) if threads is not None else config,
         folder,
         resume=True,
         moved_to=device,
-        data=None if data is None else as_data_set(data),
+        data=handed_over,
         networks=networks,
         reporter=reporter,
         on_validation=on_validation,
     )
     encoder, decoder = networks or (None, None)
     with keeping_modes(*(networks or ())):
-        return load(folder.path, device=device or folder.read_record().device, encoder=encoder, decoder=decoder)
+        run = load(folder.path, device=device or folder.read_record().device, encoder=encoder, decoder=decoder)
+        return run.drawn(handed_over)

@@ -59,7 +59,7 @@ def load_data(
     """
     if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
         raise InputError(
-            "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...), and "
+            "the data was handed over from Python, which has to hand it over again: run.evaluate(data), and "
             "pyro_disent.fit(data=..., resume=...) to go on"
         )
     source, root = config.source, config.data_root
