@@ -254,7 +254,7 @@ def test_without_identities_there_are_images_and_no_pairs() -> None:
     assert data.train.labels["digit"].tolist() == [i // 3 % 10 for i in found(data.train)]
     generator = torch.Generator().manual_seed(0)
     assert data.train.batch(torch.arange(3), generator, views=1).images.shape == (1, 3, 3, 9, 8)
-    with pytest.raises(InputError, match=r"no pairs.*sub-folder of their own.*--pair-by.*give arrays an identity"):
+    with pytest.raises(InputError, match=r"no pairs.*sub-folder of their own.*`pair_by`.*give arrays an identity"):
         data.train.batch(torch.arange(3), generator, views=2)
 
 

@@ -153,7 +153,7 @@ class TestBins:
     @pytest.mark.parametrize(
         ("said", "why"),
         [
-            ({"bins": {"width": 3}}, r"--bins names width; .*: azimuth, height"),
+            ({"bins": {"width": 3}}, r"`bins` names width; .*: azimuth, height"),
             ({"bins": 1}, "`bins=1` .* 2 or more"),
             ({"bins": 3, "bins_by": "size"}, "`bins_by=size` is not one of range, quantile"),
             ({"bins": {"azimuth": 40}, "bins_by": "quantile"}, "values of azimuth cannot fill 40 bins"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_disent import files
 from pyro_disent.cli.run_options import Said, on_run
+from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
+    from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.experiments.run import Run
 
 
@@ -48,12 +51,18 @@ def evaluate(
             paths.append(run.write(evaluations[-1]))
         except OSError as error:
             raise InputError(f"nothing can be written into {run.path}: {error}") from error
-    advice = [f"{evaluation.run}: {sentence}" for evaluation in evaluations for sentence in evaluation.advice]
+    advice = [f"{evaluation.run}: {as_flags(sentence)}" for evaluation in evaluations for sentence in evaluation.advice]
     written = [str(path) for path in paths]
     return Said(
-        [report.table(evaluations), *advice, *paths],
+        [report.table([_as_printed(evaluation) for evaluation in evaluations]), *advice, *paths],
         {"evaluations": [each.to_json() for each in evaluations], "paths": written, "path": written[-1]},
     )
+
+
+def _as_printed(evaluation: Evaluation) -> Evaluation:
+    """An evaluation whose numbers are said to be of what they are in the words of the command line."""
+    numbers = {key: number._replace(block=as_flags(number.block)) for key, number in evaluation.numbers.items()}
+    return dataclasses.replace(evaluation, numbers=numbers)
 
 
 def _options(data: str, run: Run) -> dict[str, Any]:

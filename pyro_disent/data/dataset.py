@@ -40,7 +40,7 @@ class Factor:
     written: Mapping[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-TEST_MORE = "--test-share 0.3 tests on more of a folder's"
+TEST_MORE = "`test_share=0.3` tests on more of a folder's"
 """What helps where too few identities are tested on."""
 
 

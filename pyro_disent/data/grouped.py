@@ -68,7 +68,7 @@ class GroupedSplit(Split):
         if self.pairs is None:
             raise InputError(
                 "these images have no pairs: nothing says which of them belong together; put those of one identity "
-                "into a sub-folder of their own, name a column of metadata.csv by --pair-by, or give arrays an identity"
+                "into a sub-folder of their own, name a column of metadata.csv by `pair_by`, or give arrays an identity"
             )
         chosen = torch.stack([index, self._partner(index, generator)])
         batch = self._seen(chosen)

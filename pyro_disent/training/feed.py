@@ -45,7 +45,7 @@ class Feed:
         if batch_size > len(split):
             raise InputError(
                 f"a batch of {batch_size} images is larger than the data, which has {len(split)} to train on: say "
-                f"--batch-size {len(split)} or less"
+                f"`batch_size={len(split)}` or less"
             )
         self.split, self.batch_size, self.seed, self.views, self.sharing = split, batch_size, seed, views, sharing
         self.rank, self.world_size = rank, world_size
