@@ -18,9 +18,10 @@ from pyro_disent.cli.evaluate import _as_printed
 from pyro_disent.cli.main import app
 from pyro_disent.cli.sentences import FLAGS, SWITCHES, as_flags
 from pyro_disent.data.columns import check_kinds
-from pyro_disent.data.dataset import TEST_MORE
+from pyro_disent.data.dataset import TEST_MORE, Source
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
+from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.training.config import FitConfig
 
 PACKAGE = Path(pyro_disent.__file__).parent
@@ -156,10 +157,11 @@ class TestBothWays:
         assert as_flags(str(caught.value)).startswith("--kind pose=degree (did you mean degrees?)" + says)
 
     def test_a_number_that_an_evaluation_could_not_take(self) -> None:
-        number = {"measure": "recall@1", "block": f"one identity measures nothing: {TEST_MORE}", "value": 1.0}
-        printed = _as_printed({"run": "run", "numbers": {"chance": number}})["numbers"]["chance"]
+        number = Number("recall@1", f"one identity measures nothing: {TEST_MORE}", 1.0, "accuracy")
+        found = Evaluation(1, "run", "cycle", "photos", Source("local", "", ""), {}, 0, {}, {"chance": number})
         said = "one identity measures nothing: --test-share 0.3 tests on more of a folder's"
-        assert printed == number | {"block": said} and "`test_share=0.3`" in number["block"]
+        assert _as_printed(found).numbers == {"chance": number._replace(block=said)}
+        assert "`test_share=0.3`" in number.block and found.numbers == {"chance": number}
 
     def test_the_table_of_methods(self, call: Any) -> None:
         from pyro_disent.objectives.methods import methods

@@ -54,7 +54,7 @@ def evaluate(
     advice = [f"{evaluation.run}: {as_flags(sentence)}" for evaluation in evaluations for sentence in evaluation.advice]
     written = [str(path) for path in paths]
     return Said(
-        [report.table([_as_printed(evaluation) for evaluation in evaluations]), *advice, *paths],
+        [report.table([_as_printed(each) for each in evaluations]), *advice, *paths],
         {"evaluations": [each.to_json() for each in evaluations], "paths": written, "path": written[-1]},
     )
 
