@@ -158,11 +158,10 @@ class TestBothWays:
 
     def test_a_number_that_an_evaluation_could_not_take(self) -> None:
         number = Number("recall@1", f"one identity measures nothing: {TEST_MORE}", 1.0, "accuracy")
-        printed = _as_printed(
-            Evaluation(1, "run", "cycle", "photos", Source("local", "", ""), {}, 0, {}, {"chance": number})
-        ).numbers["chance"]
+        found = Evaluation(1, "run", "cycle", "photos", Source("local", "", ""), {}, 0, {}, {"chance": number})
         said = "one identity measures nothing: --test-share 0.3 tests on more of a folder's"
-        assert printed == number._replace(block=said) and "`test_share=0.3`" in number.block
+        assert _as_printed(found).numbers == {"chance": number._replace(block=said)}
+        assert "`test_share=0.3`" in number.block and found.numbers == {"chance": number}
 
     def test_the_table_of_methods(self, call: Any) -> None:
         from pyro_disent.objectives.methods import methods

@@ -13,7 +13,7 @@ from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
-    from pyro_disent.evaluation.evaluate import Evaluation
+    from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.experiments.run import Run
 
 
