@@ -33,6 +33,7 @@ _WHERE = {
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
     "load": "experiments.run",
+    "resume": "experiments.job",
 }
 
 __all__ = sorted(_WHERE)

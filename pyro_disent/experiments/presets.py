@@ -11,6 +11,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import GIVEN
 from pyro_disent.training.setup import resolve_device
 
 PRESETS = ("paper", "quick")
@@ -42,7 +43,7 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
         raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}")
     settings = {"method": method, "data": data, "preset": preset, **table.get(data, table[ANY])[preset]}
     with_method = settings.pop(WITH, {})
-    for part in methods.parse(method):
+    for part in methods.parse(method) if method != GIVEN else []:
         settings = overridden(settings, with_method.get(part.name, {}))
     return FitConfig(**overridden(settings, said))
 

@@ -36,6 +36,8 @@ class FitConfig:
     lr: float
     batch_size: int
     """Images before pairing, over all processes."""
+    model: str = "factored"
+    """One name of the table of models."""
     preset: str = "custom"
     epochs: int | None = None
     max_steps: int | None = None
