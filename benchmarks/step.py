@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning_fabric  # noqa: F401  (which `fit` trains under, and with which small steps of any code take a tenth longer)
 import pyro
 import torch
 from torch import Tensor

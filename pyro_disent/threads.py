@@ -47,7 +47,7 @@ def using(count: int | None) -> Iterator[None]:
         yield
         return
     if count < 1:
-        raise InputError(f"--threads must be greater than 0, got {count}")
+        raise InputError(f"`threads` must be greater than 0, got {count}")
     import torch
     from threadpoolctl import threadpool_limits
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +76,21 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
         return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), out, err)
 
     return in_process
+
+
+@pytest.fixture
+def chairs(tmp_path: Path) -> Path:
+    """Three chairs in the layout of the real set, four views each."""
+    root = tmp_path / "files"
+    rng = np.random.default_rng(0)
+    for chair in ("a1", "b2", "c3"):
+        renders = root / "rendered_chairs" / chair / "renders"
+        renders.mkdir(parents=True)
+        for index, azimuth in enumerate((0, 11, 23, 34)):
+            pixels = np.full((600, 600, 3), 255, np.uint8)
+            pixels[200:400, 150 + 40 * index : 400] = rng.integers(0, 255, 3)
+            Image.fromarray(pixels).save(renders / f"image_{index:03d}_p020_t{azimuth:03d}_r096.png")
+    return root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

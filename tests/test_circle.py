@@ -118,7 +118,7 @@ def test_from_the_command_line(tmp_path: Path, call: Any) -> None:
     assert result.returncode == 0, result.stderr
     assert "z=4 (common), angle=1 circle (rotation), size=2 conditional (scale)" in result.stdout
     record = json.loads((tmp_path / "run/config.json").read_text())
-    assert record["format"] == 1 and record["latents"] == {
+    assert record["format"] == 2 and record["latents"] == {
         "z": {"units": 4, "explains": "common"},
         "angle": {"units": 1, "family": "circle", "settings": {}, "explains": ["rotation"]},
         "size": {"units": 2, "family": "conditional", "settings": {"parents": "z", "hidden": 5}, "explains": ["scale"]},
@@ -133,7 +133,7 @@ def test_from_the_command_line(tmp_path: Path, call: Any) -> None:
     ("said", "says"),
     [
         (["--latent", "angle=1:circel"], "no family 'circel'; choose from normal, conditional, circle"),
-        (["--latent", "angle=1:circle,hidden=3"], "circle has no setting hidden"),
+        (["--latent", "angle=1:circle,hidden=3"], "circle has no option hidden"),
         (["--latent", "rotatoin=1"], "did you mean rotation"),
         (["--explains", "w=rest"], "no latent 'w' to say anything of; the latents are z, y"),
         (["--explains", "z=azimuth"], "'azimuth', which is no factor of this data: there are rotation, identity"),

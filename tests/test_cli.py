@@ -13,9 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.setup import WORTH_COMPILING
@@ -166,21 +164,6 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
 def test_bad_input_to_the_installed_program(tmp_path: Path) -> None:
     assert_refused(run("fit", "--method", "cylce", "--data", "chairs", cwd=tmp_path), "did you mean cycle?")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def chairs(tmp_path: Path) -> Path:
-    """Three chairs in the layout of the real set, four views each."""
-    root = tmp_path / "files"
-    rng = np.random.default_rng(0)
-    for chair in ("a1", "b2", "c3"):
-        renders = root / "rendered_chairs" / chair / "renders"
-        renders.mkdir(parents=True)
-        for index, azimuth in enumerate((0, 11, 23, 34)):
-            pixels = np.full((600, 600, 3), 255, np.uint8)
-            pixels[200:400, 150 + 40 * index : 400] = rng.integers(0, 255, 3)
-            Image.fromarray(pixels).save(renders / f"image_{index:03d}_p020_t{azimuth:03d}_r096.png")
-    return root
 
 
 def test_the_real_layout_goes_through_prepare_and_fit(chairs: Path, call: Any) -> None:

@@ -286,10 +286,10 @@ def test_a_declared_point_mass_has_minus_the_log_density() -> None:
     ("name", "given_settings", "says"),
     [
         ("sphere", {}, "no family 'sphere'; choose from normal, conditional, circle"),
-        ("circle", {"parents": "z"}, "circle has no setting parents: it takes no settings"),
+        ("circle", {"parents": "z"}, "circle has no option parents: it has no options"),
         ("conditional", {}, "conditional needs parents=..."),
-        ("conditional", {"parents": "z", "hidden": "many"}, "hidden=many is not a number"),
-        ("conditional", {"parents": "z", "network": "x"}, "no setting network: it takes parents, hidden"),
+        ("conditional", {"parents": "z", "hidden": "many"}, "hidden=many is not a whole number"),
+        ("conditional", {"parents": "z", "network": "x"}, "no option network: its options are parents, hidden"),
     ],
 )
 def test_families_that_cannot_be_made(name: str, given_settings: dict[str, str], says: str) -> None:

@@ -16,11 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyro_disent.data import folder
 from pyro_disent.data.dataset import Examples, Factor
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
-from pyro_disent.experiments.presets import configure, presets
+from pyro_disent.experiments.presets import configure
 from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
@@ -39,8 +40,8 @@ HEIGHT = 0.5  # inner edge of the bins of height
 def objective_that_reads_height(sees: list[int]) -> Objective:
     """A VAE whose z is these pixels, and an opponent whose answer is whether z's first unit is above 0."""
     vae = reading_vae(z=sees, y=[4, 5])
-    setting = Setting(tuple(vae.latents), {"height": torch.tensor([HEIGHT])}, on="mean")
-    objective = build("predictor", setting)(vae.model, vae.guide)
+    setting = Setting(tuple(vae.latents), {"height": torch.tensor([HEIGHT])})
+    objective = build("predictor", setting, options={"predictor": {"on": "mean"}})(vae.model, vae.guide)
     term = prediction(objective)
     assert term is not None
     with torch.no_grad():
@@ -156,12 +157,12 @@ class TestBins:
         ("said", "why"),
         [
             ({"bins": {"width": 3}}, r"--bins names width; .*: azimuth, height"),
-            ({"bins": 1}, "--bins 1 .* 2 or more"),
-            ({"bins": 3, "bins_by": "size"}, "--bins-by size is not one of range, quantile"),
+            ({"bins": 1}, "`bins=1` .* 2 or more"),
+            ({"bins": 3, "bins_by": "size"}, "`bins_by=size` is not one of range, quantile"),
             ({"bins": {"azimuth": 40}, "bins_by": "quantile"}, "values of azimuth cannot fill 40 bins"),
-            ({"predictor_side": "both"}, "--predictor-side both is not one of entropy, cross-entropy"),
-            ({"predictor_on": "mode"}, "--predictor-on mode is not one of sample, mean"),
-            ({"opponent_lr": -1.0}, "--opponent-lr must be greater than 0"),
+            ({"predictor_side": "both"}, "the term predictor: side=both is not one of entropy, cross-entropy"),
+            ({"predictor_on": "mode"}, "the term predictor: on=mode is not one of sample, mean"),
+            ({"opponent_lr": -1.0}, "`opponent_lr` must be greater than 0"),
         ],
     )
     def test_that_make_no_sense_are_refused(self, said: dict[str, Any], why: str) -> None:
@@ -213,9 +214,8 @@ def test_evaluation_has_opponent_classifier_and_chance_side_by_side() -> None:
 
 
 def test_a_preset_adds_what_a_method_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = presets()
-    table["any"]["quick"]["with"] = {"similarity": {"weights": {"similarity": 5.0}, "beta": 1.1}}
-    monkeypatch.setattr("pyro_disent.experiments.presets.presets", lambda: table)
+    quick = folder.PRESETS["quick"] | {"with": {"similarity": {"weights": {"similarity": 5.0}, "beta": 1.1}}}
+    monkeypatch.setitem(folder.PRESETS, "quick", quick)
     assert configure("vae", "dials", "quick", {}).weights == {}
     both = configure("cycle+similarity", "dials", "quick", {})
     assert (both.weights, both.beta) == ({"similarity": 5.0}, 1.1)
@@ -233,17 +233,24 @@ LABELLED = {"azimuth": torch.tensor([1.0]), "light": torch.tensor([0.5])}
         ({"person": ("identity",), "light": ("light",)}, (), {}, ["person"], ["azimuth", "light"]),
         ({"person": ("identity",), "light": ("light",), "y": "rest"}, (), {}, ["person"], ["azimuth", "light"]),
         ({"both": each("azimuth", "light"), "y": "rest"}, (), {}, ["y"], ["azimuth", "light"]),
-        ({"z": "common", "light": ("light",)}, (), {"guarded": ("light",)}, ["light"], ["azimuth"]),
-        ({"z": "common", "light": ("light",)}, (), {"guarded": ("z", "light")}, ["z", "light"], ["azimuth"]),
-        ({"z": "common"}, ("azimuth",), {"hidden": ("azimuth",)}, ["z"], ["azimuth"]),
+        ({"z": "common", "light": ("light",)}, (), {"guard": ["light"]}, ["light"], ["azimuth"]),
+        ({"z": "common", "light": ("light",)}, (), {"guard": ["z", "light"]}, ["z", "light"], ["azimuth"]),
+        ({"z": "common"}, ("azimuth",), {"hide": ["azimuth"]}, ["z"], ["azimuth"]),
     ],
 )
 def test_what_is_hidden_from_whom(latents: Any, always: Any, said: Any, guarded: list[str], hidden: list[str]) -> None:
     made = tuple(Latent(name, 2, explains=explains) for name, explains in latents.items())
-    (term,) = build("predictor", Setting(made, LABELLED, always=always, **said)).terms.values()
+    (term,) = build("predictor", Setting(made, LABELLED, always), options={"predictor": said}).terms.values()
     assert (list(term.latents), list(term.factors)) == (guarded, hidden)
 
 
 def test_a_guard_without_a_predictor_is_refused() -> None:
-    with pytest.raises(InputError, match="latents to guard are a predictor's"):
-        build("similarity", Setting((Latent("z", 2),), {}, guarded=("z",)))
+    setting = Setting((Latent("z", 2),), {})
+    with pytest.raises(InputError, match=r"`terms` names predictor, but 'similarity' has no such term: .* similarity"):
+        build("similarity", setting, options={"predictor": {"guard": ["z"]}})
+
+
+def test_hiding_what_has_no_labels_is_refused() -> None:
+    setting = Setting((Latent("z", 2),), LABELLED)
+    with pytest.raises(InputError, match="no factor lihgt with labels to hide; there are azimuth, light"):
+        build("predictor", setting, options={"predictor": {"hide": ["lihgt"]}})

@@ -57,7 +57,7 @@ class Listening(Silent):
 def test_a_record_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(RECORD.to_json()))
-    assert json.loads(path.read_text())["format"] == FORMAT == 1
+    assert json.loads(path.read_text())["format"] == FORMAT == 2
     assert RunRecord.read(path) == RECORD and read_fit(path) == RECORD.fit
 
 
@@ -106,10 +106,21 @@ class TestBefore:
         assert folder.state("last")["step"] == 6
 
 
-@pytest.mark.parametrize("written", [2, 99, "1", None, -1])
+def test_options_of_a_predictor_were_settings_of_their_own(tmp_path: Path) -> None:
+    content = RECORD.to_json() | {"format": 1}
+    of_then = {"predictor_side": "cross-entropy", "predictor_on": "mean", "guards": ["z"], "hides": None}
+    content["fit"] = {name: value for name, value in content["fit"].items() if name != "terms"} | of_then
+    assert RunRecord.from_json(content, tmp_path / "config.json").fit.terms == {}  # cycle has no such term
+    content["fit"]["method"] = "cycle+predictor"
+    read = RunRecord.from_json(content, tmp_path / "config.json")
+    assert read.fit.terms == {"predictor": {"side": "cross-entropy", "on": "mean", "guard": ["z"]}}
+    assert read.to_json()["format"] == FORMAT
+
+
+@pytest.mark.parametrize("written", [3, 99, "1", None, -1])
 def test_another_format_is_refused_with_the_way_forward(written: Any, tmp_path: Path) -> None:
     content = RECORD.to_json() | {"format": written, "versions": {"pyro-disent": "3.1"}}
-    with pytest.raises(InputError, match=r"reads up to 1: use the version of pyro-disent that wrote it \(3\.1\)"):
+    with pytest.raises(InputError, match=r"reads up to 2: use the version of pyro-disent that wrote it \(3\.1\)"):
         RunRecord.from_json(content, tmp_path / "config.json")
 
 

@@ -198,12 +198,12 @@ def test_threads_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
 def test_threads_that_make_no_sense_are_refused(command: str, call: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--threads must be greater than 0, got 0"), using(0):
+    with pytest.raises(InputError, match="`threads` must be greater than 0, got 0"), using(0):
         pass
-    with pytest.raises(InputError, match="--threads must be greater than 0, got 0"):
+    with pytest.raises(InputError, match="`threads` must be greater than 0, got 0"):
         tiny(threads=0)
     if command == "fit":
         assert_refused(
-            call("fit", "--method", "vae", *TINY, "--threads", "0", "--out", "run"), "--threads must be greater than 0"
+            call("fit", "--method", "vae", *TINY, "--threads", "0", "--out", "run"), "`threads` must be greater than 0"
         )
         assert list(tmp_path.iterdir()) == []

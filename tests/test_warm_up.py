@@ -112,7 +112,7 @@ def test_a_warm_up_that_makes_no_sense_is_refused(values: dict[str, Any]) -> Non
         ("cycle", {"warmup_steps": 3}, "the method 'cycle' has none"),
         ("beta-vae+cycle", {"warmup_steps": 3}, "has none"),
         ("similarity", {"warmup_steps": 7}, "takes 7 steps, and the run has 6"),
-        ("similarity", {"warmup_steps": -1}, "--warmup-steps must be 0"),
+        ("similarity", {"warmup_steps": -1}, "`warmup_steps` must be 0"),
         ("cycle", {"beta": WarmUp(1.0, 7)}, "takes 7 steps, and the run has 6"),
         ("cycle", {"beta": {"y": WarmUp(1.0, 7)}}, "takes 7 steps, and the run has 6"),
         ("similarity", {"weights": {"similarity": WarmUp(1.0, 7)}}, "takes 7 steps, and the run has 6"),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.run_options import check_out
+
+if TYPE_CHECKING:
+    from pyro_disent.signatures import Option
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
 
@@ -36,17 +40,25 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
     from pyro_disent.errors import InputError
 
     Request.of(source, root)
-    table = Table("data set", "varies in", "would come from")
+    table = Table("data set", "varies in", "options", "would come from")
     for name in registry.names():
         try:
             description = registry.describe(name, source=source, root=root)
         except (InputError, ImportError) as error:  # one that cannot be had hides none of the others
-            table.add_row(name, "", f"nowhere: {error}")
+            table.add_row(name, "", "", f"nowhere: {error}")
         else:
-            table.add_row(name, ", ".join(factor.name for factor in description.factors), description.found)
-    table.add_row("FOLDER", "the columns of its metadata.csv", "the folder that is named in place of a data set")
+            factors = ", ".join(factor.name for factor in description.factors)
+            table.add_row(name, factors, _listed(description.options), description.found)
+    of_folders = registry.options_of_folders()
+    in_place = "the folder that is named in place of a data set"
+    table.add_row("FOLDER", "the columns of its metadata.csv", _listed(of_folders), in_place)
     console = table_console()
     console.print(table)
+    console.print("Options are said by --data-option NAME=VALUE; `pyro-disent fit --help` has flags for many of them.")
+
+
+def _listed(options: Mapping[str, Option] | None) -> str:
+    return "any" if options is None else "\n".join(map(str, options.values()))
 
 
 @app.command("show")

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pyro_disent.cli.choices import with_more
+from pyro_disent.cli.named_values import pairs
 from pyro_disent.errors import InputError
 
 of_data = functools.partial(typer.Option, rich_help_panel="Data")
@@ -69,6 +71,15 @@ TestShareOption = Annotated[
     of_data("--test-share", metavar="X", help="Share of a folder's identities to test on; a tenth if not given."),
 ]
 
+DataOption = Annotated[
+    list[str] | None,
+    of_data(
+        "--data-option",
+        metavar="NAME=VALUE",
+        help="Any option of the data set, see `pyro-disent data list`, as zooms=1; repeatable.",
+    ),
+]
+
 
 def _said(
     factors: FactorsOption = None,
@@ -82,6 +93,7 @@ def _said(
     kind: KindOption = None,
     white: WhiteOption = None,
     test_share: TestShareOption = None,
+    data_option: DataOption = None,
 ) -> dict[str, Any]:
     """What was said, as `pyro_disent.data.registry.load` takes it; the data set refuses what it does not know."""
     said = {
@@ -97,7 +109,7 @@ def _said(
         "white": white,
         "test_share": test_share,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return pairs(data_option, "--data-option") | {name: value for name, value in said.items() if value is not None}
 
 
 def _kinds(given: list[str] | None) -> dict[str, str]:
@@ -113,17 +125,6 @@ def _kinds(given: list[str] | None) -> dict[str, str]:
 
 def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command with every option of the data sets, which is handed what was said of them as ``options``."""
-    own = inspect.signature(command, eval_str=True)
-    of_data = inspect.signature(_said, eval_str=True).parameters
-    kept = [parameter for name, parameter in own.parameters.items() if name != "options"]
-    parameters = [*kept, *of_data.values()]
-
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        said = _said(**{name: given.pop(name) for name in of_data})
-        command(**given, options=said)
-
-    # What typer reads a command's options from.
-    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+    of_data = inspect.signature(_said, eval_str=True).parameters.values()
+    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in of_data]
+    return with_more(command, options, "options", lambda given: _said(**given))

@@ -15,7 +15,8 @@ def methods() -> None:
     for method in table_of_methods().values():
         needs = [name for name, wanted in (("pairs", method.pair), ("factor labels", method.factors)) if wanted]
         weight, unit = ("", "") if method.term is None else (f"{method.term.default_weight:g}", method.term.unit)
-        described = Text.assemble(method.summary, "\n", (method.equation, "dim"))
+        options = [f"--term {method.term_name}.{option}" for option in (method.options or {}).values()]
+        described = Text.assemble(method.summary, "\n", (method.equation, "dim"), *(f"\n{each}" for each in options))
         table.add_row(method.name, described, weight, unit, method.source, ", ".join(needs))
     console = table_console()
     console.print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyro_disent.errors import InputError
@@ -20,17 +21,33 @@ def pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dic
     return pairs
 
 
-def latents(latent: list[str] | None, explains: list[str] | None) -> dict[str, dict[str, Any]]:
+def latents(given: list[str], option: str) -> dict[str, dict[str, Any]]:
     """What was said of each latent, as tables of `LatentSpec`."""
-    from pyro_disent.models.specification import explains_from_text, explains_to_json, spec_from_text
+    from pyro_disent.models.specification import spec_from_text
 
-    said = {
-        name: spec_from_text(value, f"--latent {name}")
-        for name, value in pairs(latent, "--latent", "NAME=UNITS").items()
+    return {
+        name: spec_from_text(value, f"{option} {name}") for name, value in pairs(given, option, "NAME=UNITS").items()
     }
-    for name, value in pairs(explains, "--explains", "NAME=FACTORS").items():
-        said.setdefault(name, {})["explains"] = explains_to_json(explains_from_text(value))
-    return said
+
+
+def explained(given: list[str] | None) -> dict[str, dict[str, Any]]:
+    """What was said that each latent explains, as tables of `LatentSpec`."""
+    from pyro_disent.models.specification import explains_from_text, explains_to_json
+
+    said = pairs(given, "--explains", "NAME=FACTORS").items()
+    return {name: {"explains": explains_to_json(explains_from_text(value))} for name, value in said}
+
+
+def of_terms(given: list[str], option: str) -> dict[str, dict[str, str]]:
+    """What was said of options of terms, ``TERM.OPTION=VALUE``: term's name -> option's name -> text."""
+    form = "TERM.OPTION=VALUE"
+    terms: dict[str, dict[str, str]] = {}
+    for name, value in pairs(given, option, form).items():
+        term, dot, of_term = name.partition(".")
+        if not (term and dot and of_term):
+            raise InputError(f"{option} {name}={value}: write {form}")
+        terms.setdefault(term, {})[of_term] = value
+    return terms
 
 
 def one_or_named(
@@ -54,3 +71,23 @@ def whole(text: str, option: str) -> int:
         return int(text)
     except ValueError:
         raise InputError(f"{option}: {text!r} is not a whole number") from None
+
+
+def folder(given: str, option: str) -> str:
+    """Found from anywhere, as a run records it."""
+    return str(Path(given).absolute())
+
+
+FORMS: dict[str, tuple[type, Callable[[Any, str], Any]]] = {
+    "each": (list[str], lambda given, option: list(given)),
+    "folder": (str, folder),
+    "latents": (list[str], latents),
+    "named numbers": (
+        list[str],
+        lambda given, option: {name: number(value, option) for name, value in pairs(given, option).items()},
+    ),
+    "number or named": (list[str], lambda given, option: one_or_named(given, option, number)),
+    "options of terms": (list[str], of_terms),
+    "whole or named": (list[str], lambda given, option: one_or_named(given, option, whole)),
+}
+"""form of a `Choice` -> what typer gathers, and how the setting is read from it."""

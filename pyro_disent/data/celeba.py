@@ -7,11 +7,12 @@ attributes stand in for it (`synthetic.faces`).
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 
 FACTORS = tuple(Factor(name, edges=(0.5,), categories=("no", "yes")) for name in ATTRIBUTES)
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class Counts(NamedTuple):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ HOW_TO_GET = (
 
 JOINT = {"view": ("azimuth", "elevation")}
 """Factors that go by one name together."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class ChairSplit(GroupedSplit):

@@ -7,8 +7,10 @@ every image deviates from it by noise of its own that is drawn once. Digits come
 from __future__ import annotations
 
 import math
+import tomllib
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +45,8 @@ VARIANCE = 0.03
 MAX_VARIANCE = 0.25
 THRESHOLD = 128
 """What is brighter belongs to the digit."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 def within_unit(mean: Tensor, variance: float, uniform: Tensor) -> Tensor:

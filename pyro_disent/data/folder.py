@@ -16,6 +16,7 @@ Names that begin with a dot, and what this program wrote, are not looked at; fil
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,8 @@ FACTORS: tuple[Factor, ...] = ()
 SIZES = range(8, 513)
 CONVERTER_VERSION = 4
 """Of what a converted image looks like: another one converts again."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 class _Converted(NamedTuple):

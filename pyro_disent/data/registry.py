@@ -9,12 +9,11 @@ points of the group ``pyro_disent.datasets``. Nothing is imported before it is a
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyro_disent import plugins
+from pyro_disent import plugins, signatures
 from pyro_disent.data.sources import Progress, Request, absolute, limited
 from pyro_disent.errors import InputError, did_you_mean
 
@@ -41,6 +40,8 @@ class Description(NamedTuple):
     factors: tuple[Factor, ...]
     found: str
     """Which source would be used."""
+    options: Mapping[str, signatures.Option] | None
+    """What `load` accepts of it beyond what it accepts of every data set; None where that is anything."""
 
 
 def names() -> list[str]:
@@ -54,6 +55,11 @@ def is_folder(name: str) -> bool:
         return name not in ("", *names()) and Path(name).is_dir()
     except ValueError:  # no path has a null character
         return False
+
+
+def is_data_set(name: str) -> bool:
+    """Whether something serves this name: a data set's, or a folder's."""
+    return name in names() or is_folder(name)
 
 
 def named(name: str) -> str:
@@ -87,8 +93,7 @@ def load(
     """
     limited(limit, 1)
     module, request = _resolve(name, source, root)
-    _check_options(name, module.load, options)
-    return module.load(request, seed=seed, limit=limit, progress=progress, **options)
+    return module.load(request, seed=seed, limit=limit, progress=progress, **_checked(name, module.load, options))
 
 
 def describe(name: str, *, source: str = "auto", root: Path | None = None) -> Description:
@@ -99,7 +104,7 @@ def describe(name: str, *, source: str = "auto", root: Path | None = None) -> De
     """
     module, request = _resolve(name, source, root)
     found = str(module.describe(request)) if hasattr(module, "describe") else ""
-    return Description(name, tuple(getattr(module, "FACTORS", ())), found)
+    return Description(name, tuple(getattr(module, "FACTORS", ())), found, _options(module))
 
 
 def prepare(
@@ -119,20 +124,27 @@ def prepare(
     module, request = _resolve(name, source, root)
     if not hasattr(module, "prepare"):
         raise InputError(f"{name} has nothing to prepare: it is loaded as it is")
-    _check_options(name, module.prepare, options)
-    return module.prepare(request, seed=seed, progress=progress, **options)
+    return module.prepare(request, seed=seed, progress=progress, **_checked(name, module.prepare, options))
 
 
 def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
     """The module behind a name, or behind a folder in place of one, and the request to hand it."""
+    module = _module(name)
+    if not is_folder(name):
+        return module, Request.of(source, root)
+    if root is not None or source in ("download", "embedded"):
+        raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
+    return module, Request("local", Path(name))
+
+
+def _module(name: str) -> Any:
+    """What serves a name, or a folder in place of one."""
     if name in BUILT_IN:
-        return importlib.import_module(BUILT_IN[name]), Request.of(source, root)
+        return importlib.import_module(BUILT_IN[name])
     if name in names():
-        return plugins.find(GROUP, {}, name, "data set"), Request.of(source, root)
+        return plugins.find(GROUP, {}, name, "data set")
     if is_folder(name):
-        if root is not None or source in ("download", "embedded"):
-            raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
-        return importlib.import_module(FOLDER), Request("local", Path(name))
+        return importlib.import_module(FOLDER)
     if Path(name).is_file():
         raise InputError(f"{name} is a file, and a data set is a folder: name its folder, {Path(name).parent}")
     hint = did_you_mean(name, [*names(), *_folders_beside(Path(name))])
@@ -147,13 +159,29 @@ def _folders_beside(path: Path) -> list[str]:
         return []
 
 
-def _check_options(name: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Refuse what the function does not take, in a sentence and not in a TypeError."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    accepted = [parameter.name for parameter in parameters if parameter.name not in _COMMON]
-    for option in options:
-        if option not in accepted:
-            known = f"its options are {', '.join(accepted)}" if accepted else "it has no options of its own"
-            raise InputError(f"data set {name} has no option {option}: {known}")
+def options_of_folders() -> dict[str, signatures.Option] | None:
+    """What `load` accepts of a folder of images."""
+    return _options(importlib.import_module(FOLDER))
+
+
+def _options(module: Any) -> dict[str, signatures.Option] | None:
+    return signatures.options(module.load, without=_COMMON)
+
+
+def checked_options(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a data set as `load` takes them; texts are read as what they are to be.
+
+    Raises:
+        InputError: for an option that it does not have, and a value that cannot be one.
+    """
+    return _checked(name, _module(name).load, said)
+
+
+def presets(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """preset's name -> settings of a run on this data set; where it brings none, those of a folder of images."""
+    general = importlib.import_module(FOLDER).PRESETS
+    return {**general, **getattr(_module(name), "PRESETS", {})} if name in names() else general
+
+
+def _checked(name: str, function: Callable[..., Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    return signatures.checked(signatures.options(function, without=_COMMON), said, f"data set {name}")

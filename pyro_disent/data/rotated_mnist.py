@@ -7,8 +7,10 @@ their size as well, and then a pair differs in one of the two factors. Digits co
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +37,8 @@ VARYING = {factor.name: factor for factor in (ROTATION, SCALE)}
 """Each drawn uniformly from its range."""
 FACTORS = (ROTATION,)
 """What varies where nothing else is asked for."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
 
 
 def rotation_grid(side: int, device: torch.device | str = "cpu") -> Tensor:

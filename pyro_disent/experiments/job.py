@@ -15,13 +15,13 @@ from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure, overridden
+from pyro_disent.experiments.presets import configure, reconfigure
 from pyro_disent.experiments.run import Run, load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
 from pyro_disent.objectives.elbo import DisentanglingELBO
-from pyro_disent.training.config import FitConfig
+from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
@@ -156,18 +156,18 @@ def _resume(
         said["data"], data = named(str(data)), None
     longer = {name: said.pop(name) for name in ("epochs", "max_steps", "patience") if said.get(name) is not None}
     begun_with = config.to_json()
-    for name, value in said.items():
+    for name, value in without_aliases(said).items():
         if value is None:
             continue
         if name not in begun_with:
             raise InputError(f"there is no setting {name}; those of {folder.path}: {', '.join(begun_with)}")
-        now = _with_those_latents(FitConfig(**overridden(vars(config), {name: value})), {name: value})
+        now = _with_those_latents(reconfigure(config, {name: value}), {name: value})
         if now.to_json()[name] != begun_with[name]:
             raise InputError(
                 f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
                 "as it was begun, on any device"
             )
-    config = FitConfig(**overridden(vars(config), longer))
+    config = reconfigure(config, longer)
     train(
         dataclasses.replace(config, threads=threads) if threads is not None else config,
         folder,

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
+from pyro_disent.data import registry
 from pyro_disent.errors import InputError
 from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
-from pyro_disent.training.config import FitConfig
+from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN
 from pyro_disent.training.setup import resolve_device
 
 PRESETS = ("paper", "quick")
 WITH = "with"
 """A preset's table of what it adds for a method, by the method's name."""
-ANY = "any"
-"""The table of what has none of its own: a folder of images, and data from Python or other packages."""
-
-
-def presets() -> dict[str, dict[str, dict[str, Any]]]:
-    """data set's name -> preset's name -> settings."""
-    return tomllib.loads((resources.files(__package__) / "presets.toml").read_text())
 
 
 def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any]) -> FitConfig:
@@ -38,21 +30,35 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
     """
     if preset is None:
         preset = "paper" if resolve_device(said.get("device", "auto")).type == "cuda" else "quick"
-    table = presets()
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}")
-    settings = {"method": method, "data": data, "preset": preset, **table.get(data, table[ANY])[preset]}
+    said = without_aliases(said)
+    settings = {"method": method, "data": data, "preset": preset, **registry.presets(data)[preset]}
     with_method = settings.pop(WITH, {})
     for part in methods.parse(method) if method != GIVEN else []:
         settings = overridden(settings, with_method.get(part.name, {}))
-    return FitConfig(**overridden(settings, said))
+    return _checked(overridden(settings, said))
+
+
+def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
+    """A configuration under what the user said, see `overridden`."""
+    return _checked(overridden(vars(config), without_aliases(said)))
+
+
+def _checked(settings: dict[str, Any]) -> FitConfig:
+    """With options as they are taken; raises InputError for those that are not there."""
+    if settings["method"] != GIVEN:
+        settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
+    if registry.is_data_set(settings["data"]):  # what was handed over has no options
+        settings["options"] = registry.checked_options(settings["data"], settings.get("options", {}))
+    return FitConfig(**settings)
 
 
 def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run, overridden by what the user said.
 
-    Tables (``latents``, ``options``, ``weights``) are merged name by name, latents also what is said of each. Who says
-    how long by either measure, epochs or steps, says it instead of both.
+    Tables (``latents``, ``options``, ``weights``, ``terms``) are merged name by name, latents and terms also what is
+    said of each. Who says how long by either measure, epochs or steps, says it instead of both.
     """
     result = dict(settings)
     if said.keys() & {"epochs", "max_steps"}:
@@ -60,6 +66,9 @@ def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str
     for name, value in said.items():
         if name == "latents":
             result[name] = merged(result.get(name, {}), value)
+        elif name == "terms":
+            before = result.get(name, {})
+            result[name] = before | {term: {**before.get(term, {}), **options} for term, options in value.items()}
         else:
             both_tables = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
             result[name] = result[name] | dict(value) if both_tables else value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from pyro_disent import plugins
+from pyro_disent import plugins, signatures
 from pyro_disent.errors import InputError
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
@@ -24,14 +25,6 @@ class Setting(NamedTuple):
     latents: tuple[Latent, ...]
     edges: Mapping[str, Tensor]
     """factor's name -> inner edges of its bins, for factors that have labels."""
-    side: Literal["entropy", "cross-entropy"] = "entropy"
-    """The encoder's, against a predictor; see `terms.Prediction`."""
-    on: Literal["sample", "mean"] = "sample"
-    """What a predictor sees of the posterior."""
-    guarded: tuple[str, ...] | None = None
-    """Latents that a predictor hides factors from; None: those that stand for what pairs have in common."""
-    hidden: tuple[str, ...] | None = None
-    """Factors that it hides; None: those that the guarded latents do not stand for."""
     always: tuple[str, ...] = ()
     """Factors that every pair has in common, which a common latent stands for."""
 
@@ -55,24 +48,57 @@ class Method:
     beta: float = 1.0
     term: type[Term] | None = None
     """What it adds."""
-    make: Callable[[Setting], Term] | None = None
-    """How its term is made, where it takes arguments."""
+    make: Callable[..., Term] | None = None
+    """How its term is made of a `Setting`, where it takes one; what else it takes are the term's options."""
 
-    def added(self, setting: Setting) -> list[Term]:
-        """Its term, made for a setting, if it adds one."""
+    @property
+    def term_name(self) -> str | None:
+        """What its term is called, where it adds one."""
+        if self.term is not None:
+            return self.term.name
+        return None if self.make is None else self.name
+
+    @property
+    def options(self) -> dict[str, signatures.Option] | None:
+        """The options of its term by name, from the signature of what makes it; None where it takes any."""
         if self.make is not None:
-            return [self.make(setting)]
-        return [] if self.term is None else [self.term()]
+            first = next(iter(inspect.signature(self.make).parameters))
+            return signatures.options(self.make, without=(first,))
+        return {} if self.term is None else signatures.options(self.term)
+
+    def added(self, setting: Setting, options: Mapping[str, Any] | None = None) -> list[Term]:
+        """Its term, made for a setting with these options, if it adds one."""
+        said = signatures.checked(self.options, options or {}, f"the term {self.term_name}")
+        if self.make is not None:
+            return [self.make(setting, **said)]
+        return [] if self.term is None else [self.term(**said)]
 
 
-def _predictor(setting: Setting) -> Term:
-    """Hides from the guarded latents every factor that they do not stand for."""
-    guarded = _guarded(setting)
+def _predictor(
+    setting: Setting,
+    side: Literal["entropy", "cross-entropy"] = "entropy",
+    on: Literal["sample", "mean"] = "sample",
+    guard: Sequence[str] | None = None,
+    hide: Sequence[str] | None = None,
+) -> Term:
+    """Hides from the guarded latents every factor that they do not stand for.
+
+    Args:
+        side: the encoder's, against the predictor; see `terms.Prediction`.
+        on: what the predictor sees of the posterior.
+        guard: latents that factors are hidden from; None: those that stand for what pairs have in common.
+        hide: factors that are hidden from them; None: those that they do not stand for.
+    """
+    guarded = _guarded(setting, guard)
     own = {factor for latent in guarded for factor in _stands_for(latent, setting)}
+    if unknown := [factor for factor in hide or () if factor not in setting.edges]:
+        raise InputError(
+            f"there is no factor {', '.join(unknown)} with labels to hide; there are {', '.join(setting.edges)}"
+        )
     hidden = {
         factor: edges
         for factor, edges in setting.edges.items()
-        if (factor not in own if setting.hidden is None else factor in setting.hidden)
+        if (factor not in own if hide is None else factor in hide)
     }
     if not hidden:
         raise InputError(
@@ -82,7 +108,7 @@ def _predictor(setting: Setting) -> Term:
     bins = {factor: len(edges) + 1 for factor, edges in hidden.items()}
     predictor = FactorPredictor(sum(latent.width for latent in guarded), bins)
     names = tuple(latent.name for latent in guarded)
-    return terms.Prediction(predictor, hidden, names, side=setting.side, on=setting.on)
+    return terms.Prediction(predictor, hidden, names, side=side, on=on)
 
 
 def _stands_for(latent: Latent, setting: Setting) -> set[str]:
@@ -94,19 +120,19 @@ def _stands_for(latent: Latent, setting: Setting) -> set[str]:
     return set(latent.factors)
 
 
-def _guarded(setting: Setting) -> list[Latent]:
+def _guarded(setting: Setting, guard: Sequence[str] | None) -> list[Latent]:
     """The latents that factors are hidden from.
 
     As asked for; else the common ones; else those that explain by name no factor with labels, as the identity; else all
     that lack some factor.
     """
     by_name = {latent.name: latent for latent in setting.latents}
-    if setting.guarded is not None:
-        if unknown := [name for name in setting.guarded if name not in by_name]:
+    if guard is not None:
+        if unknown := [name for name in guard if name not in by_name]:
             raise InputError(
                 f"there is no latent {', '.join(unknown)} to hide factors from; the latents are {', '.join(by_name)}"
             )
-        return [by_name[name] for name in setting.guarded]
+        return [by_name[name] for name in guard]
     labelled = setting.edges.keys()
     common = [latent for latent in setting.latents if latent.explains == "common"]
     named = [latent for latent in setting.latents if latent.factors and not labelled & set(latent.factors)]
@@ -233,6 +259,7 @@ def build(
     weights: Mapping[str, Weight] | None = None,
     beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DisentanglingELBO:
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
 
@@ -240,6 +267,7 @@ def build(
         weights: term's name -> weight, where not its own default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
         warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
+        options: term's name -> its options, see `Method.options`.
 
     Raises:
         InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
@@ -247,12 +275,11 @@ def build(
     chosen = parse(expression)
     if any(method.factors for method in chosen) and not setting.edges:
         raise InputError(f"the method {expression!r} needs labels of factors, and this data set has none")
-    if setting.guarded is not None and not any(method.factors for method in chosen):
-        raise InputError(f"latents to guard are a predictor's, and {expression!r} has none")
     latents = {latent.name for latent in setting.latents}
     if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
         raise InputError(f"--beta names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
-    made = [term for method in chosen for term in method.added(setting)]
+    said = check_options(expression, options or {})
+    made = [term for method in chosen for term in method.added(setting, said.get(method.term_name or ""))]
     names = {term.name for term in made}
     if len(names) < len(made):
         raise InputError(f"the method {expression!r} adds one term twice")
@@ -274,6 +301,22 @@ def build(
         beta=own if beta is None else beta,
         exchange=any(method.exchange for method in chosen),
     )
+
+
+def check_options(expression: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Options of the terms of an expression, as what makes them takes them.
+
+    Args:
+        options: term's name -> option's name -> value; texts are read as what they are to be.
+
+    Raises:
+        InputError: for terms and options that are not there, with those that are, and values that they cannot have.
+    """
+    by_term = {method.term_name: method for method in parse(expression) if method.term_name is not None}
+    if unknown := options.keys() - by_term.keys():
+        accepted = f"its terms are {', '.join(sorted(by_term))}" if by_term else "it has no terms"
+        raise InputError(f"`terms` names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}")
+    return {name: signatures.checked(by_term[name].options, said, f"the term {name}") for name, said in options.items()}
 
 
 def needs_pairs(expression: str) -> bool:

@@ -1,21 +1,112 @@
-"""Everything needed to make a run again."""
+"""Everything needed to make a run again: each choice is one field, from which option, help, check and record follow.
+
+Nothing heavy is imported with this module: the command line makes its options from these fields.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pyro_disent.errors import InputError
-from pyro_disent.models.specification import LatentSpec, as_mapping
-from pyro_disent.objectives.weights import WarmUp, Weight
 
-SCHEDULES = ("constant", "cosine")
-BINS_BY = ("range", "quantile")
-COMPILE_MODES = ("default", "reduce-overhead")
-Side = Literal["entropy", "cross-entropy"]
-Seen = Literal["sample", "mean"]
+if TYPE_CHECKING:
+    from pyro_disent.models.specification import LatentSpec
+    from pyro_disent.objectives.weights import Weight
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is said of a field beside its type and default."""
+
+    help: str
+    """For the command line."""
+    panel: str
+    """Where the help lists it."""
+    metavar: str | None = None
+    """What stands for its value there; None: the values there are."""
+    flag: str | None = None
+    """Its option on the command line; None: its name with hyphens; empty: none, as other options say it."""
+    form: str | None = None
+    """How the command line reads it, where it is no single value: see `pyro_disent.cli.named_values.FORMS`."""
+    one_of: Sequence[str] = ()
+    above: float | None = None
+    """It must be greater."""
+    at_least: int | None = None
+    at_most: int | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises InputError for a value that it cannot have; None is none."""
+        if value is None:
+            return
+        if self.one_of and value not in self.one_of:
+            raise InputError(f"`{name}={value}` is not one of {', '.join(self.one_of)}")
+        if self.above is not None and not value > self.above:
+            raise InputError(f"`{name}` must be greater than {self.above:g}, got {value}")
+        if self.at_most is not None and not (self.at_least or 0) <= value <= self.at_most:
+            raise InputError(f"`{name}` must be from {self.at_least or 0} to {self.at_most}, got {value}")
+        if self.at_least is not None and value < self.at_least:
+            raise InputError(f"`{name}` must be {self.at_least} or more, got {value}")
+
+
+_NEEDED: Any = dataclasses.MISSING
+
+
+def choice(default: Any = _NEEDED, *, factory: Any = _NEEDED, **said: Any) -> Any:
+    """A field of `FitConfig`, and all that follows from it; see `Choice`."""
+    return dataclasses.field(default=default, default_factory=factory, metadata={"choice": Choice(**said)})
+
+
+class Alias(NamedTuple):
+    """An older name of an option of a term."""
+
+    term: str
+    option: str
+    choice: Choice
+
+
+ALIASES: dict[str, Alias] = {
+    "predictor_side": Alias(
+        "predictor",
+        "side",
+        Choice(
+            "How the encoder plays against the predictor; entropy if not given.",
+            "Method",
+            metavar="entropy|cross-entropy",
+        ),
+    ),
+    "predictor_on": Alias(
+        "predictor",
+        "on",
+        Choice("What the predictor sees of a latent; sample if not given.", "Method", metavar="sample|mean"),
+    ),
+    "guards": Alias(
+        "predictor",
+        "guard",
+        Choice(
+            "A latent that the predictor hides factors from; those of what is common if not given; repeatable.",
+            "Method",
+            metavar="NAME",
+            flag="--guard",
+            form="each",
+        ),
+    ),
+    "hides": Alias(
+        "predictor",
+        "hide",
+        Choice(
+            "A factor that the predictor hides; those that the guarded latents do not stand for if not given; "
+            "repeatable.",
+            "Method",
+            metavar="FACTOR",
+            flag="--hide",
+            form="each",
+        ),
+    ),
+}
+"""Settings that are options of a term: on the command line and in Python they are said by these names as well."""
 
 
 @dataclass(frozen=True)
@@ -23,118 +114,238 @@ class FitConfig:
     """What a run is made of; `to_json` and `from_json` round-trip.
 
     Raises:
-        InputError: for numbers that make no sense, naming the option.
+        InputError: for numbers that make no sense, naming the setting.
     """
 
-    method: str
-    """One name of the table of methods, or several joined by ``+``."""
-    data: str
-    latents: Mapping[str, LatentSpec]
+    method: str = choice(
+        panel="Method",
+        metavar="METHOD",
+        help="What is trained: a name of `pyro-disent methods`, or several joined by +.",
+    )
+    data: str = choice(
+        panel="Data",
+        metavar="DATA",
+        help="The data set: a name of `pyro-disent data list`, or a folder of images.",
+    )
+    latents: Mapping[str, LatentSpec] = choice(
+        panel="Model",
+        flag="--latent",
+        metavar="NAME=UNITS[:FAMILY[,key=value...]]",
+        form="latents",
+        help="A latent, its units and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
+    )
     """latent's name -> what is asked for of it, in the order of the code; a number, a table or a `Latent` will do."""
-    network: str
-    likelihood: str
-    lr: float
-    batch_size: int
+    network: str = choice(
+        panel="Model",
+        metavar="mlp|conv3x3|conv4x4",
+        help="Encoder and decoder, those of other packages too; the preset's if not given.",
+    )
+    likelihood: str = choice(
+        panel="Model",
+        metavar="NAME",
+        help="Of pixels given the code: bernoulli, continuous-bernoulli, normal or another package's; the preset's if "
+        "not given.",
+    )
+    lr: float = choice(panel="Training", metavar="X", above=0, help="Adam's learning rate; the preset's if not given.")
+    batch_size: int = choice(
+        panel="Training",
+        metavar="N",
+        above=0,
+        help="Images in a step, before pairing; the preset's if not given.",
+    )
     """Images before pairing, over all processes."""
-    model: str = "factored"
-    """One name of the table of models."""
-    preset: str = "custom"
-    epochs: int | None = None
-    max_steps: int | None = None
-    beta: Weight | dict[str, Weight] | None = None
+    preset: str = choice(
+        "custom",
+        panel="Training",
+        metavar="paper|quick",
+        help="Settings to start from; quick on a CPU and paper on CUDA if not given.",
+    )
+    model: str = choice(
+        "factored",
+        panel="Model",
+        metavar="NAME",
+        help="The graphical model: factored, or another package's; factored if not given.",
+    )
+    """Its name in the table of models."""
+    epochs: int | None = choice(
+        None,
+        panel="Training",
+        metavar="N",
+        above=0,
+        help="Train for N passes over the images; the preset's if not given.",
+    )
+    max_steps: int | None = choice(
+        None, panel="Training", metavar="N", above=0, help="Train for N steps, instead of epochs."
+    )
+    beta: Weight | dict[str, Weight] | None = choice(
+        None,
+        panel="Method",
+        metavar="X|NAME=X",
+        form="number or named",
+        help="Weight on all KLs, or on that of one latent; the method's if not given; repeatable.",
+    )
     """Weight on every latent's KL, or latent's name -> weight; None: the method's own."""
-    weights: dict[str, Weight] = field(default_factory=dict)
+    weights: dict[str, Weight] = choice(
+        factory=dict,
+        panel="Method",
+        flag="--weight",
+        metavar="TERM=X",
+        form="named numbers",
+        help="Weight of a term of the objective; the method's if not given; repeatable.",
+    )
     """term's name -> weight, where it is not the term's own default."""
-    predictor_side: Side = "entropy"
-    """What the encoder does to the opponent of Eq. 3, see `terms.Prediction`."""
-    predictor_on: Seen = "sample"
-    """What that opponent sees of a latent."""
-    guards: list[str] | None = None
-    """Latents that factors are hidden from; None: those that stand for what pairs have in common."""
-    hides: list[str] | None = None
-    """Factors that are hidden from them; None: those that they do not stand for themselves."""
-    bins: int | dict[str, int] | None = None
+    terms: dict[str, dict[str, Any]] = choice(
+        factory=dict,
+        panel="Method",
+        flag="--term",
+        metavar="TERM.OPTION=VALUE",
+        form="options of terms",
+        help="An option of a term, see `pyro-disent methods`, as info-nce.temperature=0.2; repeatable.",
+    )
+    """term's name -> its options, where they are not its defaults; see `objectives.methods.Method.options`."""
+    bins: int | dict[str, int] | None = choice(
+        None,
+        panel="Method",
+        metavar="N|FACTOR=N",
+        form="whole or named",
+        help="Bins that the predictor sees factors in; the data's if not given; repeatable.",
+    )
     """Bins that the opponent sees every factor in, or factor's name -> bins; None: the data set's own."""
-    bins_by: str = "range"
+    bins_by: str = choice(
+        "range",
+        panel="Method",
+        one_of=("range", "quantile"),
+        help="Bins equally wide or equally filled; range if not given.",
+    )
     """Equally wide bins (``range``) or equally filled ones (``quantile``)."""
-    opponent_lr: float | None = None
+    opponent_lr: float | None = choice(
+        None, panel="Method", metavar="X", above=0, help="Learning rate of opponents; their own if not given."
+    )
     """Learning rate of the opponents; None: each term's own."""
-    warmup_steps: int = 0
+    warmup_steps: int = choice(
+        0,
+        panel="Method",
+        metavar="N",
+        at_least=0,
+        help="Steps over which the weights of terms rise from 0; 0 if not given.",
+    )
     """Steps over which the weights of the terms rise from 0, but for those that are a `WarmUp` of their own."""
-    schedule: str = "constant"
+    schedule: str = choice(
+        "constant",
+        panel="Training",
+        one_of=("constant", "cosine"),
+        help="How the learning rate goes on; the preset's if not given.",
+    )
     """Of the learning rates, see `training.setup.learning_rate_factor`."""
-    clip_norm: float = 10_000.0
+    clip_norm: float = choice(
+        10_000.0,
+        panel="Training",
+        metavar="X",
+        above=0,
+        help="Largest norm that a gradient may have; 10000 if not given.",
+    )
     """Largest norm of the gradient of a parameter group, in nats per unit of parameter."""
-    seed: int = 0
-    limit: int | None = None
-    source: str = "auto"
-    data_root: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    """Options of the data set."""
-    device: str = "auto"
-    devices: int = 1
-    precision: str = "auto"
-    compile: bool | None = None
+    seed: int = choice(
+        0,
+        panel="Training",
+        metavar="N",
+        at_least=0,
+        at_most=2**32 - 1,
+        help="Seed of whatever is drawn; 0 if not given.",
+    )
+    limit: int | None = choice(
+        None, panel="Data", metavar="N", above=0, help="Use N training images only; all if not given."
+    )
+    source: str = choice(
+        "auto",
+        panel="Data",
+        metavar="auto|local|download|embedded",
+        help="Where the data set comes from; auto if not given.",
+    )
+    data_root: str | None = choice(
+        None,
+        panel="Data",
+        metavar="DIR",
+        form="folder",
+        help="Folder that the data set lies in; $PYRO_DISENT_DATA if not given.",
+    )
+    options: dict[str, Any] = choice(
+        factory=dict,
+        panel="Data",
+        flag="",
+        help="Options of the data set.",
+    )
+    """Options of the data set, where they are not its defaults."""
+    device: str = choice(
+        "auto",
+        panel="Machine",
+        metavar="auto|cpu|cuda|cuda:N",
+        help="What it is trained on; auto, CUDA where there is any, if not given.",
+    )
+    devices: int = choice(1, panel="Machine", metavar="N", above=0, help="Processes, one a device; 1 if not given.")
+    precision: str = choice(
+        "auto",
+        panel="Machine",
+        metavar="auto|32|bf16-mixed",
+        help="Of the arithmetic; the preset's if not given; auto is bf16-mixed where the device has it.",
+    )
+    compile: bool | None = choice(
+        None,
+        panel="Machine",
+        flag="--compile/--no-compile",
+        help="Compile the step; if not given, from 2000 steps on, where there is a C++ compiler.",
+    )
     """None: where it pays, see `training.setup.make_step`."""
-    compile_mode: str = "default"
+    compile_mode: str = choice(
+        "default",
+        panel="Machine",
+        one_of=("default", "reduce-overhead"),
+        help="Mode of torch.compile; default if not given; reduce-overhead takes CUDA graphs.",
+    )
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
-    patience: int | None = None
+    patience: int | None = choice(
+        None,
+        panel="Training",
+        metavar="N",
+        above=0,
+        help="End after N validations without a better held-out objective; never if not given.",
+    )
     """Validations without a better held-out objective after which training ends; None: it takes all its steps."""
-    threads: int | None = None
+    threads: int | None = choice(
+        None,
+        panel="Machine",
+        metavar="N",
+        above=0,
+        help="Threads of the CPU; those that are fastest when it starts if not given.",
+    )
     """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
+        from pyro_disent.models.specification import LatentSpec, as_mapping
+
         specs = {name: LatentSpec.of(latent, name) for name, latent in as_mapping(self.latents).items()}
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
         if not self.latents:
             raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
-        positive = {
-            "--lr": self.lr,
-            "--batch-size": self.batch_size,
-            "--epochs": self.epochs,
-            "--max-steps": self.max_steps,
-            "--limit": self.limit,
-            "--devices": self.devices,
-            "--clip-norm": self.clip_norm,
-            "--opponent-lr": self.opponent_lr,
-            "--patience": self.patience,
-            "--threads": self.threads,
-        }
-        for option, value in positive.items():
-            if value is not None and not value > 0:
-                raise InputError(f"{option} must be greater than 0, got {value}")
-        if self.warmup_steps < 0:
-            raise InputError(f"--warmup-steps must be 0, for none, or more, got {self.warmup_steps}")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {self.seed}")
-        choices = {
-            "--schedule": (self.schedule, SCHEDULES),
-            "--predictor-side": (self.predictor_side, get_args(Side)),
-            "--predictor-on": (self.predictor_on, get_args(Seen)),
-            "--bins-by": (self.bins_by, BINS_BY),
-            "--compile-mode": (self.compile_mode, COMPILE_MODES),
-        }
-        for option, (chosen, accepted) in choices.items():
-            if chosen not in accepted:
-                raise InputError(f"{option} {chosen} is not one of {', '.join(accepted)}")
+        for name, each in choices().items():
+            each.check(name, getattr(self, name))
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
-                raise InputError(f"--bins {bins} leaves nothing to tell apart: it must be 2 or more")
+                raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
         if (self.epochs is None) == (self.max_steps is None):
-            raise InputError("say how long to train by --epochs or by --max-steps, one of the two")
+            raise InputError("say how long to train by `epochs` or by `max_steps`, one of the two")
         if self.batch_size % self.devices:
-            raise InputError(f"--batch-size {self.batch_size} cannot be divided among {self.devices} devices")
+            raise InputError(f"`batch_size={self.batch_size}` cannot be divided among {self.devices} devices")
 
     def to_json(self) -> dict[str, Any]:
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        fields = {name: getattr(self, name) for name in choices()}
         latents = {name: spec.to_json() for name, spec in self.latents.items()}
         return fields | {"latents": latents, "beta": _to_json(self.beta), "weights": _to_json(self.weights)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Raises InputError for fields that do not exist or are missing."""
-        known = {item.name for item in dataclasses.fields(cls)}
-        if unknown := values.keys() - known:
+        if unknown := values.keys() - choices().keys():
             raise InputError(f"a run's configuration has no {', '.join(sorted(unknown))}")
         weights = {name: _from_json(values[name]) for name in ("beta", "weights") if name in values}
         try:
@@ -147,17 +358,36 @@ class FitConfig:
         return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps, patience=other.patience)
 
 
+def choices() -> dict[str, Choice]:
+    """field's name -> what is said of it."""
+    return {field.name: field.metadata["choice"] for field in dataclasses.fields(FitConfig)}
+
+
+def without_aliases(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which what was said by an `ALIASES` name is an option of its term; None was not said."""
+    plain = {name: value for name, value in said.items() if name not in ALIASES}
+    aliased = {name: said[name] for name in ALIASES if said.get(name) is not None}
+    if aliased:
+        terms = {term: dict(options) for term, options in plain.get("terms", {}).items()}
+        for name, value in aliased.items():
+            terms.setdefault(ALIASES[name].term, {})[ALIASES[name].option] = value
+        plain["terms"] = terms
+    return plain
+
+
 _WARM_UP = "warm_up"
 
 
 def _to_json(weight: Any) -> Any:
     """A weight, or weights by name; a `WarmUp` is ``{"warm_up": {"weight": ..., "steps": ...}}``."""
-    if isinstance(weight, WarmUp):
-        return {_WARM_UP: dataclasses.asdict(weight)}
-    return {name: _to_json(each) for name, each in weight.items()} if isinstance(weight, Mapping) else weight
+    if isinstance(weight, Mapping):
+        return {name: _to_json(each) for name, each in weight.items()}
+    return {_WARM_UP: dataclasses.asdict(weight)} if dataclasses.is_dataclass(weight) else weight  # type: ignore[arg-type]
 
 
 def _from_json(weight: Any) -> Any:
+    from pyro_disent.objectives.weights import WarmUp
+
     if not isinstance(weight, Mapping):
         return weight
     # What stands under the name of a latent or a term is a number or has this key: a latent may be called anything.

@@ -20,7 +20,7 @@ GIVEN = "given"
 OF_A_VAE = ("latents", "network", "likelihood", "model")
 """Settings that a vae says itself."""
 OF_AN_ELBO = (
-    "beta", "weights", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps"
+    "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps"
 )  # fmt: skip
 """Settings that an ELBO says itself."""
 _ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an encoder", "decoder": "a decoder"}

@@ -15,11 +15,11 @@ from pyro_disent.models.families import make
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
-from pyro_disent.training.config import FitConfig
+from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN
 
-FORMAT = 1
-"""Of the file; what was written before there was one is read by `_of_format_0`."""
+FORMAT = 2
+"""Of the file; older ones are read by `_of_format_0` and `_of_format_1`."""
 _NEEDED = ("fit", "source", "image_shape", "factors", "edges", "latents", "pairs", "device", "precision", "compiled")
 
 
@@ -183,13 +183,21 @@ def _of_this_format(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]
     written = content.get("format", 0)
     if written == FORMAT:
         return content
-    if written != 0:
+    if written not in (0, 1):
         version = content.get("versions", {}).get("pyro-disent", "a newer one")
         raise InputError(
             f"{path} has the format {written!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
             f"that wrote it ({version}) or a newer one"
         )
-    return _of_format_0(content)
+    return _of_format_1(_of_format_0(content) if written == 0 else content)
+
+
+def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """When options of a predictor were settings of their own."""
+    fit = without_aliases(content["fit"])
+    if "predictor" not in fit.get("method", "").split("+"):
+        fit["terms"] = {}  # of a term that is not there
+    return {**content, "format": FORMAT, "fit": fit}
 
 
 def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +224,6 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
         "pairs": {"kinds": [] if faces else [["identity"]], "rest_differs": faces, "identities": ["identity"]},
         "compiled": str(content.get("step", "")).startswith("compiled"),
         **content,
-        "format": FORMAT,
         "fit": fit | {"latents": latents},
         "latents": latents,
     }

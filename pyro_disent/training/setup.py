@@ -188,14 +188,15 @@ def _elbo(
     setting = methods.Setting(
         tuple(latents),
         {factor: torch.tensor(values) for factor, values in edges.items()},
-        config.predictor_side,
-        config.predictor_on,
-        None if config.guards is None else tuple(config.guards),
-        None if config.hides is None else tuple(config.hides),
         tuple(always),
     )
     return methods.build(
-        config.method, setting, weights=config.weights, beta=config.beta, warmup_steps=config.warmup_steps
+        config.method,
+        setting,
+        options=config.terms,
+        weights=config.weights,
+        beta=config.beta,
+        warmup_steps=config.warmup_steps,
     )
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
-from pyro_disent import plugins
+from pyro_disent import plugins, signatures
 from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle
@@ -34,16 +32,11 @@ def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
     table = FAMILIES if name in FAMILIES else families()
     if name not in table:
         raise InputError(f"latent {of!r}: there is no family {name!r}; choose from {', '.join(table)}")
-    parameters = _parameters(table[name])
-    accepted = list(parameters)
-    if unknown := [key for key in settings if key not in accepted]:
-        known = f"it takes {', '.join(accepted)}" if accepted else "it takes no settings"
-        raise InputError(f"latent {of!r}: the family {name} has no setting {', '.join(unknown)}: {known}")
-    if missing := [
-        key for key in accepted if parameters[key].default is inspect.Parameter.empty and key not in settings
-    ]:
-        raise InputError(f"latent {of!r}: the family {name} needs {', '.join(f'{key}=...' for key in missing)}")
-    return table[name](**{key: _parsed(parameters[key], key, value, of) for key, value in settings.items()})
+    accepted, owner = options(table[name]), f"latent {of!r}: the family {name}"
+    said = signatures.checked(accepted, settings, owner)
+    if missing := [key for key, option in (accepted or {}).items() if option.is_required and key not in said]:
+        raise InputError(f"{owner} needs {', '.join(f'{key}=...' for key in missing)}")
+    return table[name](**said)
 
 
 def settings_of(family: Family, of: str) -> dict[str, Any]:
@@ -61,7 +54,7 @@ def settings_of(family: Family, of: str) -> dict[str, Any]:
         settings = family.settings()
     except ValueError as error:
         raise InputError(f"latent {of!r}: its family cannot be written into a run's record: {error}") from error
-    if missing := _parameters(type(family)).keys() - settings.keys():
+    if missing := (options(type(family)) or {}).keys() - settings.keys():
         raise InputError(f"latent {of!r}: settings() of {type(family).__name__} lacks {', '.join(sorted(missing))}")
     return settings
 
@@ -76,20 +69,6 @@ def _is_known(family: Family) -> bool:
     return (FAMILIES.get(name) or families().get(name)) is type(family)
 
 
-def _parameters(family: type[Family]) -> dict[str, inspect.Parameter]:
-    """What its constructor takes, but a network, which no setting can say."""
-    parameters = inspect.signature(family, eval_str=True).parameters
-    return {name: parameter for name, parameter in parameters.items() if name != "network"}
-
-
-def _parsed(parameter: inspect.Parameter, key: str, value: Any, of: str) -> Any:
-    """A text as the number or bool that a constructor takes."""
-    kinds = [kind for kind in get_args(parameter.annotation) or (parameter.annotation,) if kind in (bool, int, float)]
-    if not kinds or not isinstance(value, str):
-        return value
-    if bool in kinds and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    for kind in (kind for kind in kinds if kind is not bool):
-        with contextlib.suppress(ValueError):
-            return kind(value)
-    raise InputError(f"latent {of!r}: {key}={value} is not a {'number' if bool not in kinds else 'true or false'}")
+def options(family: type[Family]) -> dict[str, signatures.Option] | None:
+    """What its constructor takes, but a network, which no text can say."""
+    return signatures.options(family, without=("network",))
