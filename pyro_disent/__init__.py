@@ -29,11 +29,16 @@ _WHERE = {
     "Exchange": "objectives.exchange",
     "Replace": "objectives.exchange",
     "Validation": "training.validation",
+    "Evaluation": "evaluation.result",
+    "batches": "training.feed",
+    "evaluate": "evaluation.evaluate",
     "fit": "experiments.job",
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
     "load": "experiments.run",
     "resume": "experiments.job",
+    "load_data": "experiments.own_loop",
+    "objective": "experiments.own_loop",
 }
 
 __all__ = sorted(_WHERE)

@@ -98,7 +98,7 @@ def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Thr
     count = min(count for count, rate in rates.items() if rate >= enough)
     if recorded is not None:
         ratio = rates[count] / rates[recorded]
-        slow = f"; {count} would be {ratio:.0f} times as fast just now: --threads {count}" if ratio >= 2 else ""
+        slow = f"; {count} would be {ratio:.0f} times as fast just now: `threads={count}`" if ratio >= 2 else ""
         return Threads(recorded, f"as recorded{slow}")
     if count == limit:
         return Threads(count, all_of_them)

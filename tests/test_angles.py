@@ -175,9 +175,9 @@ def test_the_share_of_the_test_split_is_a_choice(share: float | None, tested: in
 )
 def test_shares_that_leave_nobody_are_refused(share: float, says: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
-    with pytest.raises(InputError, match=f"--test-share {share}.*{says}"):
+    with pytest.raises(InputError, match=f"`test_share={share}`.*{says}"):
         from_arrays(pixels, identity=IDS, test_share=share)
-    with pytest.raises(InputError, match=f"--test-share {share}.*{says}"):
+    with pytest.raises(InputError, match=f"`test_share={share}`.*{says}"):
         load(folder(tmp_path / "photos", {"who": IDS}), pair_by="who", test_share=share)
 
 

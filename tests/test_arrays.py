@@ -21,7 +21,6 @@ from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.image_store import ImagesOnDisk
 from pyro_disent.errors import InputError
-from pyro_disent.evaluation.evaluate import evaluate
 from tests.models import masks
 
 IDS = np.repeat(np.arange(12), 3)
@@ -255,7 +254,7 @@ def test_without_identities_there_are_images_and_no_pairs() -> None:
     assert data.train.labels["digit"].tolist() == [i // 3 % 10 for i in found(data.train)]
     generator = torch.Generator().manual_seed(0)
     assert data.train.batch(torch.arange(3), generator, views=1).images.shape == (1, 3, 3, 9, 8)
-    with pytest.raises(InputError, match=r"no pairs.*sub-folder of their own.*--pair-by.*give arrays an identity"):
+    with pytest.raises(InputError, match=r"no pairs.*sub-folder of their own.*`pair_by`.*give arrays an identity"):
         data.train.batch(torch.arange(3), generator, views=2)
 
 
@@ -367,10 +366,10 @@ TINY: dict[str, Any] = {"max_steps": 4, "batch_size": 8, "network": "mlp", "late
 
 def test_a_vae_is_trained_on_an_array_and_measured(tmp_path: Path) -> None:
     run = pyro_disent.fit("vae", images(40, 8, 8), out=tmp_path / "run", **TINY)
-    with pytest.raises(InputError, match=r"handed over from Python.*again: evaluate\(run, data=...\)"):
+    with pytest.raises(InputError, match=r"handed over from Python.*again: run.evaluate\(data\)"):
         pyro_disent.load(tmp_path / "run").data()
-    numbers = evaluate(run, data=from_arrays(images(40, 8, 8)))["numbers"]
-    assert numbers["elbo"]["value"] < 0 and not any(key.startswith(("recall", "pair")) for key in numbers)
+    numbers = run.evaluate(from_arrays(images(40, 8, 8))).numbers
+    assert numbers["elbo"].value < 0 and not any(key.startswith(("recall", "pair")) for key in numbers)
     with pytest.raises(InputError, match="no pairs"):
         pyro_disent.fit("cycle", images(40, 8, 8), out=tmp_path / "other", **TINY)
     assert not (tmp_path / "other").exists()
@@ -383,9 +382,9 @@ def test_pairs_and_factors_from_python_are_trained_on_and_measured(tmp_path: Pat
     assert (len(data.train), len(data.test)) == (72, 9)
     run = pyro_disent.fit("cycle+predictor", data, out=tmp_path / "run", **TINY)
     assert run.factors == ("angle",) and run.record.source.kind == "given"
-    result = evaluate(run, data=data)
-    assert result["data"] == "mine" and result["images"] == {"train": 72, "validation": 9, "test": 9}
-    assert {"recall_at_1/z", "leak/angle/z", "pair/angle/y", "linear_probe/group/z"} <= result["numbers"].keys()
+    result = run.evaluate(data)
+    assert result.data == "mine" and result.images == {"train": 72, "validation": 9, "test": 9}
+    assert {"recall_at_1/z", "leak/angle/z", "pair/angle/y", "linear_probe/group/z"} <= result.numbers.keys()
 
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["in memory", "on the disk"])

@@ -474,7 +474,7 @@ def test_a_download_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: Callable[..., None], says: str
 ) -> None:
     served(monkeypatch, write(tmp_path / "origin", packed=True), download)
-    with pytest.raises(InputError, match=rf"CelebA could not be downloaded .*{says}.*--data-root") as caught:
+    with pytest.raises(InputError, match=rf"CelebA could not be downloaded .*{says}.*`data_root`") as caught:
         load(Request("download"))
     assert "\n" not in str(caught.value)
 
@@ -533,7 +533,7 @@ def test_limit_counts_training_images(folder: Path) -> None:
             assert torch.equal(data.train.images[:], whole.train.images[:kept])
             assert len(data.train.attributes) == kept and data.source == whole.source  # type: ignore[attr-defined]
         for limit in (1, 0, -3):
-            with pytest.raises(InputError, match=f"--limit {limit} is too few"):
+            with pytest.raises(InputError, match=f"`limit={limit}` is too few"):
                 load(request, counts=TINY, limit=limit)
 
 

@@ -237,7 +237,7 @@ def test_limit_counts_training_images(limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [1, 0, -3])
 def test_a_limit_without_a_pair_is_refused(limit: int) -> None:
-    with pytest.raises(InputError, match="--limit"):
+    with pytest.raises(InputError, match="`limit="):
         load(EMBEDDED, counts=TINY, limit=limit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,7 @@ import pytest
 import torch
 
 from pyro_disent.errors import InputError
-from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.experiments.run import load
-from pyro_disent.figures.of_run import draw
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.training import setup
@@ -83,10 +82,10 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_measured_and_drawn(run_path: Path) -> None:
     run = load(run_path)
     data = run.data()
-    numbers = evaluate(run, data=data)["numbers"]
+    numbers = run.evaluate(data).numbers
     assert {"kl/rotation", "use/rotation", "leak/rotation/rotation", "leak/rotation/z"} <= numbers.keys()
-    assert all(number["value"] is not None for number in numbers.values())
-    names = [path.name for path in draw(run, data)]
+    assert all(math.isfinite(number.value) for number in numbers.values())
+    names = [path.name for path in run.draw(data)]
     assert names == ["reconstructions.png", "swap.png", "traverse-rotation.png", "samples.png"]
     image = data.test.examples(0).images[0]
     moved = traversed(run.vae, image, "rotation", 8)

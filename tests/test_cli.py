@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pyro_disent.cli.sentences import as_flags
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.setup import WORTH_COMPILING
 
@@ -226,7 +227,7 @@ def test_methods_and_data_are_listed(call: Any) -> None:
     for name, method in METHODS.items():
         row = next(line for line in methods.stdout.splitlines() if line.startswith(f"│ {name} "))
         assert method.source in row and ("pairs" in row) == method.pair and ("labels" in row) == method.factors
-        assert method.equation in methods.stdout
+        assert as_flags(method.equation) in methods.stdout
     data = call("data", "list")
     assert data.returncode == 0 and "rotated-mnist" in data.stdout and "azimuth" in data.stdout
 

@@ -273,7 +273,7 @@ def test_limit_changes_no_color(data: DataSet) -> None:
     for part, whole in zip(splits(few), splits(data), strict=True):
         assert torch.equal(part.examples(0).images, whole.examples(0).images[: len(part)])
     assert len(loaded(limit=10**9).train) == 7_200
-    with pytest.raises(InputError, match="--limit 0"):
+    with pytest.raises(InputError, match="`limit=0`"):
         loaded(limit=0)
 
 

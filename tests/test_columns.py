@@ -259,7 +259,7 @@ def test_a_column_of_almost_all_numbers_is_said_with_the_first_row_that_is_none(
     root = folder(tmp_path / "photos", {"who": IDS, "age": cells})
     (note,) = load(root, pair_by="who").notes
     assert f"column age of metadata.csv is taken for text: {36 if comma else 34} of 36 values are numbers" in note
-    assert f"{odd!r} of 011.png" in note and ("with a point" in note) == comma and "--kind age=" in note
+    assert f"{odd!r} of 011.png" in note and ("with a point" in note) == comma and "say `kinds={'age': 'text'}`" in note
     (note,) = from_arrays(PIXELS, factors={"age": [str(cell) for cell in cells]}).notes
     assert f"{odd!r} of image 11" in note
     result = call(monkeypatch, capfd, tmp_path, "data", "show", "photos", "--pair-by", "who", "--image-size", "8")
@@ -286,7 +286,7 @@ def test_numbers_of_an_identity_are_one_however_they_are_spelled(tmp_path: Path)
         assert [IDS[image] for image in images_of(split)] == sorted(IDS[images_of(split)], key=lambda i: str(i + 1))
         assert split.identities == len({IDS[image] for image in images_of(split)})
     (note,) = data.notes
-    assert note.startswith("who is compared as numbers: 01, 1.0 is 1 and ") and "--kind who=text" in note
+    assert note.startswith("who is compared as numbers: 01, 1.0 is 1 and ") and "`kinds={'who': 'text'}`" in note
     with pytest.raises(InputError, match="is the only image of 01"):
         load(root, pair_by="who", kinds={"who": "text"})
     plain = load(folder(tmp_path / "plain", {"who": IDS + 1}), pair_by="who")
@@ -332,11 +332,11 @@ def test_spellings_are_kept_apart_only_by_the_kind_text() -> None:
 BAD_KINDS: dict[str, tuple[dict[str, str], str]] = {
     "kind": (
         {"pose": "colour"},
-        "--kind pose=colour: a column's kind is one of number, category",
+        "`kinds={'pose': 'colour'}`: a column's kind is one of number, category",
     ),
     "column": (
         {"pos": "number"},
-        r"--kind pos=number \(did you mean pose\?\): .* has no such column; it has who, pose, side",
+        r"`kinds={'pos': 'number'}` \(did you mean pose\?\): .* has no such column; it has who, pose, side",
     ),
     "texts": ({"side": "degrees"}, "column side of metadata.csv: 000.png has 'right', which is no number"),
     "identity": ({"who": "angle"}, "column who of metadata.csv says which .* its kind cannot be angle"),
@@ -353,9 +353,10 @@ def test_kinds_that_cannot_be_are_refused(kinds: dict[str, str], says: str, tmp_
 
 def test_a_kind_is_never_said_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     root = folder(tmp_path / "photos", {"who": IDS, "pose": [image % 4 for image in range(36)]})
-    with pytest.raises(InputError, match=r"--kind pose=number: what is used of .* has no such column; it has who"):
+    says = r"`kinds={'pose': 'number'}`: what is used of .* has no such column; it has who"
+    with pytest.raises(InputError, match=says):
         load(root, pair_by="who", factors=[], kinds={"pose": "number"})
-    with pytest.raises(InputError, match="--kind size=number: what was given has no such column; it has pose"):
+    with pytest.raises(InputError, match=r"`kinds={'size': 'number'}`: what was given has no such column; it has pose"):
         from_arrays(PIXELS, factors={"pose": IDS}, kinds={"size": "number"})
     for said, says in (
         (["--kind", "pose"], "--kind pose: write COLUMN=KIND"),

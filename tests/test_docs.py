@@ -23,8 +23,11 @@ def commands(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Top to bottom in one namespace, each printed line being what its comment says."""
+def test_the_python_of_a_page_runs(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Top to bottom in one namespace, each printed line being what its comment says; it leaves runs and figures."""
+    monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks(page, "python"))
     exec(compile(code, page.name, "exec"), {"__name__": "page"})
     pyro.clear_param_store()

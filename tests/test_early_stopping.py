@@ -80,7 +80,7 @@ def test_patience_counts_validations_without_a_better_objective(
     early = validations < 6
     assert len(ended) == early
     if early:
-        assert f"after step {EPOCH * validations} of 24: no better validation within --patience {patience}" in ended[0]
+        assert f"after step {EPOCH * validations} of 24: no better validation within `patience={patience}`" in ended[0]
 
 
 def test_patience_goes_on_counting_where_a_run_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path, monk
     fit(read_fit(folder.config_file), folder, resume=True, reporter=heard)
     assert step_of(folder) == 2 * EPOCH and folder.metrics() == rows
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
-    assert any("no better validation within --patience 1" in line for line in heard.said)
+    assert any("no better validation within `patience=1`" in line for line in heard.said)
 
 
 @pytest.mark.parametrize("answer", [True, np.True_])

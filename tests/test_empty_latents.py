@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from pyro_disent.data.dataset import DataSet, Factor
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.codes import Codes
-from pyro_disent.evaluation.evaluate import bounds, evaluate, leaks, uses
+from pyro_disent.evaluation.evaluate import bounds, leaks, uses
+from pyro_disent.evaluation.result import Evaluation
 from pyro_disent.experiments.run import load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -171,9 +172,10 @@ def test_empty_is_below_a_tenth_of_a_nat_and_ignored_below_a_tenth_of_an_even_sh
     ("usage", "units", "beta", "says"),
     [
         (Usage({"z": 0.03, "y": 9.0}, {"z": 0.0, "y": 1.0}), {"z": 32, "y": 4}, {},
-         ["z says nothing", "0.03 nats", "--beta y=30", "fewer units for y than 4 (--latent y=N)", "another method"]),
+         ["z says nothing", "0.03 nats", "`beta={'y': 30}`",
+          "fewer units for y than 4 (`latents={'y': N}`)", "another method"]),
         (Usage({"z": 9.0, "y": 0.0}, {"z": 1.0, "y": 0.0}), {"z": 1, "y": 1}, {"y": 100.0},
-         ["y says nothing", "a smaller weight on its own KL than 100 (--beta y=1)", "--beta z=30"]),
+         ["y says nothing", "a smaller weight on its own KL than 100 (`beta={'y': 1}`)", "`beta={'z': 30}`"]),
         (Usage({"a": 3.0, "y": 9.0}, {"a": 0.012, "y": 0.97}), {"a": 1, "y": 8}, {"y": 30.0},
          ["the decoder ignores a", "1.2 %", "fewer units for y than 8"]),
         (Usage({"z": 0.0, "y": 0.0}, {"z": 0.0, "y": 0.0}), {}, {}, ["z says nothing", "training for longer"]),
@@ -182,8 +184,8 @@ def test_empty_is_below_a_tenth_of_a_nat_and_ignored_below_a_tenth_of_an_even_sh
 def test_advice_names_what_to_try(usage: Usage, units: dict, beta: dict, says: list[str]) -> None:
     sentence = usage.advice(units, beta)[0]
     assert all(part in sentence for part in says), sentence
-    assert ("--beta y=30" in sentence) == ("--beta y=30" in says)
-    assert ("=N" in sentence) == any("fewer units" in part for part in says)
+    assert ("`beta={'y': 30}`" in sentence) == ("`beta={'y': 30}`" in says)
+    assert (": N}`" in sentence) == any("fewer units" in part for part in says)
 
 
 def test_nothing_is_said_of_latents_that_are_used() -> None:
@@ -207,7 +209,7 @@ def three() -> tuple[FactoredVAE, DataSet]:
 def evaluation() -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyro_disent.evaluation.evaluate.METRICS", (bounds, uses, leaks))
-        return evaluate(a_run(*three()))
+        return a_run(*three()).evaluate().to_json()
 
 
 def test_evaluation_says_which_latents_are_empty_and_ignored_and_what_to_try(evaluation: dict) -> None:
@@ -216,7 +218,7 @@ def test_evaluation_says_which_latents_are_empty_and_ignored_and_what_to_try(eva
     assert value["use/y"] == pytest.approx(1, abs=0.05) and value["use/w"] == pytest.approx(0, abs=1e-6)
     empty, ignored = evaluation["advice"]
     assert empty.startswith("z says nothing") and ignored.startswith("the decoder ignores w")
-    assert "--beta y=30" in empty and "--beta y=30" in ignored
+    assert "`beta={'y': 30}`" in empty and "`beta={'y': 30}`" in ignored
 
 
 def test_a_leak_is_what_a_latent_says_and_not_what_its_means_betray(evaluation: dict) -> None:
@@ -228,13 +230,13 @@ def test_a_leak_is_what_a_latent_says_and_not_what_its_means_betray(evaluation: 
 
 def test_the_report_has_both_readings_and_explains_them(evaluation: dict) -> None:
     written = io.StringIO()
-    Console(width=140, file=written).print(report.table([evaluation]))
+    Console(width=140, file=written).print(report.table([Evaluation.from_json(evaluation)]))
     text = " ".join(written.getvalue().split())
     assert "leak of height" in text and "leak by draws of height" in text and "use by the decoder" in text
     assert "what a latent says" in text
     bare = {**evaluation, "numbers": {k: n for k, n in evaluation["numbers"].items() if "leak" not in k}}
     written = io.StringIO()
-    Console(width=140, file=written).print(report.table([bare]))
+    Console(width=140, file=written).print(report.table([Evaluation.from_json(bare)]))
     assert "what a latent says" not in written.getvalue()
 
 
@@ -290,7 +292,7 @@ def test_fit_says_at_every_validation_and_at_its_end_which_latents_say_nothing(m
     validations = [line for line in heard.said if "held-out objective" in line]
     assert len(validations) == 3 and "z" in validations[-1].partition(";")[2] and "nothing" in validations[-1]
     advice = next(line for line in heard.said if ": z says nothing (" in line)
-    assert "--beta z=1" in advice and heard.said.index(advice) > heard.said.index(validations[-1])
+    assert "`beta={'z': 1}`" in advice and heard.said.index(advice) > heard.said.index(validations[-1])
     row = next(row for row in folder.metrics() if row["split"] == "validation")
     assert float(row["kl.z"]) < EMPTY and {"kl.y", "use.z", "use.y"} <= {name for name in row if row[name]}
     best, named = best_of(folder), json.loads((folder.checkpoints / "best.json").read_text())

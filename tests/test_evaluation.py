@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +23,9 @@ from pyro_disent.evaluation.codes import blocks
 from pyro_disent.evaluation.evaluate import PIXELS, evaluate, identities
 from pyro_disent.evaluation.leakage import FIT_IMAGES, fit, leak, pair_leak
 from pyro_disent.evaluation.probes import linear_probe
+from pyro_disent.evaluation.result import Evaluation
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
+from pyro_disent.experiments.run import Run
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import ForwardCycle
@@ -304,10 +305,21 @@ def reading_vae(**latents: list[int]) -> FactoredVAE:
     return vae
 
 
-def a_run(vae: FactoredVAE, data: DataSet, path: Path = Path("dials-cycle-1")) -> SimpleNamespace:
+@dataclass(frozen=True)
+class RunInMemory(Run):
+    """A run whose data set needs not be loaded again."""
+
+    given: DataSet | None = None
+
+    def data(self, progress: object = None) -> DataSet:
+        assert self.given is not None
+        return self.given
+
+
+def a_run(vae: FactoredVAE, data: DataSet, path: Path = Path("dials-cycle-1")) -> Run:
     record = replace(RECORD, fit=replace(RECORD.fit, data=data.name), source=data.source)
     objective = ForwardCycle()(vae.model, vae.guide)
-    return SimpleNamespace(vae=vae, objective=objective, data=lambda: data, path=path, record=record)
+    return RunInMemory(path, record, vae, objective, given=data)
 
 
 class TestBlocks:
@@ -361,7 +373,7 @@ class TestBound:
 def evaluation() -> dict:
     told: list[tuple[int, int, str]] = []
     run = a_run(reading_vae(z=[0, 1, 2, 3], y=[4, 5, 6]), dials())
-    result = evaluate(run, progress=lambda *step: told.append(step))
+    result = run.evaluate(progress=lambda *step: told.append(step)).to_json()
     assert told[-1][0] == told[-1][1] == len(told) - 2
     return result
 
@@ -415,7 +427,7 @@ class TestEvaluate:
 
     def test_is_the_same_again(self) -> None:
         first, again, other = (
-            evaluate(a_run(reading_vae(z=[0, 6]), dials((4, 3, 4))), seed=seed)["numbers"] for seed in (0, 0, 1)
+            a_run(reading_vae(z=[0, 6]), dials((4, 3, 4))).evaluate(seed=seed).numbers for seed in (0, 0, 1)
         )
         # The decoder's first weights are drawn anew each time; nothing else may differ.
         same = {key for key in first if key not in ("elbo", "log_likelihood")}
@@ -428,12 +440,12 @@ class TestEvaluate:
         opposite = 3 * Dials.views  # images of identities that are told the wrong way round
         data.test.factors["azimuth"][:opposite] += math.pi
         run = a_run(reading_vae(y=[4, 5]), data)
-        assert evaluate(run)["numbers"]["view_error/azimuth/y"]["value"] > 170
+        assert run.evaluate().numbers["view_error/azimuth/y"].value > 170
         data.train.asymmetry, data.test.asymmetry = torch.ones(len(data.train)), torch.ones(len(data.test))
         data.test.asymmetry[:opposite] = 0.01
-        numbers = evaluate(run)["numbers"]
-        assert numbers["view_error/azimuth/y"]["value"] < 15
-        assert numbers["near_symmetric"]["value"] == 3
+        numbers = run.evaluate().numbers
+        assert numbers["view_error/azimuth/y"].value < 15
+        assert numbers["near_symmetric"].value == 3
 
     def test_a_data_set_without_labels_factors_or_pairs(self) -> None:
         class Plain(Dials):
@@ -441,24 +453,22 @@ class TestEvaluate:
                 super().__init__(identities, seed)
                 self.labels, self.factors = {}, {}
 
-            def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
-                raise NotImplementedError
+            has_pairs = False
 
         data = DataSet("plain", Plain(2, 0), Plain(2, 1), Plain(2, 2), (), Source("local", "here", "0"), {})
-        numbers = evaluate(a_run(reading_vae(z=[0, 1]), data))["numbers"]
+        numbers = evaluate(reading_vae(z=[0, 1]), data).numbers
         assert set(numbers) == {"elbo", "log_likelihood", "kl/z", "use/z"}
 
     def test_factors_without_pairs_are_read_all_the_same(self) -> None:
         class Single(Dials):
-            def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
-                raise InputError("these images have no second view")
+            has_pairs = False
 
         data = dials((4, 3, 3))
         splits = [Single(count, seed) for seed, count in enumerate((4, 3, 3))]
         for split in splits:
             del split.labels["identity"]
         data = DataSet("single", *splits, data.factors, data.source, {})
-        kinds = {key.partition("/")[0] for key in evaluate(a_run(reading_vae(z=[0]), data))["numbers"]}
+        kinds = {key.partition("/")[0] for key in evaluate(reading_vae(z=[0]), data).numbers}
         assert "leak" in kinds
         assert kinds.isdisjoint({"pair", "recall_at_1", "view"})
 
@@ -466,13 +476,13 @@ class TestEvaluate:
         data = dials((2, 2, 2))
         data.train.images = data.train.images.repeat(1, 3, 1, 1)
         with pytest.raises(InputError, match="2x4 with 1 channel, but those of dials are 2x4 with 3 channels"):
-            evaluate(a_run(reading_vae(z=[0]), data))
+            a_run(reading_vae(z=[0]), data).evaluate()
 
 
 class TestReport:
     def text(self, *evaluations: dict) -> str:
         written = io.StringIO()
-        Console(width=140, file=written).print(report.table(evaluations))
+        Console(width=140, file=written).print(report.table([Evaluation.from_json(each) for each in evaluations]))
         return written.getvalue()
 
     def test_table_has_a_column_for_each_run(self, evaluation: dict) -> None:
@@ -509,18 +519,18 @@ class TestReport:
         self, evaluation: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = a_run(reading_vae(z=[0]), dials((2, 2, 2)), tmp_path)
-        path = report.write(evaluation, run)
+        path = run.write(Evaluation.from_json(evaluation))
         assert path == tmp_path / "evaluation.json"
         assert json.loads(path.read_text()) == evaluation
         with pytest.raises(ValueError, match="JSON"):
-            report.write(evaluation | {"seed": math.nan}, run)
+            run.write(Evaluation.from_json(evaluation | {"seed": math.nan}))
         monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            report.write(evaluation | {"seed": 3}, run)
+            run.write(Evaluation.from_json(evaluation | {"seed": 3}))
         assert json.loads(path.read_text()) == evaluation
 
     def test_another_data_set_gets_a_file_of_its_own(self, evaluation: dict, tmp_path: Path) -> None:
         run = a_run(reading_vae(z=[0]), dials((2, 2, 2)), tmp_path)
-        assert report.write(evaluation | {"data": "others"}, run).name == "evaluation-others.json"
+        assert run.write(Evaluation.from_json(evaluation | {"data": "others"})).name == "evaluation-others.json"
         source = evaluation["source"] | {"sha256": "1" * 64}  # another folder of the same name
-        assert report.write(evaluation | {"source": source}, run).name == "evaluation-dials.json"
+        assert run.write(Evaluation.from_json(evaluation | {"source": source})).name == "evaluation-dials.json"

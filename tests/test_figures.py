@@ -441,7 +441,7 @@ class TestCommands:
             (swap, ["{run}", "0", "1", "--out", "{run}"], "is a folder"),
             (swap, ["{run}", "0", "1", "--out", "a.nonsense"], "must end in .png"),
             (swap, ["{run}", "0", "1", "--checkpoint", "first"], "neither best nor last"),
-            (swap, ["{run}", "0", "1", "--device", "abacus"], "--device abacus"),
+            (swap, ["{run}", "0", "1", "--device", "abacus"], "`device=abacus`"),
             (traverse, ["{run}", "--latent", "v"], "no latent 'v'; this model has z, y"),
             (traverse, ["{run}", "--index", "-1"], "no test image -1"),
             (sample, ["{run}", "--latent", "y", "--latent", "v"], "no latent 'v'; this model has z, y"),

@@ -26,7 +26,6 @@ from pyro_disent.data import folder, image_store, registry
 from pyro_disent.data.dataset import DataSet, Source, Split
 from pyro_disent.data.splits import Known, data_set
 from pyro_disent.errors import InputError
-from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
@@ -186,7 +185,7 @@ def test_the_first_training_images_alone_and_no_partner_lost(tmp_path: Path) -> 
         "test_share": None,
     }
     assert contents(load(root, **json.loads(json.dumps(data.options)))) == contents(data)
-    with pytest.raises(InputError, match="--limit 1 is too few: a pair needs two"):
+    with pytest.raises(InputError, match="`limit=1` is too few: a pair needs two"):
         load(root, limit=1)
 
 
@@ -207,7 +206,7 @@ def test_columns_can_be_chosen_to_be_factors(tmp_path: Path) -> None:
     data = load(root, pair_by="who", factors=["side"])
     assert [factor.name for factor in data.factors] == ["side"]
     assert "place" not in data.train.factors
-    with pytest.raises(InputError, match=r"--factors names who, size; columns of .*metadata.csv .*: place, side"):
+    with pytest.raises(InputError, match=r"`factors` names who, size; columns of .*metadata.csv .*: place, side"):
         load(root, pair_by="who", factors=["side", "who", "size"])
 
 
@@ -250,7 +249,7 @@ def test_without_anything_there_are_no_pairs(tmp_path: Path) -> None:
         assert {name: len(split) for name, split in splits(data).items()} == {"train": 7, "validation": 5, "test": 5}
         assert data.train.labels == {}
         assert data.train.batch(torch.arange(7), torch.Generator(), views=1).images.shape == (1, 7, 3, SIZE, SIZE)
-        with pytest.raises(InputError, match=r"no pairs: .*sub-folder of their own, .*metadata.csv by --pair-by"):
+        with pytest.raises(InputError, match=r"no pairs: .*sub-folder of their own, .*metadata.csv by `pair_by`"):
             data.train.batch(torch.arange(7), torch.Generator())
 
 
@@ -341,12 +340,12 @@ NEVER: dict[str, tuple[Change, dict[str, Any], str]] = {
     "unknown column": (
         nothing,
         {"pair_by": "Who"},
-        r"--pair-by Who: .*metadata.csv has no such column \(did you mean who\?",
+        r"`pair_by=Who`: .*metadata.csv has no such column \(did you mean who\?",
     ),
     "far off": (
         nothing,
         {"pair_by": "person"},
-        r"--pair-by person: .* no such column; its columns are who, place, side",
+        r"`pair_by=person`: .* no such column; its columns are who, place, side",
     ),
     "absolute": (
         with_row("/etc/x.png,P1,1,a"),
@@ -361,10 +360,10 @@ NEVER: dict[str, tuple[Change, dict[str, Any], str]] = {
         "a factor or column cannot be called 'identity'",
     ),
     "other metadata": (write("metadata.jsonl", b"{}"), {}, "metadata.jsonl is not read: write it as metadata.csv"),
-    "size": (nothing, {"image_size": 7}, "--image-size 7 is not a whole number from 8 to 512"),
-    "huge": (nothing, {"image_size": 513}, "--image-size 513"),
-    "size a fraction": (nothing, {"image_size": 16.5}, "--image-size 16.5"),
-    "channels": (nothing, {"channels": 4}, r"--channels 4 is neither 1 \(grey\) nor 3 \(RGB\)"),
+    "size": (nothing, {"image_size": 7}, "`image_size=7` is not a whole number from 8 to 512"),
+    "huge": (nothing, {"image_size": 513}, "`image_size=513`"),
+    "size a fraction": (nothing, {"image_size": 16.5}, "`image_size=16.5`"),
+    "channels": (nothing, {"channels": 4}, r"`channels=4` is neither 1 \(grey\) nor 3 \(RGB\)"),
     "pair by side": (nothing, {"pair_by": "side"}, "too few values of side in .*faces: 2"),
 }
 
@@ -411,7 +410,7 @@ UNLESS_SKIPPED: dict[str, tuple[Change, str, int]] = {
 def test_what_is_bad_is_named_or_left_out_and_counted(change: Change, says: str, left: int, tmp_path: Path) -> None:
     root = flat(tmp_path / "faces")
     change(root)
-    with pytest.raises(InputError, match=f"^in {root}, {says}.*--skip-bad$"):
+    with pytest.raises(InputError, match=f"^in {root}, {says}.*`skip_bad=True`$"):
         load(root, pair_by="who")
     data = load(root, pair_by="who", skip_bad=True)
     assert everything(data) == [picture for picture in ALL if left == 48 or picture != (3, 1)]
@@ -490,7 +489,7 @@ def test_folders_that_hold_too_little(make: Callable[[Path], Any], says: str, tm
 
 
 def test_a_column_to_pair_by_needs_metadata(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--pair-by who is a column of metadata.csv, and .*faces has no such file"):
+    with pytest.raises(InputError, match=r"`pair_by=who` is a column of metadata.csv, and .*faces has no such file"):
         load(people(tmp_path / "faces"), pair_by="who")
 
 
@@ -623,8 +622,8 @@ def test_a_run_on_a_folder_finds_it_again_and_refuses_another(tmp_path: Path, mo
     assert run.record.fit.data == str(root) and ", 1 bad image skipped" in run.record.source.location
     monkeypatch.chdir("/")
     assert contents(run.data()) == contents(load(root, skip_bad=True))
-    result = evaluate(run, seed=0)
-    assert result["data"] == "faces" and "recall_at_1/z" in result["numbers"]
+    result = run.evaluate(seed=0)
+    assert result.data == "faces" and "recall_at_1/z" in result.numbers
     picture(1, 0).save(root / "person 0" / "view_0.png")
     with pytest.raises(InputError, match=r"trained on data of sha256 .*faces has"):
         run.data()

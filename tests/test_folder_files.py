@@ -403,7 +403,7 @@ def test_what_is_no_square_is_cropped_or_padded_as_it_is_said(tmp_path: Path) ->
     assert any("10 of 10 images are not square and get black margins" in note for note in said(padded))
     assert padded.options["shape"] == "pad" and load(root, **{**padded.options}).source.sha256 == padded.source.sha256
     assert padded.source.sha256 != cropped.source.sha256
-    with pytest.raises(InputError, match="--shape square is none of crop, pad"):
+    with pytest.raises(InputError, match="`shape=square` is none of crop, pad"):
         load(root, shape="square")
 
 

@@ -97,7 +97,7 @@ def test_a_share_is_of_a_split_that_nobody_named(tmp_path: Path) -> None:
     tree(tmp_path / "faces", of_people("train/", "val/"))
     assert len(load(tmp_path / "faces", test_share=0.4).test) == 4
     tree(tmp_path / "faces", of_people("test/"))
-    with pytest.raises(InputError, match=r"--test-share 0.4: which images are for testing is named already"):
+    with pytest.raises(InputError, match=r"`test_share=0.4`: which images are for testing is named already"):
         load(tmp_path / "faces", test_share=0.4)
 
 

@@ -114,7 +114,7 @@ def test_limit_cuts_training_only() -> None:
     data = mnist.read(Request("embedded"), limit=100)
     assert sizes(data) == [100, 800, 2_000]
     assert sizes(mnist.read(Request("embedded"), limit=10**9))[0] == 7_200
-    with pytest.raises(InputError, match="--limit 0"):
+    with pytest.raises(InputError, match="`limit=0`"):
         mnist.read(Request("embedded"), limit=0)
 
 

@@ -157,8 +157,7 @@ class TestFigures:
         again = json.loads(call("figures", run, "--device", "cpu", "--json").stdout)
         assert again == {"figures": [str(run / "figures" / name) for name in DRAWN], "path": str(run / "figures")}
         assert {name: (run / "figures" / name).read_bytes() for name in DRAWN} == first
-        loaded = load(run)
-        of_run.draw(loaded, loaded.data())  # as fit itself does
+        load(run).draw()  # as fit itself does
         assert {name: (run / "figures" / name).read_bytes() for name in DRAWN} == first
 
     def test_a_run_without_a_checkpoint_and_what_is_no_run_are_refused(
@@ -180,7 +179,7 @@ class TestFigures:
         (run / "config.json").write_text(json.dumps(config))
         result = call("figures", run)
         assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and result.stdout == ""
-        assert "handed over from Python" in result.stderr and "of_run.draw(run, data)" in result.stderr
+        assert "handed over from Python" in result.stderr and ").draw(data)" in result.stderr
 
     def test_a_disk_that_fails_is_one_sentence(self, trained: Path, call: Any, tmp_path: Path) -> None:
         run = tmp_path / "run"
@@ -210,7 +209,7 @@ class TestFigures:
         split = Split(images, names=[f"number {number}" for number in range(count)])
         split.examples = lambda seed: Examples(images, {}, {})  # type: ignore[method-assign]
         data = DataSet("x", split, split, split, (), Source("given", "", ""), {})
-        of_run.draw(load(trained), data)
+        load(trained).draw(data)
         assert 1 <= len(seen["rows"]) <= 6 and 1 <= len(seen["columns"]) <= 8
         for images_of, names in (("rows", "row_labels"), ("columns", "column_labels")):
             assert [(f"number {int(image.max())}",) for image in seen[images_of]] == seen[names]

@@ -262,7 +262,7 @@ class TestSaid:
 
     def test_a_root_that_must_hold_it_says_what_is_near(self, tmp_path: Path) -> None:
         (tmp_path / "mnist.pkl.gz").touch()
-        with pytest.raises(InputError, match=r"--data-root .* holds no MNIST: .*mnist.pkl.gz may be of it"):
+        with pytest.raises(InputError, match=r"`data_root=.*` holds no MNIST: .*mnist.pkl.gz may be of it"):
             mnist.read(Request("auto", tmp_path))
 
     def test_in_the_table(

@@ -6,9 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +29,6 @@ from pyro_disent.training import fit as loop
 from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder
-from tests.table import RECORD
 from tests.test_evaluation import dials, reading_vae
 
 HEIGHT = 0.5  # inner edge of the bins of height
@@ -156,7 +153,7 @@ class TestBins:
     @pytest.mark.parametrize(
         ("said", "why"),
         [
-            ({"bins": {"width": 3}}, r"--bins names width; .*: azimuth, height"),
+            ({"bins": {"width": 3}}, r"`bins` names width; .*: azimuth, height"),
             ({"bins": 1}, "`bins=1` .* 2 or more"),
             ({"bins": 3, "bins_by": "size"}, "`bins_by=size` is not one of range, quantile"),
             ({"bins": {"azimuth": 40}, "bins_by": "quantile"}, "values of azimuth cannot fill 40 bins"),
@@ -201,13 +198,9 @@ def test_what_was_said_of_the_predictor_holds_in_a_run(
 
 def test_evaluation_has_opponent_classifier_and_chance_side_by_side() -> None:
     objective = objective_that_reads_height([6])
-    run = SimpleNamespace(
-        vae=reading_vae(z=[6], y=[4, 5]),
-        objective=objective,
-        path=Path("dials-predictor-1"),
-        record=replace(RECORD, fit=replace(RECORD.fit, method="predictor", data="dials")),
-    )
-    numbers = evaluate(run, data=dials())["numbers"]  # type: ignore[arg-type]
+    found = evaluate(reading_vae(z=[6], y=[4, 5]), dials(), objective=objective, method="predictor")
+    assert found.method == "predictor"
+    numbers = {key: number.to_json() for key, number in found.numbers.items()}
     assert numbers["accuracy/height"]["value"] > 0.99 and numbers["classifier/height/z"]["value"] > 0.99
     assert numbers["classifier/height/y"]["value"] < 0.7
     assert 0.5 <= numbers["chance/height"]["value"] < 0.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,8 +18,6 @@ from torch import Tensor, nn
 import pyro_disent
 from pyro_disent import plugins
 from pyro_disent.errors import InputError, Interrupted
-from pyro_disent.evaluation.evaluate import evaluate
-from pyro_disent.figures.of_run import draw
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel, Guide
 from pyro_disent.models.families import Circle, ConditionalNormal, Family
 from pyro_disent.models.latents import Latent
@@ -196,9 +195,9 @@ def test_it_is_loaded_evaluated_and_drawn(fitted: Any) -> None:
     for name, code in fitted.vae.codes(images).items():
         assert torch.equal(run.vae.codes(images)[name], code), name
     assert elbo.terms["centered"].seen > 0
-    numbers = evaluate(run, threads=1)["numbers"]
-    assert all(numbers[key]["value"] is not None for key in ("elbo", "kl/z", "kl/rotation", "kl/w", "kl/y"))
-    assert any("traverse" in path.name for path in draw(run, run.data()))
+    numbers = run.evaluate(threads=1).numbers
+    assert all(math.isfinite(numbers[key].value) for key in ("elbo", "kl/z", "kl/rotation", "kl/w", "kl/y"))
+    assert run.traverse("rotation").axes and run.swap([0, 1]).axes
     assert len(pyro.get_param_store()) == 0
 
 

@@ -110,7 +110,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize(("content", "white"), UNKNOWN.values(), ids=UNKNOWN)
 def test_a_range_that_cannot_be_known_is_refused_and_can_be_said(content: bytes, white: int) -> None:
-    with pytest.raises(InputError, match=r"the-file has pixels that are (whole|floating-point) numbers.*--white N"):
+    with pytest.raises(InputError, match=r"the-file has pixels that are (whole|floating-point) numbers.*`white=N`"):
         read(content)
     found = read(content, white)[0]
     assert found.max() == 255 and found.min() == 0
@@ -266,7 +266,7 @@ def test_a_set_that_uses_almost_none_of_its_range_is_said(
     root = folder(tmp_path / "scans", [png(image) for image in shapes(largest, dtype)])
     (note,) = load(root).notes
     assert (
-        f"all pixels of scans lie from 0 to {highest} where black is 0 and white is 255" in note and "--white N" in note
+        f"all pixels of scans lie from 0 to {highest} where black is 0 and white is 255" in note and "`white=N`" in note
     )
     data = load(root, white=largest)
     assert not data.notes and stored(data).max() == 255
@@ -281,7 +281,7 @@ def test_hot_pixels_hide_no_dark_images(white: int, tmp_path: Path) -> None:
         image[7, place % 8] = 65_535
     (note,) = load(folder(tmp_path / "scans", [png(image) for image in images])).notes
     assert "12 of 12 images of scans use less than a quarter of their range, the first is " in note and ".png" in note
-    assert "--white N" in note
+    assert "`white=N`" in note
 
 
 @pytest.mark.parametrize(("usual", "is_said"), [(0, True), (1, True), (6, True), (11, False), (12, False)])
@@ -346,7 +346,7 @@ def test_arrays_of_any_type_are_read_by_the_white_that_is_said(dtype: Any, white
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64, np.uint64, np.int8])
 def test_whole_numbers_of_no_known_range_are_refused_with_the_way_out(dtype: Any) -> None:
-    with pytest.raises(InputError, match=rf"images of type {np.dtype(dtype)}: .* whole numbers from 0 to white=N"):
+    with pytest.raises(InputError, match=rf"images of type {np.dtype(dtype)}: .* whole numbers from 0 to `white=N`"):
         from_arrays(np.stack(shapes(100)).astype(dtype))
 
 
@@ -373,7 +373,7 @@ def test_items_of_more_than_8_bits_are_never_cut_off(mode: str) -> None:
 
 @pytest.mark.parametrize("white", [0, -1, float("nan"), float("inf")])
 def test_what_cannot_be_white(white: float, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--white .* is no number above 0"):
+    with pytest.raises(InputError, match=r"`white=.*` is no number above 0"):
         from_arrays(np.stack(shapes(1)), white=white)
-    with pytest.raises(InputError, match=r"--white .* is no number above 0"):
+    with pytest.raises(InputError, match=r"`white=.*` is no number above 0"):
         load(folder(tmp_path / "shapes", [png(image) for image in shapes(1)]), white=white)

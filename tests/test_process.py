@@ -22,10 +22,8 @@ import pyro_disent
 from pyro_disent.errors import Diverged, InputError
 from pyro_disent.evaluation import evaluate as evaluate_module
 from pyro_disent.evaluation.bounds import elbo
-from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.experiments.run import Run
 from pyro_disent.figures import reconstructions, sample_latents, samples, save, swap_matrix, traversal
-from pyro_disent.figures.of_run import draw
 from pyro_disent.process import left_as_found
 from pyro_disent.training import fit as loop
 
@@ -100,9 +98,9 @@ PUBLIC: dict[str, Callable[[Run, Path], Any]] = {
     "encode": lambda run, path: run.vae.encode(images(run)),
     "codes": lambda run, path: run.vae.decode(run.vae.codes(images(run))),
     "prior": lambda run, path: run.vae.prior_sample(3, torch.Generator()),
-    "evaluate": lambda run, path: evaluate(run),
+    "evaluate": lambda run, path: run.evaluate(),
     "elbo": lambda run, path: elbo(run.vae, images(run)),
-    "draw": lambda run, path: draw(run, run.data()),
+    "draw": lambda run, path: run.draw(),
     "figures": lambda run, path: [
         save(figure, path / f"{number}.pdf")
         for number, figure in enumerate(
@@ -192,7 +190,7 @@ def test_cuda_is_not_seeded_where_it_is_not_used(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(torch.cuda, name, seeded)
     run = pyro_disent.fit("cycle+predictor", "rotated-mnist", out=tmp_path / "run", **TINY)
     monkeypatch.setattr(evaluate_module, "METRICS", (evaluate_module.bounds, evaluate_module.opponents))
-    evaluate(run)
+    run.evaluate()
     run.vae.prior_sample(2, torch.Generator())
 
 
@@ -206,7 +204,7 @@ def test_the_users_own_model_is_trained_as_before(run: Run, monkeypatch: pytest.
 
     svi = pyro.infer.SVI(model, lambda: None, pyro.optim.SGD({"lr": 0.5}), pyro.infer.Trace_ELBO())
     svi.step()
-    evaluate(run)
+    run.evaluate()
     svi.step()
     assert pyro.param("mean").item() == pytest.approx(0.75)
     assert list(pyro.get_param_store()) == ["mean"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_disent.evaluation.codes import Codes
-from pyro_disent.evaluation.evaluate import PIXELS, evaluate, identities, pairs
+from pyro_disent.evaluation.evaluate import PIXELS, identities, pairs
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.use import NOTHING, use
 from tests.models import SHAPE, linear_vae
@@ -33,7 +33,7 @@ def whispering() -> FactoredVAE:
 def numbers() -> dict[str, float]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyro_disent.evaluation.evaluate.METRICS", (pairs, identities))
-        found = evaluate(a_run(whispering(), dials((40, 20, 20))))
+        found = a_run(whispering(), dials((40, 20, 20))).evaluate().to_json()
     measures = {(number["measure"], number["block"]) for number in found["numbers"].values()}
     assert len(measures) == len(found["numbers"])  # no two rows of the report are one
     return {key: number["value"] for key, number in found["numbers"].items()}

@@ -83,9 +83,9 @@ def test_no_name_raises_anything_else(name: str) -> None:
 
 
 def test_bad_requests(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--source disk is none of"):
+    with pytest.raises(InputError, match="`source=disk` is none of"):
         registry.load("rotated-mnist", source="disk")
-    with pytest.raises(InputError, match="--limit -1"):
+    with pytest.raises(InputError, match="`limit=-1`"):
         registry.load("rotated-mnist", limit=-1)
     with pytest.raises(InputError, match="holds no MNIST"):
         registry.describe("rotated-mnist", root=tmp_path)
@@ -148,7 +148,7 @@ def test_list_says_where_each_would_come_from(monkeypatch: pytest.MonkeyPatch) -
     lines = run("list").stdout.splitlines()
     assert any("rotated-mnist" in line and "rotation" in line and "embedded" in line for line in lines)
     assert any("toys" in line and "the shop is closed" in line for line in lines)
-    with pytest.raises(InputError, match="--source disk"):
+    with pytest.raises(InputError, match="`source=disk`"):
         run("list", "--source", "disk")
 
 

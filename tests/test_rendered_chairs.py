@@ -305,7 +305,7 @@ def test_places_without_chairs_are_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "other.tar", {"readme": b"hello"})
     with pytest.raises(InputError, match="holds no chairs"):
         load(Request("auto", tmp_path / "other.tar"))
-    with pytest.raises(InputError, match=r"no stable address.*--data-root"):
+    with pytest.raises(InputError, match=r"no stable address.*`data_root`"):
         load(Request("download"))
 
 

@@ -58,15 +58,15 @@ def test_an_explicit_root_must_hold_the_set_whatever_else_does(tmp_path: Path, m
     monkeypatch.setenv("PYRO_DISENT_DATA", str(holding(tmp_path / "named")))
     (tmp_path / "empty").mkdir()
     for kind in ("auto", "local"):
-        with pytest.raises(InputError, match="empty holds no toys: looked for a folder named toy"):
+        with pytest.raises(InputError, match=r"`data_root=.*empty` holds no toys: looked for a folder named toy"):
             TOY.find(Request.of(kind, tmp_path / "empty"))
-        with pytest.raises(InputError, match="absent does not exist"):
+        with pytest.raises(InputError, match=r"`data_root=.*absent` does not exist"):
             TOY.find(Request.of(kind, tmp_path / "absent"))
 
 
 def test_local_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding(tmp_path / "cache")
-    with pytest.raises(InputError, match="--source local needs --data-root DIR or the environment variable"):
+    with pytest.raises(InputError, match="`source=local` needs `data_root=DIR` or the environment variable"):
         TOY.find(Request("local"))
     monkeypatch.setenv("PYRO_DISENT_DATA", str(tmp_path / "named"))
     with pytest.raises(InputError, match=r"\$PYRO_DISENT_DATA .*named holds no toys"):
@@ -83,7 +83,7 @@ def test_embedded_and_download_are_pinned(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_set_without_address_or_stand_in_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be downloaded by this program: name its folder by --data-root"):
+    with pytest.raises(InputError, match="cannot be downloaded by this program: name its folder by `data_root`"):
         replace(TOY, address=None).find(Request("download"))
     for kind in ("auto", "embedded"):
         with pytest.raises(InputError, match=r"does not come with this package.*a folder named toy"):
@@ -98,10 +98,10 @@ def test_nothing_is_cached_unless_said(tmp_path: Path) -> None:
 def test_what_is_typed_becomes_a_request(tmp_path: Path) -> None:
     assert [Request.of(kind).kind for kind in KINDS] == list(KINDS)
     assert Request.of("local", str(tmp_path)) == Request("local", tmp_path)
-    with pytest.raises(InputError, match="--source disk is none of auto, local, download, embedded"):
+    with pytest.raises(InputError, match="`source=disk` is none of auto, local, download, embedded"):
         Request.of("disk")
     for kind in ("download", "embedded"):
-        with pytest.raises(InputError, match=f"--source {kind} reads no folder"):
+        with pytest.raises(InputError, match=f"`source={kind}` reads no folder"):
             Request.of(kind, tmp_path)
 
 

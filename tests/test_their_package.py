@@ -118,7 +118,7 @@ def spread_of_z(codes):
 
 def mean_image(subject):
     figure = Figure(figsize=(1, 1))
-    figure.add_subplot().imshow(subject.images.float().mean(0)[0])
+    figure.add_subplot().imshow(subject.images.float().mean(0)[0].numpy())
     return figure
 '''
 ENTRY_POINTS = """

@@ -84,7 +84,7 @@ def test_processes_share_the_cores(cores: int, processes: int, number: int, monk
     [
         (2, {1: 100, 2: 180}, 2, "as recorded"),
         (1, {1: 100, 2: 180}, 1, "as recorded"),
-        (2, {1: 100, 2: 4}, 2, "1 would be 25 times as fast just now: --threads 1"),
+        (2, {1: 100, 2: 4}, 2, "1 would be 25 times as fast just now: `threads=1`"),
         (16, {1: 100, 2: 180}, 2, "all there are"),  # not here
     ],
 )
@@ -94,7 +94,7 @@ def test_a_run_that_goes_on_keeps_its_threads_and_is_told_what_that_costs(
     machine(monkeypatch, 2, rates)
     chosen = choose(64, recorded=recorded)
     assert chosen.number == number and says in str(chosen)
-    assert ("--threads" in str(chosen)) == ("--threads" in says)
+    assert ("`threads=" in str(chosen)) == ("`threads=" in says)
 
 
 def test_trying_gives_a_rate_for_each_number_and_moves_no_random_state() -> None:
@@ -178,7 +178,7 @@ def test_evaluate_uses_and_says_its_threads(said: int | None, number: int, monke
 
     monkeypatch.setattr(evaluation, "METRICS", (metric,))
     run = a_run(reading_vae(z=[0]), dials((2, 2, 2)))
-    evaluation.evaluate(run, threads=said, progress=lambda *step: told.append(step[-1]))
+    run.evaluate(threads=said, progress=lambda *step: told.append(step[-1]))
     assert used == [number] and f"threads: {number} (" in told[0] and torch.get_num_threads() == 3
 
 

@@ -116,7 +116,7 @@ def test_a_warm_up_that_makes_no_sense_is_refused(values: dict[str, Any]) -> Non
         ("cycle", {"beta": WarmUp(1.0, 7)}, "takes 7 steps, and the run has 6"),
         ("cycle", {"beta": {"y": WarmUp(1.0, 7)}}, "takes 7 steps, and the run has 6"),
         ("similarity", {"weights": {"similarity": WarmUp(1.0, 7)}}, "takes 7 steps, and the run has 6"),
-        ("cycle", {"beta": {"w": WarmUp(1.0, 3)}}, "--beta names w"),
+        ("cycle", {"beta": {"w": WarmUp(1.0, 3)}}, "`beta` names w"),
         ("cycle", {"weights": {"similarity": WarmUp(1.0, 3)}}, "no such term"),
     ],
 )

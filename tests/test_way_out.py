@@ -18,8 +18,10 @@ from PIL import Image
 from pyro_disent.cli.main import app
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.columns import column, identities
+from pyro_disent.data.dataset import Source
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
+from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.experiments.run import load
 from pyro_disent.figures.inputs import _called
 from pyro_disent.figures.paper import file_name
@@ -136,7 +138,7 @@ class TestFolders:
 def test_a_batch_that_is_too_large_says_what_would_do_but_pairs_come_first() -> None:
     images = np.zeros((40, 1, 32, 32), np.uint8)
     paired = from_arrays(images, identity=np.arange(40) // 4).train
-    with pytest.raises(InputError, match=f"has {len(paired)} to train on: say --batch-size {len(paired)} or less"):
+    with pytest.raises(InputError, match=f"has {len(paired)} to train on: say `batch_size={len(paired)}` or less"):
         Feed(paired, 1000, 0, 2, lambda batch: batch)
     unpaired = from_arrays(images).train
     with pytest.raises(InputError, match="these images have no pairs"):
@@ -147,7 +149,7 @@ def test_one_test_identity_measures_nothing_and_says_so() -> None:
     data = from_arrays(np.zeros((40, 1, 32, 32), np.uint8), identity=np.arange(40) // 8)
     assert data.test.identities == 1
     split = str(data.identities_split())
-    assert "measures nothing: --test-share 0.3" in split and "100" not in split
+    assert "measures nothing: `test_share=0.3`" in split and "100" not in split
 
 
 def test_threads_that_torch_was_told_are_not_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +175,7 @@ def test_lightning_says_nothing_of_precision(caplog: pytest.LogCaptureFixture) -
 
 def test_without_cuda_there_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(InputError, match="no CUDA devices: use --device cpu"):
+    with pytest.raises(InputError, match="no CUDA devices: use `device=cpu`"):
         resolve_device("cuda")
 
 
@@ -227,7 +229,7 @@ def test_weights_of_other_images_are_refused_in_words(run: Path, call: Any) -> N
 )
 def test_a_column_that_may_be_an_angle(name: str, values: list[Any], kind: str | None, hinted: bool) -> None:
     notes = column(values, name, f"column {name}", str, kind).notes
-    assert any(f"if it is an angle, say --kind {name}=degrees" in note for note in notes) == hinted
+    assert any(f"if it is an angle, say `kinds={{{name!r}: 'degrees'}}`" in note for note in notes) == hinted
     assert identities(values, name, name, str)[0].notes == ()  # of which no angle is made
 
 
@@ -254,7 +256,8 @@ def test_the_table_says_how_its_numbers_are_read() -> None:
     }
 
     def caption(*shown: str) -> str:
-        one = {"run": "mine", "data": "photos", "numbers": {name: numbers[name] for name in shown}}
+        asked = {name: Number.from_json(numbers[name]) for name in shown}
+        one = Evaluation(1, "mine", "cycle", "photos", Source("local", "", ""), {}, 0, {}, asked)
         return str(report.table([one]).caption)
 
     assert "below 0 is worse" in caption("leak") and "fitted on training images" in caption("leak")

@@ -54,7 +54,7 @@ def with_more(
 
 def flag(name: str, choice: config.Choice) -> str:
     """The option of a setting."""
-    return choice.flag or f"--{name.replace('_', '-')}"
+    return "/".join(f"--{each}" for each in (choice.flag or name.replace("_", "-")).split("/"))
 
 
 def _option(name: str, choice: config.Choice, annotated: str) -> inspect.Parameter:

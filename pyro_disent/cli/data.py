@@ -12,6 +12,7 @@ import typer
 
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.run_options import check_out
+from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
     from pyro_disent.signatures import Option
@@ -45,7 +46,7 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
         try:
             description = registry.describe(name, source=source, root=root)
         except (InputError, ImportError) as error:  # one that cannot be had hides none of the others
-            table.add_row(name, "", "", f"nowhere: {error}")
+            table.add_row(name, "", "", f"nowhere: {as_flags(str(error))}")
         else:
             factors = ", ".join(factor.name for factor in description.factors)
             table.add_row(name, factors, _listed(description.options), description.found)
@@ -89,16 +90,15 @@ def show(
         loaded = registry.load(data, source=source, root=root, progress=progress, **options)
     typer.echo(f"{loaded.name}, {len(loaded.train):,} training images, {loaded.source}")
     if identities := loaded.identities_split():
-        typer.echo(f"  identities: {identities}")
+        typer.echo(f"  identities: {as_flags(identities)}")
     for line in [*loaded.details, *loaded.notes]:
-        typer.echo(f"  {line}")
+        typer.echo(f"  {as_flags(line)}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     train = numbered(loaded.train)
-    try:
-        batch, what = train.batch(index, generator), "training pairs"
-    except InputError:  # images that nothing pairs can be looked at all the same
-        batch, what = train.batch(index, generator, views=1), "training images, which have no pairs"
+    # Images that nothing pairs can be looked at all the same.
+    what = "training pairs" if train.has_pairs else "training images, which have no pairs"
+    batch = train.batch(index, generator, views=2 if train.has_pairs else 1)
     sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}", names_in(batch, train))
     try:
         save(sheet, path)

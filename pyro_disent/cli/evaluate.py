@@ -2,72 +2,67 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyro_disent import files
-from pyro_disent.cli.run_options import CheckpointOption, DeviceOption, JsonOption, SeedOption, ThreadsOption, load_run
+from pyro_disent.cli.run_options import Said, on_run
+from pyro_disent.cli.sentences import as_flags
+from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
+    from pyro_disent.evaluation.evaluate import Evaluation
     from pyro_disent.experiments.run import Run
 
 
+@on_run
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `fit` printed them.")],
+    runs: list[Run],
     data: Annotated[
         str | None, typer.Option("--data", metavar="DATA", help="Another data set; the run's own if not given.")
     ] = None,
-    seed: SeedOption = 0,
-    checkpoint: CheckpointOption = "best",
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    seed: int = 0,
+    threads: int | None = None,
+) -> Said:
     """Measure what the latents of one or several runs know, on their test split, and show it as a table.
 
     Writes RUN/evaluation.json, or RUN/evaluation-DATA.json for another data set than the run's own.
     """
-    from pyro_disent.cli.console import table_console
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.data import registry
-    from pyro_disent.errors import InputError
     from pyro_disent.evaluation import report
     from pyro_disent.evaluation.evaluate import check_fits
-    from pyro_disent.evaluation.evaluate import evaluate as measured
 
-    # All runs are loaded before the first is measured: a wrong path is told at once, and nothing is written.
-    loaded = [load_run(path, checkpoint, device) for path in runs]
-    given = None if data is None else registry.load(data, **_options(data, loaded[0]))
-    if given is not None:
-        for run in loaded:
-            check_fits(run, given)
-    for run in loaded:
-        own = (Path(run.record.fit.data).name, run.record.source.sha256)
-        path = report.place(run, *(own if given is None else (given.name, given.source.sha256)))
+    given = None if data is None else registry.load(data, **_options(data, runs[0]))
+    for run in runs:
+        if given is not None:
+            check_fits(run.vae, given, str(run.path))
+    for run in runs:
+        path = run.evaluation_path(given)
         if found := files.obstacle(path):
             raise InputError(f"{path} {found}, and the evaluation is written there: move it away")
     evaluations, paths = [], []
-    for run in loaded:
-        with shown_progress(run.path.name) as progress:
-            evaluation = measured(run, data=given, seed=seed, progress=progress, threads=threads)
-        evaluations.append(evaluation | {"checkpoint": checkpoint})
+    for run in runs:
+        with shown_progress(run.name) as progress:
+            evaluations.append(run.evaluate(given, seed=seed, progress=progress, threads=threads))
         try:
-            paths.append(report.write(evaluations[-1], run))
+            paths.append(run.write(evaluations[-1]))
         except OSError as error:
             raise InputError(f"nothing can be written into {run.path}: {error}") from error
-    if as_json:
-        paths_written = [str(path) for path in paths]
-        typer.echo(json.dumps({"evaluations": evaluations, "paths": paths_written, "path": paths_written[-1]}))
-        return
-    table_console().print(report.table(evaluations))
-    for evaluation in evaluations:
-        for sentence in evaluation["advice"]:
-            typer.echo(f"{evaluation['run']}: {sentence}")
-    for path in paths:
-        typer.echo(path)
+    advice = [f"{evaluation.run}: {as_flags(sentence)}" for evaluation in evaluations for sentence in evaluation.advice]
+    written = [str(path) for path in paths]
+    return Said(
+        [report.table([_as_printed(each) for each in evaluations]), *advice, *paths],
+        {"evaluations": [each.to_json() for each in evaluations], "paths": written, "path": written[-1]},
+    )
+
+
+def _as_printed(evaluation: Evaluation) -> Evaluation:
+    """An evaluation whose numbers are said to be of what they are in the words of the command line."""
+    numbers = {key: number._replace(block=as_flags(number.block)) for key, number in evaluation.numbers.items()}
+    return dataclasses.replace(evaluation, numbers=numbers)
 
 
 def _options(data: str, run: Run) -> dict[str, Any]:

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import json
+from typing import TYPE_CHECKING
 
-import typer
+from pyro_disent.cli.run_options import Said, on_run
+from pyro_disent.errors import InputError
 
-from pyro_disent.cli.run_options import (
-    CheckpointOption,
-    DeviceOption,
-    JsonOption,
-    RunArgument,
-    SeedOption,
-    load_run,
-    place,
-)
+if TYPE_CHECKING:
+    from pyro_disent.experiments.run import Run
 
 
-def figures(
-    run: RunArgument,
-    seed: SeedOption = 0,
-    checkpoint: CheckpointOption = "best",
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-) -> None:
+@on_run
+def figures(run: Run, seed: int) -> Said:
     """Draw what `fit` draws when it is done: of a run that was killed before, or with another checkpoint's weights.
 
     Writes RUN/figures and prints the path of each figure, the folder last.
     """
-    from pyro_disent.errors import InputError
-    from pyro_disent.figures.of_run import draw
     from pyro_disent.training.setup import GIVEN
 
-    folder = place(None, run, "")
-    loaded = load_run(run, checkpoint, device)
-    if loaded.record.source.kind == GIVEN:
+    if run.record.source.kind == GIVEN:
         raise InputError(
-            f"{run} was trained on data handed over from Python, which has to hand it over again: "
-            "pyro_disent.figures.of_run.draw(run, data)"
+            f"{run.path} was trained on data handed over from Python, which has to hand it over again: "
+            f"pyro_disent.load({str(run.path)!r}).draw(data)"
         )
     try:
-        paths = draw(loaded, loaded.data(), seed)
+        paths = run.draw(seed=seed)
     except OSError as error:
-        raise InputError(f"the figures of {run} cannot be written: {error}") from error
-    if as_json:
-        typer.echo(json.dumps({"figures": [str(path) for path in paths], "path": str(folder)}))
-        return
-    for path in (*paths, folder):
-        typer.echo(path)
+        raise InputError(f"the figures of {run.path} cannot be written: {error}") from error
+    folder = run.path / "figures"
+    return Said([*paths, folder], {"figures": [str(path) for path in paths], "path": str(folder)})

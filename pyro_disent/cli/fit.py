@@ -17,7 +17,7 @@ from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.named_values import explained
 from pyro_disent.cli.run_options import place
-from pyro_disent.errors import InputError, StorageError
+from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
     from pyro_disent.training.run import RunFolder
@@ -137,18 +137,10 @@ def fit(
 def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
     """Draw the run's figures from its best weights; the last validation's numbers."""
     from pyro_disent.experiments.run import load
-    from pyro_disent.figures.of_run import draw
     from pyro_disent.training.validation import best_of
 
     place(None, folder.path, "")
-    run = load(folder.path, device=device)
-    try:
-        draw(run, run.data())
-    except OSError as error:
-        raise StorageError(
-            f"{folder.path} is trained, but its figures could not be written ({error}); to draw them: "
-            f"pyro-disent figures {folder.path}"
-        ) from error
+    load(folder.path, device=device).drawn()
     if (best := best_of(folder)) is None:
         return {}
     numbers = {name: best.numbers[name] for name in ("objective", "elbo")}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
+from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -35,13 +36,17 @@ def _program(
 ) -> None: ...
 
 
-app.command()(fit.fit)
-app.command()(evaluate.evaluate)
-app.command()(swap.swap)
-app.command()(traverse.traverse)
-app.command()(sample.sample)
-app.command()(figures.figures)
-app.command()(methods.methods)
+COMMANDS = (
+    fit.fit,
+    evaluate.evaluate,
+    swap.swap,
+    traverse.traverse,
+    sample.sample,
+    figures.figures,
+    methods.methods,
+)
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data.app, name="data")
 
 
@@ -62,7 +67,7 @@ def main() -> None:
     except Interrupted as stop:
         code = _fail(_said(stop), EXIT_INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort) as stop:
-        code = _fail("; ".join(["interrupted", *getattr(stop, "__notes__", ())]), EXIT_INTERRUPTED)
+        code = _fail(as_flags("; ".join(["interrupted", *getattr(stop, "__notes__", ())])), EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -77,8 +82,8 @@ def _plain(message: str) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """An error and its notes, such as what became of a run that was to be replaced."""
-    return "; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())])
+    """An error and its notes, such as what became of a run that was to be replaced; settings are options."""
+    return as_flags("; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())]))
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,6 +9,7 @@ def methods() -> None:
     from rich.text import Text
 
     from pyro_disent.cli.console import table_console
+    from pyro_disent.cli.sentences import as_flags
     from pyro_disent.objectives.methods import methods as table_of_methods
 
     table = Table("method", "what it does", "weight", "unit", "source", "needs")
@@ -16,7 +17,9 @@ def methods() -> None:
         needs = [name for name, wanted in (("pairs", method.pair), ("factor labels", method.factors)) if wanted]
         weight, unit = ("", "") if method.term is None else (f"{method.term.default_weight:g}", method.term.unit)
         options = [f"--term {method.term_name}.{option}" for option in (method.options or {}).values()]
-        described = Text.assemble(method.summary, "\n", (method.equation, "dim"), *(f"\n{each}" for each in options))
+        described = Text.assemble(
+            method.summary, "\n", (as_flags(method.equation), "dim"), *(f"\n{each}" for each in options)
+        )
         table.add_row(method.name, described, weight, unit, method.source, ", ".join(needs))
     console = table_console()
     console.print(table)

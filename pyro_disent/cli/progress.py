@@ -10,6 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pyro_disent.cli.sentences import as_flags
+
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal redraws a bar
 
 
@@ -69,7 +71,7 @@ class TrainingProgress:
 
     def say(self, line: str) -> None:
         if self.console:
-            self.console.print(line, markup=False)
+            self.console.print(as_flags(line), markup=False)
 
     def preparing(self, done: int, total: int) -> None:
         self._show("preparing", done, total, "preparing data")

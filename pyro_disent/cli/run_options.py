@@ -1,14 +1,18 @@
-"""What commands on a run have in common: options, loading it, and writing a figure of it."""
+"""What commands on a run have in common: options, loading it, writing a figure of it, and what is printed."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
 from pyro_disent import files
+from pyro_disent.cli.console import table_console
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".pdf", ".svg")
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as `fit` printed it.")]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as `fit` printed them.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FILE.png", help="Where to write; in RUN/figures if not given.")
 ]
@@ -74,8 +79,75 @@ def place(out: Path | None, run: Path, name: str) -> Path:
     return out or figures / name
 
 
-def finish(figure: Figure, path: Path, as_json: bool) -> None:
-    """Write the figure and print its path, last.
+class Said(NamedTuple):
+    """What a command prints."""
+
+    lines: Sequence[Any]
+    """Texts, paths and tables, one after the other."""
+    as_json: Mapping[str, Any]
+    """In their place, under --json."""
+
+
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "out": (OutOption, None),
+    "seed": (SeedOption, 0),
+    "checkpoint": (CheckpointOption, "best"),
+    "device": (DeviceOption, "auto"),
+    "threads": (ThreadsOption, None),
+    "as_json": (JsonOption, False),
+}
+"""Options of commands on a run, in the order of their help: name -> option and default."""
+
+
+def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[..., None]:
+    """A command on a run, or on several, with the options that all of them have.
+
+    Args:
+        command: takes what it works on first, loaded: a `Run`, or a list of them; then options of its own; and of
+            ``seed`` and ``threads`` those that it names. It returns what is `Said`.
+        draws: it returns a figure and the name of its file instead, which goes to RUN/figures or to ``--out``.
+    """
+    signature = inspect.signature(command)
+    # Neither is imported before a command runs.
+    hints = get_type_hints(command, localns={"Run": object, "Figure": object}, include_extras=True)
+    first, *others = signature.parameters.values()
+    is_list = hints[first.name] == list[object]
+    path = RunsArgument if is_list else RunArgument
+    own = [each.replace(annotation=hints[each.name]) for each in others if each.name not in _SHARED]
+    taken = {"checkpoint", "device", "as_json"} | signature.parameters.keys() | ({"out"} if draws else set())
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=option)
+        for name, (option, default) in _SHARED.items()
+        if name in taken
+    ]
+    parameters = [first.replace(annotation=path), *own, *shared]
+
+    @functools.wraps(command)
+    def loaded_and_printed(**given: Any) -> None:
+        asked, out = given.pop(first.name), given.pop("out", None)
+        checkpoint, device, as_json = (given.pop(name) for name in ("checkpoint", "device", "as_json"))
+        check_out(out)
+        # All runs are loaded before the command begins: a wrong path is told at once, and nothing is written.
+        loaded = [load_run(each, checkpoint, device) for each in (asked if is_list else [asked])]
+        result = command(loaded if is_list else loaded[0], **given)
+        if draws:
+            figure, name = result
+            result = _saved(figure, place(out, asked, name))
+        _print(result, as_json)
+
+    # What typer reads a command's options from.
+    loaded_and_printed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    loaded_and_printed.__annotations__ = {each.name: each.annotation for each in parameters}
+    return loaded_and_printed
+
+
+def figure_of_run(command: Callable[..., tuple[Figure, str]]) -> Callable[..., None]:
+    """A command that draws one figure of a run, see `on_run`."""
+    return on_run(command, draws=True)
+
+
+def _saved(figure: Figure, path: Path) -> Said:
+    """Write a figure; its path is what is said.
 
     Raises:
         InputError: where it cannot be written.
@@ -86,4 +158,14 @@ def finish(figure: Figure, path: Path, as_json: bool) -> None:
         save(figure, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    typer.echo(json.dumps({"path": str(path)}) if as_json else path)
+    return Said([path], {"path": str(path)})
+
+
+def _print(said: Said, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(said.as_json))
+        return
+    from rich.table import Table
+
+    for line in said.lines:
+        table_console().print(line) if isinstance(line, Table) else typer.echo(line)

@@ -248,7 +248,7 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
     if images.dtype.kind not in ("bf" if white is None else "biuf"):
         raise InputError(
             f"{label or 'images'} of type {images.dtype}: pixels are uint8 in 0 to 255, floats in [0, 1], or bool, or "
-            "whole numbers from 0 to white=N"
+            "whole numbers from 0 to `white=N`"
         )
     pixels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), CHUNK):

@@ -242,7 +242,7 @@ def load(
         InputError: where the request cannot be met, or what was found is damaged.
     """
     if limit is not None and limit < 2:
-        raise InputError(f"--limit {limit} is too few for faces: a pair needs two training images")
+        raise InputError(f"`limit={limit}` is too few for faces: a pair needs two training images")
     celeba = _CelebA.of(request, seed, counts).downloaded()
     celeba.found.tell()
     (train, validation, test), sha256 = celeba.read(limit, progress)

@@ -341,6 +341,6 @@ def download() -> Path:
     except Exception as error:  # gdown and the network fail in ways of their own
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"CelebA could not be downloaded ({reason}): get it by hand and name its folder by --data-root"
+            f"CelebA could not be downloaded ({reason}): get it by hand and name its folder by `data_root`"
         ) from error
     return folder

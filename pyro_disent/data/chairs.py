@@ -47,7 +47,7 @@ ZOOMS = 3
 
 HOW_TO_GET = (
     "the 3D chairs have no stable address to download from: get rendered_chairs.tar of Aubry et al. (Seeing 3D chairs, "
-    "CVPR 2014) from its authors' page and name the folder it lies in with --data-root or PYRO_DISENT_DATA"
+    "CVPR 2014) from its authors' page and name the folder it lies in with `data_root` or PYRO_DISENT_DATA"
 )
 
 
@@ -106,18 +106,18 @@ def pairs_of(
         changing = tuple(("identity", *(other for other in factors if other != name)) for name in vary)
         return Pairs(changing, identities=("identity",))
     if vary is not None:
-        raise InputError("--factors says what a pair changes and --pair-by what it shares: say one of the two")
+        raise InputError("`factors` says what a pair changes and `pair_by` what it shares: say one of the two")
     known = ("identity", *factors, *JOINT)
     kinds = []
     for kind in (pair_by,) if isinstance(pair_by, str) else pair_by:
         names = [name.strip() for name in kind.split("+")]
         if unknown := [name for name in names if name not in known]:
             raise InputError(
-                f"--pair-by {kind}: chairs have no {', '.join(unknown)} in common: choose from {', '.join(known)}"
+                f"`pair_by={kind}`: chairs have no {', '.join(unknown)} in common: choose from {', '.join(known)}"
             )
         kinds.append(tuple(dict.fromkeys(factor for name in names for factor in JOINT.get(name, (name,)))))
     if not kinds or len(set(kinds)) < len(kinds):
-        raise InputError(f"--pair-by {','.join(pair_by)}: name each kind of pair once, and at least one")
+        raise InputError(f"`pair_by={','.join(pair_by)}`: name each kind of pair once, and at least one")
     return Pairs(tuple(kinds), identities=("identity",))
 
 
@@ -289,7 +289,7 @@ def load(
         InputError: where the request cannot be met, what was found is damaged, or there is no such factor.
     """
     if limit is not None and limit < 2:
-        raise InputError(f"--limit {limit} is too few for chairs: a pair needs two training images")
+        raise InputError(f"`limit={limit}` is too few for chairs: a pair needs two training images")
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
     chairs.found.tell()
     arrays, sha256 = chairs.read(progress)

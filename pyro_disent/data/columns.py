@@ -162,7 +162,7 @@ def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row
     """What a column is, from one value an image: texts, numbers, bools, and whatever stands for a missing one.
 
     Args:
-        name: its own, as ``--kind`` takes it.
+        name: its own, as ``kinds`` takes it.
         label: what messages call it.
         row: what they call an image.
         kind: one of `KINDS`; None: as the values are.
@@ -174,7 +174,7 @@ def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row
     found = _column(values, name, label, row, kind)
     if found.kind != "number" or found.said or not _ANGLES.search(name) or not _in_degrees(found.raw):
         return found
-    hint = f"{label} is taken for a number: if it is an angle, say --kind {name}=degrees (in Python, kinds=)"
+    hint = f"{label} is taken for a number: if it is an angle, say `kinds={{{name!r}: 'degrees'}}`"
     return dataclasses.replace(found, notes=(*found.notes, hint))
 
 
@@ -193,13 +193,13 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Ro
         place = exact.index(None)
         raise InputError(
             f"{label}: {row(found.first(place))} has {found.values[place]!r}, which is no number, but its kind is "
-            f"{kind}: leave blank what is not known, or say --kind {name}=category (in Python, kinds=)"
+            f"{kind}: leave blank what is not known, or say `kinds={{{name!r}: 'category'}}`"
         )
     if None in exact and kind is None and not all(isinstance(value, str) for value in found.values):
         place = exact.index(None)
         raise InputError(
             f"{label} mixes kinds of values: {row(found.first(place))} has {found.values[place]!r}, others have "
-            f"numbers; say its kind, as by kinds={{{name!r}: 'text'}}"
+            f"numbers; say its kind, as by `kinds={{{name!r}: 'text'}}`"
         )
     if None in exact or kind == "text":
         return _categories(found, name, label, row, kind)
@@ -230,7 +230,7 @@ def identities(
         order = sorted(order, key=found.names.__getitem__)
     place = np.append(np.argsort(order), -1).astype(np.int64)
     how = ", compared as numbers" if found.kind == "number" else ""
-    alike = f"{name} is compared as numbers: {found.spellings}; --kind {name}=text tells spellings apart"
+    alike = f"{name} is compared as numbers: {found.spellings}; `kinds={{{name!r}: 'text'}}` tells spellings apart"
     identity = dataclasses.replace(
         found,
         kind="category",
@@ -248,11 +248,11 @@ def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> N
     for name, kind in kinds.items():
         if kind not in KINDS:
             hint = did_you_mean(kind, KINDS)
-            raise InputError(f"--kind {name}={kind}{hint}: a column's kind is one of {', '.join(KINDS)}")
+            raise InputError(f"`kinds={{{name!r}: {kind!r}}}`{hint}: a column's kind is one of {', '.join(KINDS)}")
         if name not in names:
             hint = did_you_mean(name, names)
             raise InputError(
-                f"--kind {name}={kind}{hint}: {whose} has no such column; it has {', '.join(names) or 'none'}"
+                f"`kinds={{{name!r}: {kind!r}}}`{hint}: {whose} has no such column; it has {', '.join(names) or 'none'}"
             )
 
 
@@ -279,8 +279,8 @@ def _almost_numbers(found: Distinct, name: str, label: str, row: Row) -> tuple[s
     comma = " (write decimals with a point)" if like[image] else ""
     return (
         f"{label} is taken for text: {int(like.sum())} of {int(known.sum())} values are numbers, but the first that is "
-        f"none is {texts[found.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say --kind "
-        f"{name}=text (in Python, kinds=)",
+        f"none is {texts[found.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say "
+        f"`kinds={{{name!r}: 'text'}}`",
     )
 
 

@@ -81,7 +81,7 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     if tables:
         described = _described(listing, tables, pair_by, is_text=(kinds or {}).get(pair_by or "") == "text")
     elif pair_by is not None:
-        raise InputError(f"--pair-by {pair_by} is a column of {METADATA}, and {root} has no such file")
+        raise InputError(f"`pair_by={pair_by}` is a column of {METADATA}, and {root} has no such file")
     else:
         described = _Described([Image(name) for name in listing.images], (), [], [], _tables_aside(listing), False)
     if not described.images and not described.bad:
@@ -139,7 +139,7 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
         close = difflib.get_close_matches(pair_by, columns, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise InputError(
-            f"--pair-by {pair_by}: {where} has no such column{hint}; its columns are {', '.join(columns) or 'none'}"
+            f"`pair_by={pair_by}`: {where} has no such column{hint}; its columns are {', '.join(columns) or 'none'}"
         )
     split_by = _split_column(read, pair_by)
     others = tuple(column for column in columns if column not in (pair_by, split_by))
@@ -198,7 +198,7 @@ class _Reading(NamedTuple):
             return f"{here} {self._why_none(line, cells[NAME])}"
         identity = None if self.pair_by is None else cells.get(self.pair_by, "")
         if identity is not None and is_missing(identity, is_text=self.is_text):
-            marker = f" ({identity}; --kind {self.pair_by}=text takes it for a name)" if identity else ""
+            marker = f" ({identity}; `kinds={{{self.pair_by!r}: 'text'}}` takes it for a name)" if identity else ""
             return f"{here} has no {self.pair_by}{marker}, so {shown(found)} cannot be paired"
         split = None if self.split_by is None else split_named(cells.get(self.split_by, ""))
         if self.split_by is not None and split is None:
@@ -307,7 +307,7 @@ def _about_folders(images: Sequence[Image], deeper: int) -> str:
     if not found:
         return (
             "no identities: nothing says which images belong together, so there are no pairs: put the images of "
-            "each into a sub-folder, or name a column that says it by --pair-by COLUMN"
+            "each into a sub-folder, or name a column that says it by `pair_by=COLUMN`"
         )
     below = f"; the {deeper} folders below them are not told apart" if deeper else ""
     return f"{len(found)} identities, by folder: {some(found)}{below}"

@@ -40,7 +40,7 @@ class Factor:
     written: Mapping[float, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-TEST_MORE = "--test-share 0.3 tests on more of a folder's"
+TEST_MORE = "`test_share=0.3` tests on more of a folder's"
 """What helps where too few identities are tested on."""
 
 
@@ -110,6 +110,11 @@ class Split:
     def identities(self) -> int:
         """How many different identities the images show; 0 where nothing says whom."""
         return len(self.labels["identity"].unique()) if "identity" in self.labels else 0
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether `batch` can show its images in two views; a subclass whose images may lack pairs says so here."""
+        return type(self).batch is not Split.batch
 
     def to(self, device: torch.device | str) -> Self:
         """Move every tensor to a device, in place."""

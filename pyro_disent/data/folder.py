@@ -192,11 +192,11 @@ def _converted(
 ) -> _Converted:
     """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
     if isinstance(image_size, bool) or image_size not in SIZES:
-        raise InputError(f"--image-size {image_size} is not a whole number from {SIZES[0]} to {SIZES[-1]}")
+        raise InputError(f"`image_size={image_size}` is not a whole number from {SIZES[0]} to {SIZES[-1]}")
     if isinstance(channels, bool) or channels not in (None, 1, 3):
-        raise InputError(f"--channels {channels} is neither 1 (grey) nor 3 (RGB)")
+        raise InputError(f"`channels={channels}` is neither 1 (grey) nor 3 (RGB)")
     if shape not in SHAPES:
-        raise InputError(f"--shape {shape} is none of {', '.join(SHAPES)}")
+        raise InputError(f"`shape={shape}` is none of {', '.join(SHAPES)}")
     check_white(white)
     found = contents(_root(request), pair_by, kinds)
     check_kinds(kinds, [*([pair_by] if pair_by else []), *found.columns], f"{found.root / METADATA}")
@@ -233,7 +233,7 @@ def _refuse(root: Path, bad: list[str], skip_bad: bool) -> None:
     """Raises InputError for the first that is bad, unless those are left out."""
     if bad and not skip_bad:
         more = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
-        raise InputError(f"in {root}, {bad[0]}{more}: mend that, or leave them out by --skip-bad")
+        raise InputError(f"in {root}, {bad[0]}{more}: mend that, or leave them out by `skip_bad=True`")
 
 
 def _skipped(bad: list[str]) -> str:
@@ -296,7 +296,7 @@ def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
     if unknown := [name for name in factors if name not in found.columns]:
         hint = did_you_mean(unknown[0], found.columns)
         raise InputError(
-            f"--factors names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
+            f"`factors` names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
             f"{', '.join(found.columns) or 'none'}"
         )
     return factors
@@ -308,7 +308,7 @@ def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, .
     if not names:
         return None, (IDENTITY,)
     if len(set(names)) < len(names):
-        raise InputError(f"--pair-by {','.join(names)} names one kind of pair twice")
+        raise InputError(f"`pair_by={','.join(names)}` names one kind of pair twice")
     return (None if names[0] == IDENTITY and len(names) > 1 else names[0]), names
 
 

@@ -52,6 +52,11 @@ class GroupedSplit(Split):
         self._start = torch.stack([(count.cumsum(0) - count)[group] for group, count in ways])
         self._count = torch.stack([count[group] for group, count in ways])
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether anything says which images belong together."""
+        return self.pairs is not None
+
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The images at ``index``, each with any other one of its group, all equally likely.
 
@@ -63,7 +68,7 @@ class GroupedSplit(Split):
         if self.pairs is None:
             raise InputError(
                 "these images have no pairs: nothing says which of them belong together; put those of one identity "
-                "into a sub-folder of their own, name a column of metadata.csv by --pair-by, or give arrays an identity"
+                "into a sub-folder of their own, name a column of metadata.csv by `pair_by`, or give arrays an identity"
             )
         chosen = torch.stack([index, self._partner(index, generator)])
         batch = self._seen(chosen)

@@ -146,7 +146,7 @@ def _check(image: Image.Image, label: str, crop: Box | None, white: float | None
     if white is not None and image.mode in _SAMPLES and ";16" in str(getattr(image, "tile", ())):
         raise InputError(f"{label} has 16 bits a color, of which 8 are read: save it with 8 for a white of {white:g}")
     if white is not None and image.mode == "RGB" and (_spread(image) or (0,))[0] > 255:
-        raise InputError(f"{label} has more than 8 bits a color, of which 8 are read: leave --white out")
+        raise InputError(f"{label} has more than 8 bits a color, of which 8 are read: leave `white` out")
 
 
 def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | None, max_pixels: int) -> bool:

@@ -38,10 +38,10 @@ def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[s
         all_of = f"{count} of {len(headers)} images are not square"
         least = 100 / max(elongated.values())
         notes.append(
-            f"{all_of} and get black margins (--shape pad)"
+            f"{all_of} and get black margins (`shape=pad`)"
             if shape == "pad"
             else f"{all_of}: cropping them about their center keeps {least:.0f} % of the longer side, or more; "
-            "--shape pad keeps all of each, between black margins"
+            "`shape=pad` keeps all of each, between black margins"
         )
     side, ratio = median(map(_side, headers.values())), median(elongated.values())
     unlike = [

@@ -181,7 +181,7 @@ def download() -> Path:
             TorchvisionMNIST(entry / "download", download=True)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"MNIST could not be downloaded ({reason}): name its folder by --data-root") from error
+            raise InputError(f"MNIST could not be downloaded ({reason}): name its folder by `data_root`") from error
         (entry / "download" / "MNIST" / "raw").rename(entry / "raw")
         (entry / "download" / "MNIST").rmdir()
         (entry / "download").rmdir()

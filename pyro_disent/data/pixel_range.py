@@ -21,13 +21,13 @@ MOST = 4_096
 _HOT = 0.005
 _PART = 256  # images looked at together
 
-WAY_OUT = "say which value is white: --white N for a folder, white=N in Python (bool arrays need none)"
+WAY_OUT = "say which value is white: `white=N` (bool arrays need none)"
 
 
 def check_white(white: float | None) -> None:
     """Raises InputError for a value that cannot be white."""
     if white is not None and not (isinstance(white, int | float) and 0 < white < float("inf")):
-        raise InputError(f"--white {white} is no number above 0")
+        raise InputError(f"`white={white}` is no number above 0")
 
 
 def as_bytes(values: NDArray[Any], white: float, label: Callable[[int], str]) -> NDArray[np.uint8]:

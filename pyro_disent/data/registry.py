@@ -133,7 +133,7 @@ def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
     if not is_folder(name):
         return module, Request.of(source, root)
     if root is not None or source in ("download", "embedded"):
-        raise InputError(f"the folder {name} is its own source: leave out --source and --data-root")
+        raise InputError(f"the folder {name} is its own source: leave out `source` and `data_root`")
     return module, Request("local", Path(name))
 
 

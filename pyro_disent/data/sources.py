@@ -41,29 +41,29 @@ class Request(NamedTuple):
         """
         known = next((known for known in KINDS if known == kind), None)
         if known is None:
-            raise InputError(f"--source {kind} is none of {', '.join(KINDS)}")
+            raise InputError(f"`source={kind}` is none of {', '.join(KINDS)}")
         if root is not None and known in ("download", "embedded"):
-            raise InputError(f"--source {known} reads no folder: leave out --data-root {root}, or use --source local")
+            raise InputError(f"`source={known}` reads no folder: leave out `data_root={root}`, or use `source=local`")
         return cls(known, None if root is None else Path(root))
 
     def roots(self) -> list[Path]:
         """Local folders to look in, in order: an explicit root alone, else the one the environment names.
 
         Raises:
-            InputError: where an explicit root is not there, or ``--source local`` has no folder to look in.
+            InputError: where an explicit root is not there, or ``source=local`` has no folder to look in.
         """
         if self.root is not None:
             if not _exists(self.root):
-                raise InputError(f"--data-root {self.root} does not exist")
+                raise InputError(f"`data_root={self.root}` does not exist")
             return [self.root]
         named = os.environ.get(DATA_VARIABLE)
         if self.kind == "local" and not named:
-            raise InputError(f"--source local needs --data-root DIR or the environment variable {DATA_VARIABLE}")
+            raise InputError(f"`source=local` needs `data_root=DIR` or the environment variable {DATA_VARIABLE}")
         return [Path(named)] if named else []
 
     @property
     def must_be_local(self) -> bool:
-        """An explicit folder, or ``--source local``: nothing else may serve in its place."""
+        """An explicit folder, or ``source=local``: nothing else may serve in its place."""
         return self.root is not None or self.kind == "local"
 
 
@@ -97,7 +97,7 @@ class Places:
     """The places one data set may be in, asked in one order for all data sets.
 
     An explicit root, which must hold the set; else the folder of ``$PYRO_DISENT_DATA``, if it holds it; else the cache;
-    else what comes with this package. The network is never asked unless ``--source download`` says so.
+    else what comes with this package. The network is never asked unless ``source=download`` says so.
 
     Args:
         name: the data set, as messages call it.
@@ -125,7 +125,7 @@ class Places:
         """
         if request.kind == "download":
             if self.address is None:
-                raise InputError(f"{self.name} cannot be downloaded by this program: name its folder by --data-root")
+                raise InputError(f"{self.name} cannot be downloaded by this program: name its folder by `data_root`")
             return Found("download", None, self.address)
         if request.kind != "embedded":
             roots = request.roots()
@@ -133,15 +133,16 @@ class Places:
                 if (path := self._located(root)) is not None:
                     return Found("local", path)
             if request.must_be_local:
-                raise InputError(self._why_not(roots[0], "--data-root" if request.root else f"${DATA_VARIABLE}"))
-            passed_over = self._why_not(roots[0], f"${DATA_VARIABLE}") if roots else ""
+                said = f"`data_root={roots[0]}`" if request.root else f"${DATA_VARIABLE} {roots[0]}"
+                raise InputError(self._why_not(roots[0], said))
+            passed_over = self._why_not(roots[0], f"${DATA_VARIABLE} {roots[0]}") if roots else ""
             if self.cached is not None and (path := self.cached(cache_dir())) is not None:
                 return Found("cache", path, passed_over=passed_over)
             if self.embedded is not None:
                 return Found("embedded", None, self.embedded, passed_over)
         if self.embedded is None:
             raise InputError(
-                f"{self.name} does not come with this package: name its folder by --data-root or ${DATA_VARIABLE}, "
+                f"{self.name} does not come with this package: name its folder by `data_root` or ${DATA_VARIABLE}, "
                 f"which should hold {self.looked_for}"
             )
         return Found("embedded", None, self.embedded)
@@ -155,12 +156,12 @@ class Places:
             raise InputError(f"{root}, where {self.name} was looked for, cannot be read ({error})") from error
 
     def _why_not(self, root: Path, said: str) -> str:
-        """Why a folder does not serve, which ``said`` named, in a sentence."""
+        """Why a folder does not serve, which was named as ``said``, in a sentence."""
         if not _exists(root):
-            return f"{said} {root} holds no {self.name}: it does not exist"
+            return f"{said} holds no {self.name}: it does not exist"
         near = next(_called(root, self.called), None) if self.called else None
         hint = "" if near is None else f"; {near} may be of it: name the folder that holds it all, or lay it out so"
-        return f"{said} {root} holds no {self.name}: looked for {self.looked_for}{hint}"
+        return f"{said} holds no {self.name}: looked for {self.looked_for}{hint}"
 
 
 def _exists(path: Path) -> bool:
@@ -203,7 +204,7 @@ def limited(limit: int | None, available: int) -> int:
     if limit is None:
         return available
     if limit < 1:
-        raise InputError(f"--limit {limit} leaves nothing to train on: it must be 1 or more")
+        raise InputError(f"`limit={limit}` leaves nothing to train on: it must be 1 or more")
     return min(limit, available)
 
 

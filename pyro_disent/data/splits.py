@@ -190,7 +190,7 @@ def split_by_identity(
     tested = held_out if test_share is None else max(1, round(count * _share(test_share)))
     if tested + held_out >= count:
         raise InputError(
-            f"--test-share {test_share}: {tested} of {count} {identities} for testing and {held_out} for validation "
+            f"`test_share={test_share}`: {tested} of {count} {identities} for testing and {held_out} for validation "
             "leave none to train on"
         )
     by_identity = np.argsort(identity, kind="stable")
@@ -214,7 +214,7 @@ def named_splits(known: Known, seed: int, identities: str, test_share: float | N
     parts = [by_identity[known.split[by_identity] == place] for place in range(3)]
     missing = [place for place in (2, 1) if len(parts[place]) == 0]
     if test_share is not None and 2 not in missing:
-        raise InputError(f"--test-share {test_share}: which images are for testing is named already: leave it out")
+        raise InputError(f"`test_share={test_share}`: which images are for testing is named already: leave it out")
     order = np.random.default_rng(seed).permutation(np.unique(identity[parts[0]]))
     count = len(order)
     shares = {2: 0.1 if test_share is None else _share(test_share), 1: 0.1}
@@ -232,7 +232,7 @@ def named_splits(known: Known, seed: int, identities: str, test_share: float | N
 
 def _share(test_share: float) -> float:
     if isinstance(test_share, bool) or not isinstance(test_share, int | float) or not 0 < test_share < 1:
-        raise InputError(f"--test-share {test_share} is no share of the identities: it is above 0 and below 1")
+        raise InputError(f"`test_share={test_share}` is no share of the identities: it is above 0 and below 1")
     return test_share
 
 
@@ -249,5 +249,5 @@ def _first(rows: NDArray[np.int64], identity: NDArray[np.int64], limit: int, pai
     if not paired:
         return kept
     if limit < 2:
-        raise InputError(f"--limit {limit} is too few: a pair needs two training images")
+        raise InputError(f"`limit={limit}` is too few: a pair needs two training images")
     return kept[:-1] if (identity[kept] == identity[kept[-1]]).sum() == 1 else kept

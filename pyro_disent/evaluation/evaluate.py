@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor, in_units
+from pyro_disent import plugins
+from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
+from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
+from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
+from pyro_disent.objectives.elbo import Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import Threads, choose, using
-from pyro_disent.training.metrics import last_step
-from pyro_disent.training.replaced import METRICS as METRICS_FILE
-
-if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
 
 PROTOCOL = 1
 """Version of what the numbers mean; numbers of different versions do not compare."""
@@ -48,17 +46,6 @@ Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is computed next."""
 
 
-class Number(NamedTuple):
-    """One result."""
-
-    measure: str
-    """What was measured: ``linear probe of digit``."""
-    block: str
-    """The latents it was measured on; empty where it is of the whole model."""
-    value: float
-    unit: str
-
-
 class Step(NamedTuple):
     """Something to compute: what to say meanwhile, and the numbers it gives by their keys."""
 
@@ -69,60 +56,62 @@ class Step(NamedTuple):
 @left_as_found()
 @usual_defaults()
 def evaluate(
-    run: Run,
+    vae: FactoredVAE,
+    data: DataSet,
     *,
-    data: DataSet | None = None,
+    name: str = "",
+    method: str = "",
+    objective: Objective | None = None,
+    checkpoint: str = "",
+    steps: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure what fits the data: bounds and uses always, probes of labels, leaks of factors, identities in new views.
 
     Args:
-        run: a loaded run.
-        data: another data set than the one the run was trained on, with images of the same shape.
+        vae: the model.
+        data: with images of the model's shape; its numbers in the units that an opponent's bins are of, see `in_units`.
+        name: of the model, as tables call it.
+        method: it was trained by, as it is recorded.
+        objective: it was trained with, if any: its opponents are measured too, and advice knows its weights.
+        checkpoint: which weights these are, as it is recorded.
+        steps: that it was trained for, where that is known: advice depends on it.
         seed: of how images are seen, of pairs, and of every probe.
         progress: told before each step.
         threads: of the CPU; None: what is fastest now, see `pyro_disent.threads.choose`.
 
-    Returns:
-        Plain JSON values. ``numbers`` maps keys such as ``linear_probe/digit/z`` to ``measure``, ``block``, ``value``
-        and ``unit``; ``advice`` has a sentence for each latent that says nothing or is ignored; everything else says
-        what was measured. A value that is not finite is null.
-
     Raises:
         InputError: for data whose images are not of the model's shape.
     """
-    data = run.data() if data is None else data
-    check_fits(run, data)
-    # Its opponents know factors by the bins that were recorded.
-    codes = Codes(run.vae, in_units(data, run.record.units), seed, run.objective)
+    check_fits(vae, data, name or "this model")
+    codes = Codes(vae, data, seed, objective)
     chosen = choose(USE_IMAGES) if threads is None else Threads(threads, "as set")
     if progress:
         progress(0, 1, f"encoding images, threads: {chosen}")
     with using(chosen.number):
         numbers = _measured(codes, progress)
     usage = Usage.read({key: number.value for key, number in numbers.items()}, "/")
-    units = {latent.name: latent.units for latent in run.vae.latents}
-    return {
-        "protocol": PROTOCOL,
-        "run": run.path.name,
-        "method": run.record.fit.method,
-        "data": data.name,
-        "source": data.source._asdict(),
-        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "seed": seed,
-        "blocks": {name: list(latents) for name, latents in codes.blocks.items()},
-        "numbers": {
-            key: {**number._asdict(), "value": number.value if math.isfinite(number.value) else None}
-            for key, number in numbers.items()
-        },
-        "advice": usage.advice(units, run.objective.betas(units), last_step(run.path / METRICS_FILE)),
-    }
+    units = {latent.name: latent.units for latent in vae.latents}
+    return Evaluation(
+        protocol=PROTOCOL,
+        run=name,
+        method=method,
+        data=data.name,
+        source=data.source,
+        images={"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        seed=seed,
+        blocks=codes.blocks,
+        numbers=numbers,
+        advice=tuple(usage.advice(units, {} if objective is None else objective.betas(units), steps)),
+        checkpoint=checkpoint,
+    )
 
 
 def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
-    steps = [step for metric in METRICS for step in metric(codes)]
+    metrics = plugins.table(GROUP, {metric.__name__: metric for metric in METRICS})
+    steps = [step for metric in metrics.values() for step in metric(codes)]
     numbers: dict[str, Number] = {}
     for done, step in enumerate(steps):
         if progress:
@@ -133,12 +122,11 @@ def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
     return numbers
 
 
-def check_fits(run: Run, data: DataSet) -> None:
-    """Raises InputError for data whose images are not of the shape a run's model takes."""
-    if tuple(data.image_shape) != tuple(run.vae.image_shape):
+def check_fits(vae: FactoredVAE, data: DataSet, name: str) -> None:
+    """Raises InputError for data whose images are not of the shape that a model of this name takes."""
+    if tuple(data.image_shape) != tuple(vae.image_shape):
         raise InputError(
-            f"{run.path} takes images of {_shape(run.vae.image_shape)}, but those of {data.name} are "
-            f"{_shape(data.image_shape)}"
+            f"{name} takes images of {_shape(vae.image_shape)}, but those of {data.name} are {_shape(data.image_shape)}"
         )
 
 
@@ -322,8 +310,9 @@ def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str
     return numbers
 
 
+GROUP = "pyro_disent.metrics"
 METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, uses, probes, leaks, opponents, pairs, identities)
-"""A metric yields the steps that fit the data set, and none where it does not apply."""
+"""A metric yields the steps that fit the data set, none where it does not apply; other packages' come after ours."""
 
 
 def _step(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Step:

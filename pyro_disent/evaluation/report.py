@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS, USE
+from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.files import write_atomically
-
-if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
 
 READ_TWICE = (
     "What codes tell is read twice: off the posteriors' means, where the smallest trace counts, and off draws from "
@@ -30,27 +28,15 @@ USE_MEANS = (
     "a share of a change that may be tiny. It is 0 where that is less than a millionth of what the images differ by."
 )
 
-Evaluation = dict[str, Any]
-"""What `evaluate` returns."""
-Number = dict[str, Any]
-"""One of its ``numbers``."""
 
-
-def write(evaluation: Evaluation, run: Run) -> Path:
-    """Write an evaluation to its `place`; a reader sees the old file or the new one, never half of one.
+def write(evaluation: Evaluation, path: Path) -> Path:
+    """Write an evaluation; a reader sees the old file or the new one, never half of one.
 
     Raises:
         OSError: where it cannot be written.
     """
-    path = place(run, evaluation["data"], evaluation["source"]["sha256"])
-    write_atomically(path, (json.dumps(evaluation, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n").encode())
     return path
-
-
-def place(run: Run, data: str, sha256: str) -> Path:
-    """``evaluation.json`` in a run's folder, or ``evaluation-<data>.json`` for another data set than its own."""
-    own = data == Path(run.record.fit.data).name and sha256 == run.record.source.sha256
-    return run.path / ("evaluation.json" if own else f"evaluation-{data}.json")
 
 
 def table(evaluations: Sequence[Evaluation]) -> Table:
@@ -61,7 +47,7 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
     """
     result = Table("measure", "of", "unit", title=_title(evaluations), title_justify="left", caption_justify="left")
     for evaluation in evaluations:
-        result.add_column(evaluation["run"], justify="right", overflow="fold")
+        result.add_column(evaluation.run, justify="right", overflow="fold")
     pixels = _pixels(evaluations)
     if pixels:
         result.add_column(PIXELS, justify="right")
@@ -88,17 +74,17 @@ def _rows(evaluations: Sequence[Evaluation]) -> dict[str, dict[tuple[str, str], 
     """Measure -> block and unit -> each evaluation's number, all in the order in which they were first measured."""
     rows: dict[str, dict[tuple[str, str], list[Number | None]]] = {}
     for column, evaluation in enumerate(evaluations):
-        for number in evaluation["numbers"].values():
-            if number["block"] != PIXELS:
-                blocks = rows.setdefault(number["measure"], {})
-                row = blocks.setdefault((number["block"], number["unit"]), [None] * len(evaluations))
+        for number in evaluation.numbers.values():
+            if number.block != PIXELS:
+                blocks = rows.setdefault(number.measure, {})
+                row = blocks.setdefault((number.block, number.unit), [None] * len(evaluations))
                 row[column] = number
     return rows
 
 
 def _title(evaluations: Sequence[Evaluation]) -> str:
     """The data set, where there is only one."""
-    names = {evaluation["data"] for evaluation in evaluations}
+    names = {evaluation.data for evaluation in evaluations}
     return f"{names.pop()}, test split" if len(names) == 1 else "test splits of several data sets"
 
 
@@ -106,20 +92,22 @@ def _pixels(evaluations: Sequence[Evaluation]) -> dict[str, Number]:
     """Measure -> its number on raw pixels, where the evaluations do not contradict each other."""
     found: dict[str, list[Number]] = {}
     for evaluation in evaluations:
-        for number in evaluation["numbers"].values():
-            if number["block"] == PIXELS:
-                found.setdefault(number["measure"], []).append(number)
-    return {name: numbers[0] for name, numbers in found.items() if all(n == numbers[0] for n in numbers)}
+        for number in evaluation.numbers.values():
+            if number.block == PIXELS:
+                found.setdefault(number.measure, []).append(number)
+    return {
+        name: numbers[0] for name, numbers in found.items() if all(n.to_json() == numbers[0].to_json() for n in numbers)
+    }
 
 
 def _value(number: Number | None) -> str:
     """A number as it is read: percent for accuracies, two decimals for R2, one for nats and degrees."""
     if number is None:
         return ""
-    value = number["value"]
-    if value is None:
+    value = number.value
+    if not math.isfinite(value):
         return "not finite"
-    match number["unit"]:
+    match number.unit:
         case "accuracy" | "share":
             return f"{100 * value:.1f} %"
         case "R2":

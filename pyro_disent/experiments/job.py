@@ -72,7 +72,7 @@ def fit(
 
     Raises:
         InputError: for what cannot be trained; nothing is written.
-        Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`.
+        Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`; StorageError for figures as well.
     """
     elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
     given = Given.of(vae, elbo, encoder, decoder)
@@ -104,7 +104,8 @@ def fit(
         on_validation=on_validation,
     )
     with keeping_modes(*given.modules):
-        return load(folder.path, device=config.device, vae=vae, elbo=elbo, encoder=encoder, decoder=decoder)
+        run = load(folder.path, device=config.device, vae=vae, elbo=elbo, encoder=encoder, decoder=decoder)
+        return run.drawn(handed_over)
 
 
 def resume(
@@ -168,12 +169,13 @@ def _resume(
                 "as it was begun, on any device"
             )
     config = reconfigure(config, longer)
+    handed_over = None if data is None else as_data_set(data)
     train(
         dataclasses.replace(config, threads=threads) if threads is not None else config,
         folder,
         resume=True,
         moved_to=device,
-        data=None if data is None else as_data_set(data),
+        data=handed_over,
         networks=given.networks,
         vae=given.vae,
         elbo=given.elbo,
@@ -183,4 +185,5 @@ def _resume(
     encoder, decoder = given.networks or (None, None)
     device = device or folder.read_record().device
     with keeping_modes(*given.modules):
-        return load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
+        run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
+        return run.drawn(handed_over)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.dataset import DataSet, Source, in_units
+from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
@@ -16,10 +20,19 @@ from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.given import Given, call, check_again
+from pyro_disent.training.metrics import last_step
 from pyro_disent.training.record import RunRecord
+from pyro_disent.training.replaced import METRICS
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.setup import build, load_data, resolve_device
 from pyro_disent.training.weights import load_weights
+
+if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods that need them
+    from matplotlib.figure import Figure
+
+    from pyro_disent.evaluation.evaluate import Progress
+    from pyro_disent.evaluation.result import Evaluation
+    from pyro_disent.figures.inputs import Chosen, Image
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,8 @@ class Run:
     """What its ``config.json`` says; ``record.fit`` is the `FitConfig`."""
     vae: FactoredVAE
     objective: Objective
+    checkpoint: Which = "best"
+    """Whose weights the model has."""
 
     def __repr__(self) -> str:
         latents = ", ".join(f"{latent.name}={latent.units}" for latent in self.vae.latents)
@@ -57,6 +72,196 @@ class Run:
             InputError: where the source is not what it was.
         """
         return load_data(self.record.fit, progress, recorded=self.record.source)
+
+    @left_as_found()
+    @usual_defaults()
+    def evaluate(
+        self,
+        data: DataSet | None = None,
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+        threads: int | None = None,
+    ) -> Evaluation:
+        """Measure what its latents know, see `pyro_disent.evaluate`; `write` leaves it in the run's folder.
+
+        Args:
+            data: another data set than its own, with images of the same shape.
+
+        Raises:
+            InputError: for data whose images are not of the model's shape.
+        """
+        from pyro_disent.evaluation.evaluate import check_fits, evaluate
+
+        data = self.data() if data is None else data
+        check_fits(self.vae, data, str(self.path))
+        return evaluate(
+            self.vae,
+            in_units(data, self.record.units),  # its opponents know factors by the bins that were recorded
+            name=self.name,
+            method=self.record.fit.method,
+            objective=self.objective,
+            checkpoint=self.checkpoint,
+            steps=last_step(self.path / METRICS),
+            seed=seed,
+            progress=progress,
+            threads=threads,
+        )
+
+    def write(self, evaluation: Evaluation) -> Path:
+        """Write an evaluation to its `evaluation_path`, whole or not at all.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
+        from pyro_disent.evaluation import report
+
+        return report.write(evaluation, self._evaluation_path(evaluation.data, evaluation.source))
+
+    def evaluation_path(self, data: DataSet | None = None) -> Path:
+        """``evaluation.json`` in its folder, or ``evaluation-<data>.json`` for another data set than its own."""
+        own = Path(self.record.fit.data).name, self.record.source
+        return self._evaluation_path(*(own if data is None else (data.name, data.source)))
+
+    def _evaluation_path(self, data: str, source: Source) -> Path:
+        own = data == Path(self.record.fit.data).name and source.sha256 == self.record.source.sha256
+        return self.path / ("evaluation.json" if own else f"evaluation-{data}.json")
+
+    def swap(self, images: Iterable[Image], *, data: DataSet | None = None, seed: int = 0) -> Figure:
+        """A matrix of images: what pairs share from the row, the rest from the column; see `figures.swap_matrix`.
+
+        Args:
+            images: two or more: test indices from 0, image files, or images ``(channels, height, width)``.
+            data: whose test images indices are; its own, if not given.
+            seed: of how test images are seen.
+
+        Raises:
+            InputError: for fewer images, and for those that cannot be had.
+        """
+        from pyro_disent.figures import swap_matrix
+
+        images = list(images)
+        if len(images) < 2:
+            raise InputError("swap needs at least two images: test indices or image files")
+        shown, names = self._images(images, data, seed)
+        return swap_matrix(self.vae, shown, shown, shared=self.shared, row_labels=names, column_labels=names)
+
+    def reconstructions(
+        self, images: Iterable[Image] = range(12), *, data: DataSet | None = None, seed: int = 0
+    ) -> Figure:
+        """Images above what the model makes of them, see `figures.reconstructions`; arguments as in `swap`."""
+        from pyro_disent.figures import reconstructions
+
+        shown, names = self._images(images, data, seed)
+        return reconstructions(self.vae, shown, labels=names)
+
+    def traverse(
+        self,
+        latent: str | None = None,
+        index: int = 0,
+        steps: int = 9,
+        *,
+        data: DataSet | None = None,
+        seed: int = 0,
+    ) -> Figure:
+        """One latent moved through the quantiles of its prior, all else as in a test image; see `figures.traversal`.
+
+        Args:
+            latent: which one, see `moving`.
+            index: of the test image.
+            steps: how many values each unit takes.
+            data, seed: as in `swap`.
+        """
+        from pyro_disent.figures import traversal
+
+        latent = self.moving(latent)  # refused before the data are loaded
+        (image,), (name,) = self._images([index], data, seed)
+        return traversal(self.vae, image, latent, steps, name=name)
+
+    def moving(self, latent: str | None = None) -> str:
+        """The latent of this name; the last that a pair does not share, if none is named."""
+        names = [each.name for each in self.vae.latents]
+        differing = [name for name in names if name not in self.shared]
+        return self.vae.latent((differing or names)[-1] if latent is None else latent).name
+
+    def sample(
+        self,
+        n: int = 36,
+        latents: Sequence[str] = (),
+        index: int = 0,
+        *,
+        data: DataSet | None = None,
+        seed: int = 0,
+    ) -> Figure:
+        """Images of codes drawn from the prior, see `figures.samples`; of ``latents`` only, where any are named.
+
+        Args:
+            n: how many.
+            latents: those that are drawn, the others held at a test image.
+            index: of the test image.
+            data: as in `swap`.
+            seed: of the draws.
+        """
+        from pyro_disent.figures import sample_latents, samples
+
+        generator = torch.Generator().manual_seed(seed)
+        names = list(dict.fromkeys(self.vae.latent(name).name for name in latents))
+        if not names:
+            return samples(self.vae, n, generator)
+        (image,), (name,) = self._images([index], data, seed)
+        return sample_latents(self.vae, image, names, n, generator, name=name)
+
+    def draw(self, data: DataSet | None = None, seed: int = 0) -> list[Path]:
+        """Draw the figures that `fit` leaves, into its folder.
+
+        Args:
+            data: of which test images are shown; its own, if not given.
+
+        Returns:
+            The paths written, in ``figures``.
+
+        Raises:
+            InputError: where ``figures`` leads elsewhere, or is no folder.
+            OSError: where they cannot be written.
+        """
+        from pyro_disent.figures import of_run
+
+        folder = self.path / "figures"
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise InputError(f"{folder} is not a folder of this run, so nothing is written there")
+        data = self.data() if data is None else data
+        return of_run.draw(self.vae, data, folder, self.shared, seed)
+
+    def drawn(self, data: DataSet | None = None) -> Run:
+        """Itself, trained just now, with its figures; of several processes the first one draws.
+
+        Raises:
+            StorageError: where they cannot be written.
+        """
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            return self
+        try:
+            self.draw(data)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} is trained, but its figures could not be written ({error}); to draw them: "
+                f"pyro-disent figures {self.path}"
+            ) from error
+        return self
+
+    def _images(self, images: Iterable[Image], data: DataSet | None, seed: int) -> Chosen:
+        """Images as its own data set was read."""
+        from pyro_disent.figures.inputs import images_named
+
+        said = self.record.fit.options
+        return images_named(
+            images,
+            self.vae.image_shape,
+            self.data if data is None else lambda: data,
+            seed=seed,
+            white=said.get("white"),
+            pad=said.get("shape") == "pad",
+        )
 
 
 @left_as_found()
@@ -92,4 +297,4 @@ def load(
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()
-    return Run(folder.path, record, vae, objective)
+    return Run(folder.path, record, vae, objective, checkpoint)

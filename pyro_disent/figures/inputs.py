@@ -1,32 +1,39 @@
-"""The images a figure is asked to show: test indices of a run's data set, or image files."""
+"""The images a figure is asked to show: test indices of a run's data set, image files, or images from Python."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.image_files import read_image
 from pyro_disent.errors import InputError
 from pyro_disent.figures.naming import named
+from pyro_disent.pixels import as_float, as_pixels, as_tensor, check_shape
+
+Image = int | str | Path | Tensor | NDArray[Any]
+"""A test image by its number, an image file, or an image."""
 
 
 class Chosen(NamedTuple):
     """The images of a figure."""
 
     images: Tensor
-    """``(N, channels, height, width)``, uint8."""
+    """``(N, channels, height, width)``, uint8; float in [0, 1] where floats were handed over."""
     names: list[tuple[str, ...]]
     """What each is called, in parts."""
 
 
 def images_named(
-    names: Sequence[str],
+    images: Iterable[Image],
     shape: tuple[int, int, int],
     load_data: Callable[[], DataSet],
     *,
@@ -34,27 +41,37 @@ def images_named(
     white: float | None = None,
     pad: bool = False,
 ) -> Chosen:
-    """The images that a user named.
+    """The images that a user named or hands over.
 
     Args:
-        names: test indices from 0, or paths of image files; a whole number is always an index.
+        images: test indices from 0, paths of image files (a text that is a whole number is always an index), or the
+            images themselves, see `pyro_disent.pixels.as_pixels`.
         shape: channels, height and width that the model takes.
-        load_data: the run's data set; not called where every name is a file.
+        load_data: the run's data set; not called where no index is among them.
         seed: of how test images are seen (the evaluation's, so that an index is the image that was measured).
         white: the value of a white pixel in files, see `read_image`.
         pad: keep all of a file between black margins, as the images were that the model was trained on.
 
     Raises:
-        InputError: for an index out of range, and a file that is missing or no image.
+        InputError: for an index out of range, a file that is missing or no image, and images of another shape.
     """
-    indices = [int(name) for name in names if _is_index(name)]
+    images = [_index(image) for image in images]
+    indices = [image for image in images if isinstance(image, int)]
     of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
-    called = _called({Path(name) for name in names if not _is_index(name)})
-    chosen = [
-        next(of_data) if _is_index(name) else (_from_file(Path(name), shape, white, pad), (called[str(Path(name))],))
-        for name in names
-    ]
-    return Chosen(torch.stack([image for image, _ in chosen]), [name for _, name in chosen])
+    called = _called({Path(image) for image in images if isinstance(image, str | Path)})
+    chosen: list[tuple[Tensor, tuple[str, ...]]] = []
+    for number, image in enumerate(images):
+        if isinstance(image, int):
+            chosen.append(next(of_data))
+        elif isinstance(image, str | Path):
+            path = Path(image)
+            chosen.append((_from_file(path, shape, white, pad), (called[str(path)],)))
+        else:
+            chosen.append((_handed_over(image, shape), (f"image {number}",)))
+    found = [image for image, _ in chosen]
+    if len({image.dtype for image in found}) > 1:
+        found = [as_float(image) for image in found]
+    return Chosen(torch.stack(found), [name for _, name in chosen])
 
 
 def images_at(data: DataSet, indices: Sequence[int], *, seed: int = 0) -> Chosen:
@@ -86,5 +103,16 @@ def _called(files: Set[Path]) -> dict[str, str]:
     return {str(path): path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in files}
 
 
-def _is_index(name: str) -> bool:
-    return name.lstrip("-").isdecimal()
+def _index(image: Image) -> Image:
+    """A whole number, however it is written, as an int; anything else as it is."""
+    if isinstance(image, str):
+        return int(image) if image.lstrip("-").isdecimal() else image
+    is_number = isinstance(image, Integral) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 0)
+    return int(image) if is_number else image  # type: ignore[arg-type]
+
+
+def _handed_over(image: Any, shape: tuple[int, int, int]) -> Tensor:
+    """An image from Python as a model takes it, uint8 or float."""
+    pixels = as_tensor(image, "images")
+    check_shape(tuple(pixels.shape), shape)
+    return pixels.cpu() if pixels.dtype == torch.uint8 else as_pixels(pixels.cpu()).float()

@@ -1,12 +1,16 @@
-"""The figures that `fit` leaves in a run's folder."""
+"""The figures that `fit` leaves in a run's folder: a table of them, to which other packages add theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
+from pyro_disent import plugins
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.figures.inputs import images_at
 from pyro_disent.figures.paper import file_name, save
@@ -14,31 +18,83 @@ from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
 from pyro_disent.figures.swap import swap_matrix
 from pyro_disent.figures.traversal import traversal
+from pyro_disent.models.factored_vae import FactoredVAE
 
-if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
+IMAGES = 14
+"""Test images that are shown, at most."""
 
 
-def draw(run: Run, data: DataSet, seed: int = 0) -> list[Path]:
-    """Reconstructions, the swap matrix, a traversal of each factor latent and prior samples, from test images.
+class Subject(NamedTuple):
+    """What a figure is drawn from."""
+
+    vae: FactoredVAE
+    data: DataSet
+    images: Tensor
+    """Some test images, ``(N, channels, height, width)``, uint8."""
+    names: list[tuple[str, ...]]
+    """What each is called, in parts."""
+    shared: tuple[str, ...]
+    """Names of the latents that pairs share."""
+    seed: int
+    """Of whatever is drawn."""
+
+
+Drawn = Figure | Mapping[str, Figure] | None
+"""One figure, several by their names, or none where they do not apply."""
+
+
+def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], seed: int = 0) -> list[Path]:
+    """Draw all `FIGURES`, and those of other packages, from test images.
 
     Returns:
-        The paths written, in ``RUN/figures``.
+        The paths written, in ``folder``.
     """
-    vae, folder = run.vae, run.path / "figures"
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(data.test), generator=generator, device="cpu")
-    images, names = images_at(data, order[:14].tolist(), seed=seed)
-    rows = min(6, max(1, len(images) // 2))  # of the swap matrix; all other images are its columns, if there are any
-    columns = slice(rows % len(images), None)
-    shared = run.shared
-    of_factors = [latent.name for latent in vae.latents if latent.name not in shared]
-    figures = {
-        "reconstructions": reconstructions(vae, images[:12], labels=names[:12]),
-        "swap": swap_matrix(
-            vae, images[:rows], images[columns], shared=shared, row_labels=names[:rows], column_labels=names[columns]
-        ),
-        **{f"traverse-{latent}": traversal(vae, images[0], latent, name=names[0]) for latent in of_factors},
-        "samples": samples(vae, 42, generator),
-    }
+    order, _ = _order(data, seed)
+    images, names = images_at(data, order[:IMAGES].tolist(), seed=seed)
+    subject = Subject(vae, data, images, names, tuple(shared), seed)
+    figures: dict[str, Figure] = {}
+    for name, made in plugins.table(GROUP, FIGURES).items():
+        drawn = made(subject)
+        figures |= {name: drawn} if isinstance(drawn, Figure) else drawn or {}
     return [save(figure, folder / file_name(name)) for name, figure in figures.items()]
+
+
+def _order(data: DataSet, seed: int) -> tuple[Tensor, torch.Generator]:
+    """The order in which test images are shown, and the generator that goes on after it."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(len(data.test), generator=generator, device="cpu"), generator
+
+
+def _reconstructions(subject: Subject) -> Drawn:
+    return reconstructions(subject.vae, subject.images[:12], labels=subject.names[:12])
+
+
+def _swap(subject: Subject) -> Drawn:
+    """Rows are six images or fewer; all other images are columns, if there are any."""
+    vae, _, images, names, shared, _ = subject
+    rows = min(6, max(1, len(images) // 2))
+    columns = slice(rows % len(images), None)
+    return swap_matrix(
+        vae, images[:rows], images[columns], shared=shared, row_labels=names[:rows], column_labels=names[columns]
+    )
+
+
+def _traversals(subject: Subject) -> Drawn:
+    """Of every latent that pairs do not share."""
+    image, name = subject.images[0], subject.names[0]
+    moved = [latent.name for latent in subject.vae.latents if latent.name not in subject.shared]
+    return {f"traverse-{latent}": traversal(subject.vae, image, latent, name=name) for latent in moved}
+
+
+def _samples(subject: Subject) -> Drawn:
+    return samples(subject.vae, 42, _order(subject.data, subject.seed)[1])
+
+
+GROUP = "pyro_disent.figures"
+FIGURES: dict[str, Callable[[Subject], Drawn]] = {
+    "reconstructions": _reconstructions,
+    "swap": _swap,
+    "traverse": _traversals,
+    "samples": _samples,
+}
+"""Each is drawn into a file of its name."""

@@ -125,14 +125,14 @@ class Usage(NamedTuple):
     def _try(self, name: str, units: Mapping[str, int], beta: Mapping[str, float], early: bool) -> str:
         tries = ["training for longer"] if early else []
         if beta.get(name, 1.0) > 1:
-            tries.append(f"a smaller weight on its own KL than {beta[name]:g} (--beta {name}=1)")
+            tries.append(f"a smaller weight on its own KL than {beta[name]:g} (`beta={{{name!r}: 1}}`)")
         others = {other: self.use.get(other, 0.0) for other in self.kl if other not in (*self.empty, *self.ignored)}
         if others:
             carrier = max(others, key=lambda other: (others[other], self.kl[other]))
             if beta.get(carrier, 1.0) < TRY_BETA:
-                tries.append(f"a weight on the KL of {carrier}, which carries all (--beta {carrier}={TRY_BETA})")
+                tries.append(f"a weight on the KL of {carrier}, which carries all (`beta={{{carrier!r}: {TRY_BETA}}}`)")
             if units.get(carrier, 1) > 1:
-                tries.append(f"fewer units for {carrier} than {units[carrier]} (--latent {carrier}=N)")
+                tries.append(f"fewer units for {carrier} than {units[carrier]} (`latents={{{carrier!r}: N}}`)")
         return f"try {_listed([*tries, 'another method'])}"
 
 

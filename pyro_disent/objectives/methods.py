@@ -193,7 +193,7 @@ METHODS: dict[str, Method] = {
             "predictor",
             "an opponent g cannot guess the factors from z",
             "Eq. 3",
-            "-H(g(z)), or E log g(factor | z) by --predictor-side cross-entropy",
+            "-H(g(z)), or E log g(factor | z) by `predictor_side=cross-entropy`",
             factors=True,
             term=terms.Prediction,
             make=_predictor,
@@ -277,7 +277,7 @@ def build(
         raise InputError(f"the method {expression!r} needs labels of factors, and this data set has none")
     latents = {latent.name for latent in setting.latents}
     if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
-        raise InputError(f"--beta names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
+        raise InputError(f"`beta` names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
     said = check_options(expression, options or {})
     made = [term for method in chosen for term in method.added(setting, said.get(method.term_name or ""))]
     names = {term.name for term in made}
@@ -287,7 +287,7 @@ def build(
     if unknown := given.keys() - names:
         accepted = f"its terms are {', '.join(sorted(names))}" if names else "it has no terms"
         raise InputError(
-            f"--weight names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}"
+            f"`weights` names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}"
         )
     final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
     if warmup_steps:

@@ -44,7 +44,7 @@ def announced(
     ]
     lines += [
         f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own "
-        f"(--latent {name}=0 leaves it out)"
+        f"(`latents={{{name!r}: 0}}` leaves it out)"
         for name in idle(latents, data)
     ]
     return lines

@@ -28,7 +28,7 @@ class Choice:
     metavar: str | None = None
     """What stands for its value there; None: the values there are."""
     flag: str | None = None
-    """Its option on the command line; None: its name with hyphens; empty: none, as other options say it."""
+    """Its option on the command line, where that is not its name; empty: it has none, as other options say it."""
     form: str | None = None
     """How the command line reads it, where it is no single value: see `pyro_disent.cli.named_values.FORMS`."""
     one_of: Sequence[str] = ()
@@ -89,7 +89,7 @@ ALIASES: dict[str, Alias] = {
             "A latent that the predictor hides factors from; those of what is common if not given; repeatable.",
             "Method",
             metavar="NAME",
-            flag="--guard",
+            flag="guard",
             form="each",
         ),
     ),
@@ -101,7 +101,7 @@ ALIASES: dict[str, Alias] = {
             "repeatable.",
             "Method",
             metavar="FACTOR",
-            flag="--hide",
+            flag="hide",
             form="each",
         ),
     ),
@@ -129,7 +129,7 @@ class FitConfig:
     )
     latents: Mapping[str, LatentSpec] = choice(
         panel="Model",
-        flag="--latent",
+        flag="latent",
         metavar="NAME=UNITS[:FAMILY[,key=value...]]",
         form="latents",
         help="A latent, its units and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
@@ -188,7 +188,7 @@ class FitConfig:
     weights: dict[str, Weight] = choice(
         factory=dict,
         panel="Method",
-        flag="--weight",
+        flag="weight",
         metavar="TERM=X",
         form="named numbers",
         help="Weight of a term of the objective; the method's if not given; repeatable.",
@@ -197,7 +197,7 @@ class FitConfig:
     terms: dict[str, dict[str, Any]] = choice(
         factory=dict,
         panel="Method",
-        flag="--term",
+        flag="term",
         metavar="TERM.OPTION=VALUE",
         form="options of terms",
         help="An option of a term, see `pyro-disent methods`, as info-nce.temperature=0.2; repeatable.",
@@ -292,7 +292,7 @@ class FitConfig:
     compile: bool | None = choice(
         None,
         panel="Machine",
-        flag="--compile/--no-compile",
+        flag="compile/no-compile",
         help="Compile the step; if not given, from 2000 steps on, where there is a C++ compiler.",
     )
     """None: where it pays, see `training.setup.make_step`."""
@@ -326,7 +326,7 @@ class FitConfig:
         specs = {name: LatentSpec.of(latent, name) for name, latent in as_mapping(self.latents).items()}
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
         if not self.latents:
-            raise InputError("a model needs at least one latent: give one by --latent NAME=UNITS")
+            raise InputError("a model needs at least one latent: give one by `latents={NAME: UNITS}`")
         for name, each in choices().items():
             each.check(name, getattr(self, name))
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from pyro_disent.batch import Batch
-from pyro_disent.data.dataset import Split
+from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.errors import InputError
 
 
@@ -39,13 +39,13 @@ class Feed:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if views > 1 and not split.has_pairs:  # which is a greater trouble than their number: the split says why
+            index = torch.zeros(1, dtype=torch.long, device=split.images.device)
+            split.batch(index, torch.Generator(split.images.device), views)
         if batch_size > len(split):
-            if views > 1:  # images that have no pairs at all are the greater trouble
-                index = torch.zeros(1, dtype=torch.long, device=split.images.device)
-                split.batch(index, torch.Generator(split.images.device), views)
             raise InputError(
                 f"a batch of {batch_size} images is larger than the data, which has {len(split)} to train on: say "
-                f"--batch-size {len(split)} or less"
+                f"`batch_size={len(split)}` or less"
             )
         self.split, self.batch_size, self.seed, self.views, self.sharing = split, batch_size, seed, views, sharing
         self.rank, self.world_size = rank, world_size
@@ -84,3 +84,27 @@ class Feed:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.move_to(state["epoch"], state["position"])
         self.generator.set_state(state["generator"])
+
+
+def batches(
+    data: DataSet | Split, batch_size: int, *, seed: int = 0, views: int | None = None, epochs: int = 1
+) -> Iterator[Batch]:
+    """Batches for a loop or an `SVI` of one's own, in the order in which `fit` would see them: those of a `Feed`.
+
+    They bring factors, and what is known of their pairs, from which a model's latents say what is shared.
+
+    Args:
+        data: a data set, of which the training images are taken, or a split.
+        batch_size: images before pairing; the last incomplete batch of an epoch is left out.
+        seed: of the order, and of what is drawn for a batch.
+        views: 1, or 2 for pairs; None: 2 where the images have pairs.
+        epochs: passes over the images, each in an order of its own.
+
+    Raises:
+        InputError: for a batch larger than the data, and for two views of images that have no pairs.
+    """
+    split = data.train if isinstance(data, DataSet) else data
+    if views is None:
+        views = 2 if split.has_pairs else 1
+    feed = Feed(split, batch_size, seed, views, sharing=lambda batch: batch)
+    return (feed.next() for _ in range(epochs * feed.batches_per_epoch))

@@ -106,7 +106,7 @@ class Log:
             beta: latent's name -> weight on its KL.
         """
         if step < self.steps:
-            over = f"no better validation within --patience {progress.patience}; to go on all the same: {again}"
+            over = f"no better validation within `patience={progress.patience}`; to go on all the same: {again}"
             why = over if progress.is_over else "on_validation"
             self.reporter.say(f"training ends after step {step} of {self.steps}: {why}")
         best = best_of(self.folder)

@@ -90,12 +90,12 @@ class RunFolder:
             what = ", put back after a run that was to replace it" if came_back else ""
             try:
                 self._refuse_no_run()
-                instead = ["--overwrite it"]
+                instead = ["`overwrite` it"]
             except InputError:
                 what, instead = what if self.config_file.exists() else " and is not a run's folder", []
             if checkpoints.exist(self.checkpoints):
-                instead.append("--resume it")
-            raise InputError(f"{self.path} exists already{what}: {', or '.join(['choose another --out', *instead])}")
+                instead.append("`resume` it")
+            raise InputError(f"{self.path} exists already{what}: {', or '.join(['choose another `out`', *instead])}")
         self._refuse_no_run()
 
     def _refuse_no_run(self) -> None:
@@ -125,7 +125,7 @@ class RunFolder:
                     break
                 except FileExistsError:  # made meanwhile by somebody else
                     if not self._numbered:
-                        raise InputError(f"{self.path} exists already: choose another --out") from None
+                        raise InputError(f"{self.path} exists already: choose another `out`") from None
                     self._next_number()
             self._lock = _locked(self.path)
             self.checkpoints.mkdir()

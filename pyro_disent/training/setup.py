@@ -60,7 +60,7 @@ def load_data(
     """
     if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
         raise InputError(
-            "the data was handed over from Python, which has to hand it over again: evaluate(run, data=...), and "
+            "the data was handed over from Python, which has to hand it over again: run.evaluate(data), and "
             "pyro_disent.fit(data=..., resume=...) to go on"
         )
     source, root = config.source, config.data_root
@@ -236,7 +236,7 @@ def check_warm_up(objective: Objective, config: FitConfig, steps: int) -> None:
     """Raises InputError for a warm-up that would do nothing, or would not end within a run's steps."""
     if config.warmup_steps and not len(objective.terms):
         raise InputError(
-            f"--warmup-steps {config.warmup_steps} is for the weights of terms, and the method {config.method!r} has "
+            f"`warmup_steps={config.warmup_steps}` is for the weights of terms, and the method {config.method!r} has "
             "none; from Python, the weight on the KLs warms up by fit(..., beta=WarmUp(weight, steps))"
         )
     for name, weight in objective.weights.given.items():
@@ -286,7 +286,7 @@ def make_step(
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
-        return eager, f"eager ({'as recorded' if goes_on else '--no-compile'})"
+        return eager, f"eager ({'as recorded' if goes_on else '`compile=False`'})"
     if config.compile is None and steps < WORTH_COMPILING:
         return eager, f"eager (fewer than {WORTH_COMPILING} steps)"
     if missing := why_not_compiled():
@@ -313,10 +313,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if kind not in ("cpu", "cuda") or (":" in name and (kind == "cpu" or not number.isdecimal())):
-        raise InputError(f"--device {name} is not one of auto, cpu, cuda, cuda:N")
+        raise InputError(f"`device={name}` is not one of auto, cpu, cuda, cuda:N")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        instead = "" if torch.cuda.device_count() else ": use --device cpu"
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count() or 'no'} CUDA devices{instead}")
+        instead = "" if torch.cuda.device_count() else ": use `device=cpu`"
+        raise InputError(f"`device={name}`: this machine has {torch.cuda.device_count() or 'no'} CUDA devices{instead}")
     return torch.device(name)
 
 
@@ -324,7 +324,7 @@ def make_fabric(config: FitConfig) -> Fabric:
     """Fabric on the devices and in the precision of a configuration."""
     device = resolve_device(config.device)
     if device.index is not None and config.devices > 1:
-        raise InputError(f"--device {config.device} is one device: leave its number out for --devices {config.devices}")
+        raise InputError(f"`device={config.device}` is one device: leave its number out for `devices={config.devices}`")
     devices = config.devices if device.index is None else [device.index]
     from pyro_disent.training.fabric import quiet_fabric  # a second to import, which only training needs
 
@@ -335,7 +335,7 @@ def precision(config: FitConfig) -> Any:
     """Fabric's precision; ``auto`` is bfloat16 where the device has it."""
     if config.precision != "auto":
         if config.precision not in ("32", "bf16-mixed"):
-            raise InputError(f"--precision {config.precision} is not one of auto, 32, bf16-mixed")
+            raise InputError(f"`precision={config.precision}` is not one of auto, 32, bf16-mixed")
         return {"32": "32-true"}.get(config.precision, config.precision)
     if resolve_device(config.device).type == "cuda":
         fast = torch.cuda.is_bf16_supported()
@@ -407,7 +407,7 @@ def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
     asked = config.bins if isinstance(config.bins, dict) else {factor.name: config.bins for factor in quantities}
     if unknown := asked.keys() - {factor.name for factor in quantities}:
         raise InputError(
-            f"--bins names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
+            f"`bins` names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
             f"{', '.join(factor.name for factor in quantities) or 'none'}"
         )
 
@@ -426,7 +426,9 @@ def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
             found = edges_by_quantile(observed()[factor.name], bins)
         edges[factor.name] = found.tolist()
         if not (found.diff() > 0).all() or not found.isfinite().all():
-            raise InputError(f"the values of {factor.name} cannot fill {bins} bins: give --bins {factor.name}=N fewer")
+            raise InputError(
+                f"the values of {factor.name} cannot fill {bins} bins: give `bins={{{factor.name!r}: N}}` fewer"
+            )
     return edges
 
 

@@ -1,0 +1,78 @@
+"""What an evaluation found: numbers with names and units, and its form as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+from pyro_disent.data.dataset import Source
+
+
+class Number(NamedTuple):
+    """One result."""
+
+    measure: str
+    """What was measured: ``linear probe of digit``."""
+    block: str
+    """The latents it was measured on; empty where it is of the whole model."""
+    value: float
+    unit: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; one that is not finite is null."""
+        return {**self._asdict(), "value": self.value if math.isfinite(self.value) else None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave; null is NaN."""
+        return cls(**{**values, "value": math.nan if values["value"] is None else values["value"]})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model, on which data."""
+
+    protocol: int
+    """Version of what the numbers mean; numbers of different versions do not compare."""
+    run: str
+    """The model's name."""
+    method: str
+    data: str
+    source: Source
+    images: Mapping[str, int]
+    """``train``, ``validation`` and ``test`` -> how many images."""
+    seed: int
+    blocks: Mapping[str, tuple[str, ...]]
+    """block's name -> the latents in it."""
+    numbers: Mapping[str, Number]
+    """Keys such as ``linear_probe/digit/z`` -> what was found."""
+    advice: tuple[str, ...] = ()
+    """A sentence for each latent that says nothing or is ignored."""
+    checkpoint: str = ""
+    """``best`` or ``last``, of a run; empty for a model that is no run's."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as they stand in ``evaluation.json``."""
+        return {
+            **vars(self),
+            "source": self.source._asdict(),
+            "images": dict(self.images),
+            "blocks": {name: list(latents) for name, latents in self.blocks.items()},
+            "numbers": {key: number.to_json() for key, number in self.numbers.items()},
+            "advice": list(self.advice),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, read again."""
+        return cls(
+            **{
+                **values,
+                "source": Source(**values["source"]),
+                "blocks": {name: tuple(latents) for name, latents in values["blocks"].items()},
+                "numbers": {key: Number.from_json(number) for key, number in values["numbers"].items()},
+                "advice": tuple(values["advice"]),
+            }
+        )

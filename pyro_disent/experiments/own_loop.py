@@ -1,0 +1,79 @@
+"""What a training loop of one's own needs, as `fit` makes it: the data and the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_disent.data import registry
+from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.sources import Progress
+from pyro_disent.errors import InputError
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.program import usual_defaults
+from pyro_disent.objectives import methods
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.weights import Weight
+
+
+@usual_defaults()
+def load_data(
+    name: str | Path,
+    *,
+    source: str = "auto",
+    data_root: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DataSet:
+    """A data set by its name, or a folder of images; see `pyro_disent.data.registry.load`.
+
+    Args:
+        data_root: a local folder, which must then hold the set.
+        options: what this data set accepts beyond these.
+    """
+    root = None if data_root is None else Path(data_root)
+    return registry.load(str(name), source=source, root=root, seed=seed, limit=limit, progress=progress, **options)
+
+
+@usual_defaults()
+def objective(
+    method: str,
+    vae: FactoredVAE,
+    data: DataSet | None = None,
+    *,
+    weights: Mapping[str, Weight] | None = None,
+    beta: Weight | Mapping[str, Weight] | None = None,
+    warmup_steps: int = 0,
+) -> Objective:
+    """The objective of a method for a model: a module whose loss of a batch is to be differentiated.
+
+    Its ``elbo`` is what `SVI` takes as a loss.
+
+    Args:
+        method: one method, or several joined by ``+``.
+        vae: the model, on whose device opponents are put.
+        data: whose factors a predictor sees in their bins; needed by methods that hide factors only.
+        weights: term's name -> weight, where not its own default.
+        beta: weight on every KL, or latent's name -> weight; None: the method's.
+        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
+
+    Raises:
+        InputError: for methods that do not exist or do not fit the model, and labels of factors that are missing.
+    """
+    if data is None and methods.needs_factors(method):
+        raise InputError(
+            f"the method {method!r} needs labels of factors: hand over `data`, a data set whose factors have bins"
+        )
+    factors = () if data is None else data.factors
+    setting = methods.Setting(
+        tuple(vae.latents),
+        {factor.name: torch.tensor(factor.edges) for factor in factors if factor.edges},
+        always=() if data is None else data.pairs.always,
+    )
+    elbo = methods.build(method, setting, weights=weights, beta=beta, warmup_steps=warmup_steps)
+    return elbo(vae.model, vae.guide).to(vae.device)
