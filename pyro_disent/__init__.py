@@ -36,6 +36,7 @@ _WHERE = {
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
     "load": "experiments.run",
+    "resume": "experiments.job",
     "load_data": "experiments.own_loop",
     "objective": "experiments.own_loop",
 }

@@ -385,9 +385,9 @@ def test_a_run_on_what_was_handed_over_goes_on_as_if_it_had_never_stopped(
     run = tmp_path / "parts"
     with pytest.raises(Interrupted) as stopped:
         pyro_disent.fit("cycle", given_data(), out=run, reporter=Interrupting(6), **mine(), **SHORT)
-    call = f"pyro_disent.fit(data=..., encoder=..., decoder=..., resume={str(run)!r})"
+    call = f"pyro_disent.resume({str(run)!r}, data=..., encoder=..., decoder=...)"
     assert str(stopped.value) == f"interrupted; go on with: {call}"
-    with pytest.raises(InputError, match=r"handed over from Python: go on with pyro_disent\.fit\(data=\.\.\., enc"):
+    with pytest.raises(InputError, match=r"from Python: go on with pyro_disent\.resume\(.*, data=\.\.\., enc"):
         fit(read_fit(run / "config.json"), RunFolder(run), resume=True)
     before = RunFolder(run).state("last")["step"]
     words = {"data": "given_data()", "encoder": "networks['encoder']", "decoder": "networks['decoder']"}
@@ -411,7 +411,7 @@ def half_given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ({}, r"handed over from Python: go on with pyro_disent\.fit\(data=\.\.\., resume='.*run'\)$"),
+        ({}, r"handed over from Python: go on with pyro_disent\.resume\('.*run', data=\.\.\.\)$"),
         ({"data": "DATA", "method": "vae"}, r"method='vae' contradicts .*run, which was begun with 'cycle'"),
         ({"data": "DATA", "lr": 0.5}, r"lr=0\.5 contradicts .* begun with 0\.001"),
         ({"data": "DATA", "latents": {"a": 3}}, r"latents=\{'a': 3\} contradicts"),
@@ -422,7 +422,10 @@ def half_given(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"data": "OTHER"}, "was trained on data of sha256"),
         ({"data": "DATA", "overwrite": True}, "goes on in its own folder"),
         ({"data": "DATA", "out": "elsewhere"}, "goes on in its own folder"),
-        ({"data": "DATA", "NETWORKS": True}, "trained on the network mlp: hand over none"),
+        (
+            {"data": "DATA", "NETWORKS": True},
+            "trained with no encoder and no decoder handed over: leave `encoder=",
+        ),
         ({"data": "DATA", "encoder": nn.Identity()}, "handed over together"),
         ({"data": "DATA", "device": "tpu"}, "not one of auto, cpu"),
     ],

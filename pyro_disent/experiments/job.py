@@ -17,14 +17,16 @@ from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure, reconfigure
 from pyro_disent.experiments.run import Run, load
-from pyro_disent.models.networks import Networks
+from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
+from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.fit import fit as train
+from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
+from pyro_disent.training.record import described
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import GIVEN
 from pyro_disent.training.validation import OnValidation
 
 Data = str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any]
@@ -32,9 +34,10 @@ Data = str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any]
 
 @usual_defaults()
 def fit(
-    method: str | None = None,
+    method: str | DisentanglingELBO | None = None,
     data: Data | None = None,
     *,
+    vae: FactoredVAE | None = None,
     out: Path | str | None = None,
     overwrite: bool = False,
     resume: Path | str | None = None,
@@ -52,10 +55,12 @@ def fit(
     ``device``, ``threads``, ``patience``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
 
     Args:
-        method: one method, or several joined by ``+``.
+        method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.
         data: a data set's name, a folder of images, or the images themselves: a `DataSet`, or what
             `pyro_disent.data.arrays.from_arrays` and `from_dataset` make one of (call them yourself to name identities
             and factors).
+        vae: a model of your own, a `FactoredVAE` or an instance of a subclass. It says latents, networks and likelihood
+            itself, and is trained in place.
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
         overwrite: a run that is there may be replaced; it is kept until the new one has a checkpoint.
@@ -69,35 +74,64 @@ def fit(
         InputError: for what cannot be trained; nothing is written.
         Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`; StorageError for figures as well.
     """
-    if (encoder is None) != (decoder is None):
-        raise InputError("encoder and decoder are handed over together: one of them is missing")
-    given = None if encoder is None or decoder is None else (encoder, decoder)
+    elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
+    given = Given.of(vae, elbo, encoder, decoder)
+    check_said(given, [name for name, value in settings.items() if value is not None])
     if resume is not None:
         said = {"method": method, "preset": preset, **settings}
         if overwrite or (out is not None and Path(out).resolve() != Path(resume).resolve()):
             raise InputError(f"resume={str(resume)!r} goes on in its own folder: leave out and overwrite away")
         return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, said)
-    if method is None or data is None:
+    if (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     name = GIVEN
     if isinstance(data, str | Path):
         name, handed_over = named(str(data)), None
     else:
         handed_over = as_data_set(data)
-    config = configure(method, name, preset, settings | ({"network": GIVEN} if given else {}))
-    config = _with_those_latents(config, settings)
-    folder = RunFolder.named(None if out is None else Path(out), name, method)
+    config = _configured(method or GIVEN, name, preset, given, settings)
+    called = method or type(elbo).__name__.lower()
+    folder = RunFolder.named(None if out is None else Path(out), name, called)
     train(
         config,
         folder,
         overwrite=overwrite,
         data=handed_over,
-        networks=given,
+        networks=given.networks,
+        vae=vae,
+        elbo=elbo,
         reporter=reporter,
         on_validation=on_validation,
     )
-    with keeping_modes(*(given or ())):
-        return load(folder.path, device=config.device, encoder=encoder, decoder=decoder).drawn(handed_over)
+    with keeping_modes(*given.modules):
+        run = load(folder.path, device=config.device, vae=vae, elbo=elbo, encoder=encoder, decoder=decoder)
+        return run.drawn(handed_over)
+
+
+def resume(
+    run: Path | str,
+    data: Data | None = None,
+    *,
+    vae: FactoredVAE | None = None,
+    elbo: DisentanglingELBO | None = None,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    **settings: Any,
+) -> Run:
+    """Go on with a run from its last checkpoint: the same as ``fit(elbo, data, resume=run, ...)``, see `fit`.
+
+    What was handed over from Python has to be handed over again; the run's ``record.handed_over`` says what that is.
+    """
+    return fit(elbo, data, resume=run, vae=vae, encoder=encoder, decoder=decoder, **settings)
+
+
+def _configured(method: str, data: str, preset: str | None, given: Given, said: Mapping[str, Any]) -> FitConfig:
+    """The configuration, in which what was handed over has no name and says its latents itself."""
+    if given.vae is not None:
+        config = configure(method, data, preset, {**said, **dict.fromkeys(("network", "likelihood", "model"), GIVEN)})
+        return dataclasses.replace(config, latents=described(given.vae))
+    config = configure(method, data, preset, {**said, **({"network": GIVEN} if given.networks else {})})
+    return _with_those_latents(config, said)
 
 
 def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
@@ -111,7 +145,7 @@ def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig
 def _resume(
     folder: RunFolder,
     data: Data | None,
-    networks: Networks | None,
+    given: Given,
     reporter: Reporter | None,
     on_validation: OnValidation | None,
     said: dict[str, Any],
@@ -142,11 +176,14 @@ def _resume(
         resume=True,
         moved_to=device,
         data=handed_over,
-        networks=networks,
+        networks=given.networks,
+        vae=given.vae,
+        elbo=given.elbo,
         reporter=reporter,
         on_validation=on_validation,
     )
-    encoder, decoder = networks or (None, None)
-    with keeping_modes(*(networks or ())):
-        run = load(folder.path, device=device or folder.read_record().device, encoder=encoder, decoder=decoder)
+    encoder, decoder = given.networks or (None, None)
+    device = device or folder.read_record().device
+    with keeping_modes(*given.modules):
+        run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
         return run.drawn(handed_over)

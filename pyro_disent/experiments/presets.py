@@ -10,6 +10,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
 from pyro_disent.training.config import FitConfig, without_aliases
+from pyro_disent.training.given import GIVEN
 from pyro_disent.training.setup import resolve_device
 
 PRESETS = ("paper", "quick")
@@ -34,7 +35,7 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
     said = without_aliases(said)
     settings = {"method": method, "data": data, "preset": preset, **registry.presets(data)[preset]}
     with_method = settings.pop(WITH, {})
-    for part in methods.parse(method):
+    for part in methods.parse(method) if method != GIVEN else []:
         settings = overridden(settings, with_method.get(part.name, {}))
     return _checked(overridden(settings, said))
 
@@ -46,7 +47,8 @@ def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
 
 def _checked(settings: dict[str, Any]) -> FitConfig:
     """With options as they are taken; raises InputError for those that are not there."""
-    settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
+    if settings["method"] != GIVEN:
+        settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
     if registry.is_data_set(settings["data"]):  # what was handed over has no options
         settings["options"] = registry.checked_options(settings["data"], settings.get("options", {}))
     return FitConfig(**settings)

@@ -16,14 +16,16 @@ from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
-from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.training.checkpoints import Which
+from pyro_disent.training.given import Given, call, check_again
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.replaced import METRICS
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import build, load_data, load_weights, resolve_device
+from pyro_disent.training.setup import build, load_data, resolve_device
+from pyro_disent.training.weights import load_weights
 
 if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods that need them
     from matplotlib.figure import Figure
@@ -269,6 +271,8 @@ def load(
     checkpoint: Which = "best",
     device: str = "cpu",
     *,
+    vae: FactoredVAE | None = None,
+    elbo: DisentanglingELBO | None = None,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
 ) -> Run:
@@ -276,17 +280,20 @@ def load(
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        encoder, decoder: the networks, of a run that was trained on networks handed over from Python.
+        vae, elbo, encoder, decoder: what a run was trained with that was handed over from Python, handed over again:
+            it takes the weights.
 
     Raises:
-        InputError: where the folder is not a run's, the checkpoint is damaged, or there is no such device.
+        InputError: where the folder is not a run's, the checkpoint is damaged, there is no such device, or something
+            else was handed over than before.
     """
     folder = RunFolder(Path(path))
     record = folder.read_record()
-    given = None if encoder is None or decoder is None else (encoder, decoder)
-    vae, objective = build(
-        record.fit, record.image_shape, record.edges, record.build_latents(), given, record.pairs.always
-    )
+    given = Given.of(vae, elbo, encoder, decoder)
+    needed = [name for name in record.handed_over if name != "data"]
+    check_again(needed, given.names, folder.path, call("load", folder.path, needed))
+    latents = record.build_latents(vae)
+    vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, record.pairs.always)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()

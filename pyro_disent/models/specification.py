@@ -42,10 +42,24 @@ class LatentSpec:
         if isinstance(latent, Latent):
             if latent.name != name:
                 raise InputError(f"the latent {latent.name!r} is called {name!r} here: one of the two")
-            return cls(latent.units, latent.family.name, families.settings_of(latent.family, name), latent.explains)
+            return cls.rebuilding(latent)
         if isinstance(latent, Mapping):
             return cls.from_json(latent, name)
         raise InputError(f"latent {name!r}: a number of units, a table or a Latent is needed, not {latent!r}")
+
+    @classmethod
+    def rebuilding(cls, latent: Latent) -> LatentSpec:
+        """What a latent can be made from again; raises InputError where its family cannot be written down."""
+        settings = families.settings_of(latent.family, latent.name)
+        return cls(latent.units, latent.family.name, settings, latent.explains)
+
+    @classmethod
+    def describing(cls, latent: Latent) -> LatentSpec:
+        """What a latent is, of a model that is handed over again: it need not be enough to make the latent from."""
+        try:
+            return cls.rebuilding(latent)
+        except InputError:  # a family that no table knows, or one with a network of the user's
+            return cls(latent.units, families.name_of(latent.family), {}, latent.explains)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], name: str) -> LatentSpec:

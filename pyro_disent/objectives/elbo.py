@@ -65,6 +65,11 @@ class DisentanglingELBO(ELBO):
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
         self.weights = Weights({"beta": 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights})
 
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether it is about what pairs share, and needs two views."""
+        return self.exchange or any(term.needs_shared for term in self.terms.values())
+
     def __call__(self, model: nn.Module, guide: nn.Module) -> Objective:
         return Objective(model, guide, self)
 
@@ -103,7 +108,7 @@ class DisentanglingELBO(ELBO):
             return sharing(latents, batch)
         if batch.shared:
             return batch
-        if self.exchange or any(term.needs_shared for term in self.terms.values()):
+        if self.needs_pairs:
             raise InputError(
                 "a batch of two views says nothing of what its pairs share, which this objective needs: give it "
                 "shared={latent: mask}, or factors that the latents explain"

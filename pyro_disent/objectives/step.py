@@ -124,7 +124,7 @@ class AdversarialTerm(Term):
     of the opponent's own parameter group.
     """
 
-    optimizer: ClassVar[dict[str, Any]]
+    optimizer: ClassVar[dict[str, Any]] = {}
 
     def opponent_loss(self, step: Step) -> Tensor:
         """What the opponent minimizes, shaped as `forward`; no gradient reaches the model or the guide."""

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from pyro_disent.data.dataset import DataSet
+from pyro_disent.models.families import name_of
 from pyro_disent.models.latents import Each, Latent, rest_of
 from pyro_disent.objectives import methods
 from pyro_disent.threads import Threads
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import GIVEN
 from pyro_disent.training.setup import precision
 
 
@@ -29,12 +31,13 @@ def announced(
     seen = "one view each" if views == 1 else f"{views} views each"
     identities = data.identities_split()
     bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
+    predicts = config.method != GIVEN and methods.needs_factors(config.method)
     lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
         *(f"         {line}" for line in (*data.details, *data.notes)),
         *([f"         identities: {identities}"] if identities else []),
-        *([f"         bins: {bins}"] if bins and methods.needs_factors(config.method) else []),
-        f"model    {config.network}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
+        *([f"         bins: {bins}"] if bins and predicts else []),
+        f"model    {_model(config)}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"threads  {threads}",
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
@@ -47,9 +50,15 @@ def announced(
     return lines
 
 
+def _model(config: FitConfig) -> str:
+    """Its networks, and its name where it is not the usual model."""
+    return config.network if config.model in ("factored", config.network) else f"{config.model} of {config.network}"
+
+
 def _in_words(latent: Latent) -> str:
     """As ``z=10 (common)``, ``azimuth=1 circle (azimuth)``."""
-    family = "" if latent.family.name == "normal" else f" {latent.family.name}"
+    name = name_of(latent.family)
+    family = "" if name == "normal" else f" {name}"
     factors = latent.factors if len(latent.factors) <= 4 else (*latent.factors[:3], f"{len(latent.factors) - 3} more")
     explains = latent.explains if isinstance(latent.explains, str) else ", ".join(factors)
     each = "each of " if isinstance(latent.explains, Each) else ""

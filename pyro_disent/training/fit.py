@@ -14,10 +14,11 @@ from torch import nn
 
 from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import InputError, Interrupted
+from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.networks import Networks
 from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
 from pyro_disent.objectives import methods
-from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
 from pyro_disent.training import setup, state
@@ -25,10 +26,12 @@ from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
+from pyro_disent.training.given import GIVEN, Given
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation, Progress, asked_to_end, used, validate
+from pyro_disent.training.weights import check_alike, fitting, load_weights
 
 if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
@@ -46,6 +49,8 @@ def fit(
     init: RunFolder | None = None,
     data: DataSet | None = None,
     networks: Networks | None = None,
+    vae: FactoredVAE | None = None,
+    elbo: DisentanglingELBO | None = None,
     reporter: Reporter | None = None,
     on_validation: OnValidation | None = None,
 ) -> None:
@@ -58,6 +63,7 @@ def fit(
         init: start from this run's best weights.
         data: the data set, where the configuration names none.
         networks: encoder and decoder, where the configuration names none.
+        vae, elbo: model and objective, where the configuration names none.
         reporter: who is told how it goes.
         on_validation: called with each `Validation`, when its checkpoints are written. True ends the training; what it
             raises does so too. Either way the run can be resumed, and goes on.
@@ -74,12 +80,14 @@ def fit(
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
     reporter = reporter or Silent()
+    given = Given(networks, vae, elbo)
     recorded = folder.read_record() if resume else None
     if recorded is None:
         folder.refuse_existing(overwrite)
     else:
-        config = as_recorded(config, recorded, folder.path, moved_to, data, networks)
-    methods.parse(config.method)
+        config = as_recorded(config, recorded, folder.path, moved_to, data, given)
+    if elbo is None and config.method != GIVEN:
+        methods.parse(config.method)
     fabric = setup.make_fabric(config)
     fabric.launch()
     device, is_first = fabric.device, fabric.is_global_zero
@@ -95,21 +103,24 @@ def fit(
     if recorded is not None:
         data = in_units(data, recorded.units)
     edges = dict(recorded.edges) if recorded else setup.factor_edges(data, config)
-    latents = recorded.build_latents() if recorded else setup.latents(config, data)
+    latents = recorded.build_latents(vae) if recorded else setup.latents(config, data, given)
+    handed_over = recorded.handed_over if recorded else given.with_data(GIVEN in (config.data, data.source.kind))
     with forked_random_state(device):
         seed_random_state(config.seed, device)
-        vae, objective = setup.build(config, data.image_shape, edges, latents, networks, data.pairs.always)
+        vae, objective = setup.build(config, data.image_shape, edges, latents, given, data.pairs.always)
     if init is not None:
         try:
-            setup.load_weights(objective, init, "best")
+            load_weights(objective, init, "best")
         except InputError:
-            setup.check_alike(init, config, data.image_shape, latents)
+            check_alike(init, config, data.image_shape, latents)
             raise
+    if recorded and given.names:
+        fitting(objective, folder, "last")  # whose absence would be taken for a damage of the optimizer's state
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
 
     train, validation = data.train.to(device), data.validation.to(device)
-    views = 2 if methods.needs_pairs(config.method) else 1
+    views = 2 if given.needs_pairs(config.method) else 1
 
     def make_feed() -> Feed:
         return Feed(train, config.batch_size, config.seed, views, vae.sharing, fabric.global_rank, fabric.world_size)
@@ -130,6 +141,7 @@ def fit(
         threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
         stack.enter_context(using(threads.number))
         example = make_feed().next()
+        setup.check_given(objective, example, given)
         if views == 2 and not any(bool(mask.any()) for mask in example.shared.values()):
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
@@ -150,7 +162,9 @@ def fit(
                 anew = "" if config.schedule == "constant" else "; from here on the learning rate is the new total's"
                 reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
-            record_of = setup.record_of(config, latents, data, edges, device, step_fn, how, threads.number, init)
+            record_of = setup.record_of(
+                config, latents, data, edges, device, step_fn, how, threads.number, init, handed_over
+            )
             folder.create(record_of, overwrite=overwrite)
             if kept := folder.kept:
                 reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
@@ -188,13 +202,13 @@ def fit(
                 if epoch_ends:
                     ends = asked_to_end(on_validation, held_out, device) or progress.is_over
             if stop.asked:
-                again = how_to_go_on(folder.path, config, data.source.kind)
+                again = how_to_go_on(folder.path, handed_over)
                 raise Interrupted(f"interrupted; go on with: {again}")
             if epoch_ends and fabric.broadcast(ends):  # only the first process validates
                 break
         if log:
             units = {latent.name: latent.units for latent in latents}
-            again = how_to_go_on(folder.path, config, data.source.kind, patience=progress.since_best + 1)
+            again = how_to_go_on(folder.path, handed_over, patience=progress.since_best + 1)
             log.end(done, progress, again, units, objective.betas(units))
     fabric.barrier()
 

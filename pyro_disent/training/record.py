@@ -10,11 +10,13 @@ from typing import Any, Self
 
 from pyro_disent.data.dataset import Pairs, Source
 from pyro_disent.errors import InputError
+from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import make
 from pyro_disent.models.latents import Latent
-from pyro_disent.models.specification import LatentSpec
+from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig, without_aliases
+from pyro_disent.training.given import GIVEN
 
 FORMAT = 2
 """Of the file; older ones are read by `_of_format_0` and `_of_format_1`."""
@@ -50,9 +52,20 @@ class RunRecord:
     init: str | None = None
     """The run whose weights it started from."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    handed_over: tuple[str, ...] = ()
+    """Of data, vae, elbo, encoder, decoder, what was handed over from Python and has to be again."""
 
-    def build_latents(self) -> tuple[Latent, ...]:
-        """The model's latents, with fresh families."""
+    def build_latents(self, vae: FactoredVAE | None = None) -> tuple[Latent, ...]:
+        """The model's latents, with fresh families; those of the vae where it was handed over again.
+
+        Raises:
+            InputError: where that has other latents.
+        """
+        if vae is not None:
+            there, here = _in_words(self.latents), _in_words(described(vae))
+            if there != here:
+                raise InputError(f"the vae has the latents {here}, and the run was trained with {there}")
+            return vae.latents
         return tuple(
             Latent(name, spec.units, make(spec.family, spec.settings, of=name), spec.explains or "common")
             for name, spec in self.latents.items()
@@ -76,6 +89,7 @@ class RunRecord:
             "threads": self.threads,
             "init": self.init,
             "versions": dict(self.versions),
+            "handed_over": list(self.handed_over),
         }
 
     @classmethod
@@ -106,6 +120,7 @@ class RunRecord:
                 threads=content.get("threads"),
                 init=content.get("init"),
                 versions=content.get("versions", {}),
+                handed_over=tuple(content.get("handed_over", _handed_over(content))),
             )
         except InputError:
             raise
@@ -125,6 +140,24 @@ def read_fit(path: Path) -> FitConfig:
         InputError: for a file that is not there or not a configuration.
     """
     return FitConfig.from_json(_of_this_format(_content(path), path)["fit"])
+
+
+def described(vae: FactoredVAE) -> dict[str, LatentSpec]:
+    """latent's name -> what is recorded of it."""
+    return {latent.name: LatentSpec.describing(latent) for latent in vae.latents}
+
+
+def _in_words(latents: Mapping[str, LatentSpec]) -> str:
+    """What weights of the same shapes do not show."""
+    parts = [f"{spec.family}, {explains_to_json(spec.explains or 'common')}" for spec in latents.values()]
+    return ", ".join(f"{name}={latents[name].units} ({part})" for name, part in zip(latents, parts, strict=True))
+
+
+def _handed_over(content: Mapping[str, Any]) -> list[str]:
+    """Of a record that does not say it: data and networks were all that could be handed over."""
+    fit, kind = content["fit"], content["source"].get("kind")
+    data = ["data"] if GIVEN in (fit.get("data"), kind) else []
+    return data + (["encoder", "decoder"] if fit.get("network") == GIVEN else [])
 
 
 def _content(path: Path) -> dict[str, Any]:

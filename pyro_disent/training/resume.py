@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
-from pyro_disent.models.networks import Networks
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import Given, call, check_again
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import GIVEN
 
 
 def as_recorded(
@@ -24,7 +24,7 @@ def as_recorded(
     run: Path,
     moved_to: str | None,
     data: DataSet | None,
-    networks: Networks | None,
+    given: Given,
 ) -> FitConfig:
     """A configuration to go on with: what was chosen at the start stays, whatever this machine would choose.
 
@@ -33,18 +33,13 @@ def as_recorded(
     """
     if config.devices > 1:
         raise InputError("a run of several processes cannot be resumed: their random states are not recorded")
-    kind = recorded.source.kind
-    again = how_to_go_on(run, config, kind)
-    if data is None and GIVEN in (config.data, kind):
-        raise InputError(f"{run} was trained on data handed over from Python: go on with {again}")
-    if networks is None and config.network == GIVEN:
-        raise InputError(f"{run} was trained on networks handed over from Python: go on with {again}")
-    if networks is not None and config.network != GIVEN:
-        raise InputError(f"{run} was trained on the network {config.network}: hand over none")
+    handed_over = recorded.handed_over
+    now = (*(["data"] if data is not None and "data" in handed_over else []), *given.names)
+    check_again(handed_over, now, run, f"go on with {how_to_go_on(run, handed_over)}")
     if moved_to is None and recorded.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{run} was trained on CUDA, which this machine does not have: go on with "
-            f"{how_to_go_on(run, config, kind, device='cpu')}"
+            f"{how_to_go_on(run, handed_over, device='cpu')}"
         )
     return dataclasses.replace(
         config,
@@ -54,19 +49,15 @@ def as_recorded(
     )
 
 
-def how_to_go_on(run: Path, config: FitConfig, kind: str, **changed: str | int) -> str:
+def how_to_go_on(run: Path, handed_over: Sequence[str], **changed: str | int) -> str:
     """The command that resumes a run, or the call, where something has to be handed over again.
 
     Args:
-        kind: of the data's source.
+        handed_over: what has to be.
         changed: settings that are other ones from there on, as the device.
     """
-    networks_given = config.network == GIVEN
-    needed = {"data": GIVEN in (config.data, kind), "encoder": networks_given, "decoder": networks_given}
-    given = [f"{name}=..." for name, is_needed in needed.items() if is_needed]
-    if given:
-        said = [*given, f"resume={str(run)!r}", *(f"{name}={value!r}" for name, value in changed.items())]
-        return f"pyro_disent.fit({', '.join(said)})"
+    if handed_over:
+        return call("resume", run, handed_over, **changed)
     options = [f"--{name} {value}" for name, value in changed.items()]
     return " ".join(["pyro-disent fit --resume", shlex.quote(str(run)), *options])
 

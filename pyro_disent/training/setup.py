@@ -18,20 +18,23 @@ from pyro_disent.batch import Batch
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
+from pyro_disent.models import table
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, shared_by
 from pyro_disent.models.likelihoods import likelihood
 from pyro_disent.models.networks import Networks, networks
+from pyro_disent.models.program import forked_random_state
 from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
-from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
+from pyro_disent.objectives.elbo import ALL_FROZEN, DisentanglingELBO, Objective
 from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.pixels import ImageShape
 from pyro_disent.threads import Threads, choose
-from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import GIVEN as GIVEN
+from pyro_disent.training.given import Given
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run import RunFolder
@@ -39,8 +42,6 @@ from pyro_disent.training.run import RunFolder
 if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
 
-GIVEN = "given"
-"""In place of a name, what was handed over from Python: a run's networks, or its data."""
 WORTH_COMPILING = 2000  # steps below which compiling for the first time takes longer than it saves
 
 
@@ -91,15 +92,14 @@ def check_unchanged(data: DataSet, recorded: Source) -> None:
         )
 
 
-def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
-    """The latents of a configuration, made for the factors of a data set.
+def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:
+    """The latents of a configuration, made for the factors of a data set; those of a vae that was handed over.
 
     Raises:
         InputError: for what they cannot explain in this data.
     """
-    made = build_latents(
-        config.latents, [factor.name for factor in data.factors], of_pairs=data.of_pairs, joint=data.joint
-    )
+    given = given or Given()
+    made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
     several = len(data.pairs.kinds) > 1 and not data.pairs.always
     if several and (common := [latent.name for latent in made if latent.explains == "common"]):
         kinds = ", ".join("+".join(kind) for kind in data.pairs.kinds)
@@ -107,12 +107,29 @@ def latents(config: FitConfig, data: DataSet) -> tuple[Latent, ...]:
             f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
             "nothing in common: say which factors each latent explains, or leave it out by 0 units"
         )
-    if methods.needs_pairs(config.method) and not _ever_shared(made, data):
+    if given.needs_pairs(config.method) and not _ever_shared(made, data):
         raise InputError(
             f"the method {config.method!r} is about what pairs share, and none of {', '.join(config.latents)} is ever "
             "shared: give a latent that explains common, or factors that can be equal"
         )
     return made
+
+
+def _explaining(specs: Mapping[str, LatentSpec], data: DataSet) -> tuple[Latent, ...]:
+    factors = [factor.name for factor in data.factors]
+    return build_latents(specs, factors, of_pairs=data.of_pairs, joint=data.joint)
+
+
+def _of_vae(vae: FactoredVAE, data: DataSet) -> tuple[Latent, ...]:
+    """A vae's own latents: what is not the name of a factor would never be shared, without a word."""
+    specs = {latent.name: LatentSpec(latent.units, explains=latent.explains) for latent in vae.latents}
+    for latent, understood in zip(vae.latents, _explaining(specs, data), strict=True):
+        if latent.explains != understood.explains:
+            raise InputError(
+                f"latent {latent.name!r} of the vae explains {latent.explains!r}, which here is "
+                f"{understood.explains!r}: say that, as a vae handed over is taken as it is"
+            )
+    return vae.latents
 
 
 def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
@@ -122,51 +139,12 @@ def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
     return any(bool(mask.any()) for mask in shared_by(made, pair, 1, torch.device("cpu")).values())
 
 
-def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:
-    """Raises InputError where a run cannot lend its weights to another model, for reasons that a user has words for."""
-    record = folder.read_record()
-    both = {
-        "channels": (record.image_shape[0], image_shape[0]),
-        "image size": ["x".join(map(str, shape[1:])) for shape in (record.image_shape, image_shape)],
-        "network": (record.fit.network, config.network),
-        "latents": [_listed(made) for made in (record.build_latents(), latents)],
-    }
-    if unlike := [f"{what}: {theirs} there, {ours} here" for what, (theirs, ours) in both.items() if theirs != ours]:
-        raise InputError(f"the weights of {folder.path} are those of another model or method: {'; '.join(unlike)}")
-
-
-def _listed(latents: Sequence[Latent]) -> str:
-    families = {latent.name: f":{latent.family.name}" * (latent.family.name != "normal") for latent in latents}
-    return ", ".join(f"{latent.name}={latent.units}{families[latent.name]}" for latent in latents)
-
-
-def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
-    """Give an objective the weights of a run's checkpoint.
-
-    Raises:
-        InputError: where they are another model's; nothing is loaded then.
-    """
-    found, own = folder.weights(which), objective.state_dict()
-    other = f"the weights of {folder.path} are those of another model or method"
-    for name in sorted(found.keys() | own.keys()):
-        if name not in found or name not in own:
-            raise InputError(f"{other}: {name} is {'not among them' if name not in found else 'one too many'}")
-        # A tensor of another type would be converted, and rounded, without a word.
-        if (found[name].shape, found[name].dtype) != (own[name].shape, own[name].dtype):
-            raise InputError(f"{other}: {name} is {_kind(found[name])}, where {_kind(own[name])} is needed")
-    objective.load_state_dict(found)
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
 def build(
     config: FitConfig,
     image_shape: tuple[int, int, int],
     edges: Mapping[str, list[float]],
     latents: Sequence[Latent],
-    given: Networks | None = None,
+    given: Networks | Given | None = None,
     always: Sequence[str] = (),
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
@@ -174,33 +152,66 @@ def build(
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
         latents: those of the configuration, made for the data.
-        given: encoder and decoder of a configuration whose network is `GIVEN`.
+        given: what was handed over of them, or encoder and decoder alone.
         always: factors that every pair has in common.
 
     Raises:
-        InputError: for names that do not exist, and networks that are missing or do not fit the images.
+        InputError: for names that do not exist, and where what was handed over is missing or does not fit the images.
     """
-    made_likelihood = likelihood(config.likelihood)()
-    if given is None and config.network == GIVEN:
-        raise InputError("the networks were handed over from Python: load it by load(run, encoder=..., decoder=...)")
-    width = sum(latent.width for latent in latents)
-    encoder, decoder = given or networks(config.network)(image_shape, width)
-    vae = FactoredVAE(latents, encoder, decoder, made_likelihood)
-    if vae.image_shape != tuple(image_shape):
-        raise InputError(f"the decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}")
-    elbo = methods.build(
+    given = given if isinstance(given, Given) else Given(given)
+    vae = _vae(config, image_shape, latents, given)
+    elbo = _elbo(config, edges, latents, always) if given.elbo is None else given.elbo
+    return vae, elbo(vae.model, vae.guide)
+
+
+def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], given: Given) -> FactoredVAE:
+    if given.vae is not None:
+        if given.vae.image_shape != tuple(image_shape):
+            raise InputError(f"the vae takes images of {given.vae.image_shape}, but the data has {tuple(image_shape)}")
+        return table.whole(given.vae)
+    if config.model == GIVEN:
+        raise InputError("the model of this configuration was handed over from Python: hand it over again, as `vae=`")
+    if given.networks is None and config.network == GIVEN:
+        raise InputError(
+            "the networks of this configuration were handed over from Python: hand them over again, as `encoder=` and "
+            "`decoder=`"
+        )
+    make = networks(config.network) if given.networks is None else lambda *_: given.networks
+    return table.make(config.model, latents, image_shape, make, likelihood(config.likelihood)())
+
+
+def _elbo(
+    config: FitConfig, edges: Mapping[str, list[float]], latents: Sequence[Latent], always: Sequence[str]
+) -> DisentanglingELBO:
+    if config.method == GIVEN:
+        raise InputError("the objective of this configuration was handed over from Python: hand it over again")
+    setting = methods.Setting(
+        tuple(latents),
+        {factor: torch.tensor(values) for factor, values in edges.items()},
+        tuple(always),
+    )
+    return methods.build(
         config.method,
-        methods.Setting(
-            tuple(latents),
-            {factor: torch.tensor(values) for factor, values in edges.items()},
-            tuple(always),
-        ),
+        setting,
         options=config.terms,
         weights=config.weights,
         beta=config.beta,
         warmup_steps=config.warmup_steps,
     )
-    return vae, elbo(vae.model, vae.guide)
+
+
+def check_given(objective: Objective, example: Batch, given: Given) -> None:
+    """Evaluate once what was handed over, which nobody has seen yet: what it cannot do is said before a run begins.
+
+    No random state, no mode and no buffer is moved.
+    """
+    if given.vae is None and given.elbo is None:
+        return
+    buffers = {name: buffer.clone() for name, buffer in objective.named_buffers()}
+    with forked_random_state(example.images.device), torch.no_grad():
+        objective.record(example)
+    for name, buffer in objective.named_buffers():
+        buffer.copy_(buffers[name])
 
 
 def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> Adam:
@@ -356,15 +367,17 @@ def record_of(
     how: str,
     threads: int,
     init: RunFolder | None,
+    handed_over: tuple[str, ...] = (),
 ) -> RunRecord:
     """The record of a run that begins."""
+    spec = LatentSpec.describing if "vae" in handed_over else LatentSpec.rebuilding
     return RunRecord(
         fit=config,
         source=data.source,
         image_shape=data.image_shape,
         factors=tuple(factor.name for factor in data.factors),
         pairs=data.pairs,
-        latents={latent.name: LatentSpec.of(latent, latent.name) for latent in latents},
+        latents={latent.name: spec(latent) for latent in latents},
         edges=edges,
         units={name: list(unit) for name, unit in data.units.items()},
         device=device.type,
@@ -374,6 +387,7 @@ def record_of(
         threads=threads,
         init=None if init is None else str(init.path),
         versions=versions(),
+        handed_over=handed_over,
     )
 
 

@@ -16,12 +16,12 @@ from torch import Tensor
 from pyro_disent.errors import InputError
 from pyro_disent.models.program import seed_random_state
 from pyro_disent.objectives.elbo import Objective
-from pyro_disent.training import setup
 from pyro_disent.training.checkpoints import STATE
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Progress
+from pyro_disent.training.weights import load_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULED = frozenset({"params", "lr", "initial_lr"})
@@ -61,7 +61,7 @@ def restore(
     _check(state, feed, same_kind, path)
     moments = _checked_moments(state.get("optimizer"), optimizer, state["step"], path)
 
-    setup.load_weights(objective, folder, "last")
+    load_weights(objective, folder, "last")
     optimizer.load_state_dict(moments)
     generator = feed.generator
     try:

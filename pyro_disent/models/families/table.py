@@ -45,9 +45,7 @@ def settings_of(family: Family, of: str) -> dict[str, Any]:
     Raises:
         InputError: for a family that no table knows, and one that does not say all that its constructor takes.
     """
-    name = getattr(family, "name", "")
-    known = FAMILIES.get(name) or families().get(name)
-    if known is not type(family):
+    if not _is_known(family):
         raise InputError(
             f"latent {of!r}: a run cannot be recorded with the family {type(family).__name__}, which no table knows by "
             "a name of its own: offer it by the entry-point group pyro_disent.families"
@@ -59,6 +57,16 @@ def settings_of(family: Family, of: str) -> dict[str, Any]:
     if missing := (options(type(family)) or {}).keys() - settings.keys():
         raise InputError(f"latent {of!r}: settings() of {type(family).__name__} lacks {', '.join(sorted(missing))}")
     return settings
+
+
+def name_of(family: Family) -> str:
+    """Its name in the table of families; of one that no table knows, its class's name."""
+    return family.name if _is_known(family) else type(family).__name__
+
+
+def _is_known(family: Family) -> bool:
+    name = getattr(family, "name", "")
+    return (FAMILIES.get(name) or families().get(name)) is type(family)
 
 
 def options(family: type[Family]) -> dict[str, signatures.Option] | None:

@@ -1,0 +1,122 @@
+"""What is handed over from Python instead of a name that it could be made again from, and has to be again later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pyro_disent.errors import InputError
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.networks import Networks
+from pyro_disent.objectives import methods
+from pyro_disent.objectives.elbo import DisentanglingELBO
+
+GIVEN = "given"
+"""In place of a name, what was handed over from Python: a run's networks, its model, its objective, or its data."""
+OF_A_VAE = ("latents", "network", "likelihood", "model")
+"""Settings that a vae says itself."""
+OF_AN_ELBO = (
+    "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps"
+)  # fmt: skip
+"""Settings that an ELBO says itself."""
+_ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an encoder", "decoder": "a decoder"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was handed over of a model and its objective; all of it is trained in place."""
+
+    networks: Networks | None = None
+    vae: FactoredVAE | None = None
+    elbo: DisentanglingELBO | None = None
+
+    @classmethod
+    def of(
+        cls, vae: Any = None, elbo: Any = None, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+    ) -> Given:
+        """From what a user handed over.
+
+        Raises:
+            InputError: for an encoder without a decoder, a vae beside them, and what is neither a vae nor an ELBO of
+                this library.
+        """
+        if (encoder is None) != (decoder is None):
+            raise InputError("`encoder=` and `decoder=` are handed over together: one of them is missing")
+        if vae is not None and encoder is not None:
+            raise InputError("`vae=` has its own networks: leave `encoder=` and `decoder=` away")
+        if vae is not None and not isinstance(vae, FactoredVAE):
+            raise InputError(f"`vae=` takes a FactoredVAE or an instance of a subclass, not {_called(vae)}")
+        if elbo is not None and not isinstance(elbo, DisentanglingELBO):
+            raise InputError(
+                "what is minimized is a method's name, several joined by +, or a DisentanglingELBO or an instance of a "
+                f"subclass, not {_called(elbo)}"
+            )
+        return cls(None if encoder is None or decoder is None else (encoder, decoder), vae, elbo)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What has to be handed over again, as `pyro_disent.load` calls it."""
+        both = ("encoder", "decoder") if self.networks else ()
+        return (*(name for name in ("vae", "elbo") if getattr(self, name) is not None), *both)
+
+    def with_data(self, data_is_given: bool) -> tuple[str, ...]:
+        """The same beside the data, where that was handed over as well."""
+        return (*(["data"] if data_is_given else []), *self.names)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All that was handed over, whose parts keep their modes."""
+        terms = () if self.elbo is None else (self.elbo.terms,)
+        return (*(self.networks or ()), *(() if self.vae is None else (self.vae,)), *terms)
+
+    def needs_pairs(self, method: str) -> bool:
+        """Whether the objective is about what pairs share: that of a method, where no ELBO was handed over."""
+        return methods.needs_pairs(method) if self.elbo is None else self.elbo.needs_pairs
+
+
+def check_said(given: Given, said: Sequence[str]) -> None:
+    """Raises InputError for settings of what was handed over, which says them itself."""
+    for name, handed_over, settings in (("vae", given.vae, OF_A_VAE), ("elbo", given.elbo, OF_AN_ELBO)):
+        if handed_over is not None and (besides := [f"`{setting}=`" for setting in settings if setting in said]):
+            raise InputError(f"{_ARTICLES[name]} handed over says {_listed(besides)} itself: leave that away")
+
+
+def check_again(handed_over: Sequence[str], given: Sequence[str], run: Path, instead: str) -> None:
+    """Raises InputError where a run was trained with something else handed over than there is now.
+
+    Args:
+        handed_over: what the run was trained with.
+        given: what there is now.
+        instead: what to do, with all of it.
+    """
+    if any(name not in given for name in handed_over):
+        raise InputError(f"{run} was trained with {in_words(handed_over)} handed over from Python: {instead}")
+    if extra := [name for name in given if name not in handed_over]:
+        raise InputError(
+            f"{run} was trained with no {' and no '.join(extra)} handed over: leave "
+            f"{_listed([f'`{name}=`' for name in extra])} away"
+        )
+
+
+def call(function: str, run: Path, handed_over: Sequence[str], **settings: Any) -> str:
+    """A call of this library about a run, with what has to be handed over: ``pyro_disent.load('runs/x', vae=...)``."""
+    said = [*(f"{name}=..." for name in handed_over), *(f"{name}={value!r}" for name, value in settings.items())]
+    return f"pyro_disent.{function}({', '.join([repr(str(run)), *said])})"
+
+
+def in_words(handed_over: Sequence[str]) -> str:
+    """As ``a vae and an elbo``."""
+    return _listed([_ARTICLES[name] for name in handed_over])
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _called(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -1,0 +1,63 @@
+"""The weights of a run's checkpoint, for an objective that they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from pyro_disent.errors import InputError
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.specification import LatentSpec
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.pixels import ImageShape
+from pyro_disent.training.checkpoints import Which
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.run import RunFolder
+
+
+def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:
+    """Raises InputError where a run cannot lend its weights to another model, for reasons that a user has words for."""
+    record = folder.read_record()
+    ours = {latent.name: LatentSpec.describing(latent) for latent in latents}
+    both = {
+        "channels": (record.image_shape[0], image_shape[0]),
+        "image size": ["x".join(map(str, shape[1:])) for shape in (record.image_shape, image_shape)],
+        "network": (record.fit.network, config.network),
+        "model": (record.fit.model, config.model),
+        "latents": [_listed(specs) for specs in (record.latents, ours)],
+    }
+    if unlike := [f"{what}: {theirs} there, {ours} here" for what, (theirs, ours) in both.items() if theirs != ours]:
+        raise InputError(f"the weights of {folder.path} are those of another model or method: {'; '.join(unlike)}")
+
+
+def _listed(latents: Mapping[str, LatentSpec]) -> str:
+    return ", ".join(
+        f"{name}={spec.units}{f':{spec.family}' * (spec.family != 'normal')}" for name, spec in latents.items()
+    )
+
+
+def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
+    """Give an objective the weights of a run's checkpoint.
+
+    Raises:
+        InputError: where they are another model's; nothing is loaded then.
+    """
+    objective.load_state_dict(fitting(objective, folder, which))
+
+
+def fitting(objective: Objective, folder: RunFolder, which: Which) -> dict[str, torch.Tensor]:
+    """The weights of a run's checkpoint; raises InputError where they are not those of this objective."""
+    found, own = folder.weights(which), objective.state_dict()
+    other = f"the weights of {folder.path} are those of another model or method"
+    for name in sorted(found.keys() | own.keys()):
+        if name not in found or name not in own:
+            raise InputError(f"{other}: {name} is {'not among them' if name not in found else 'one too many'}")
+        # A tensor of another type would be converted, and rounded, without a word.
+        if (found[name].shape, found[name].dtype) != (own[name].shape, own[name].dtype):
+            raise InputError(f"{other}: {name} is {_kind(found[name])}, where {_kind(own[name])} is needed")
+    return found
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
