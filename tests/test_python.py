@@ -37,6 +37,39 @@ def test_fit_and_load_predict_the_same(tmp_path: Path) -> None:
     assert run.factors == ("rotation",) and len(pyro.get_param_store()) == 0
 
 
+def test_a_run_is_trained_again_by_its_configuration_and_from_anothers_weights(tmp_path: Path) -> None:
+    first = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "first", **TINY)
+    again = pyro_disent.fit(config=first.path / "config.json", out=tmp_path / "again")
+    for name, value in first.vae.state_dict().items():
+        assert torch.equal(again.vae.state_dict()[name], value), name
+    onwards = pyro_disent.fit(
+        config=first.path / "config.json", init=first.path, out=tmp_path / "onwards", max_steps=1, lr=1e-9
+    )
+    assert onwards.record.init == str(first.path) and onwards.record.fit.max_steps == 1
+    for name, value in first.vae.state_dict().items():
+        torch.testing.assert_close(onwards.vae.state_dict()[name], value, rtol=0, atol=1e-8, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"config": "run/config.json", "method": "cycle"}, "says the method, the data and their settings"),
+        ({"config": "run/config.json", "data": "chairs"}, "says the method, the data and their settings"),
+        ({"config": "run/config.json", "preset": "paper"}, "says the method, the data and their settings"),
+        ({"config": "nowhere.json"}, "there is no file nowhere.json"),
+        ({"resume": "run", "init": "other"}, "goes on in its own folder, with its own weights"),
+        ({"resume": "run", "config": "run/config.json"}, "goes on in its own folder, with its own weights"),
+    ],
+)
+def test_what_says_one_thing_twice_is_refused(
+    said: dict[str, str], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=why):
+        pyro_disent.fit(**said)
+    assert not list(tmp_path.iterdir())
+
+
 def test_networks_of_my_own_are_trained_and_asked_for_again(tmp_path: Path) -> None:
     encoder, decoder = mine()
     run = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "run", encoder=encoder, decoder=decoder, **TINY)
@@ -46,6 +79,21 @@ def test_networks_of_my_own_are_trained_and_asked_for_again(tmp_path: Path) -> N
     again = pyro_disent.load(tmp_path / "run", encoder=encoder, decoder=decoder)
     images = run.data().test.examples(0).images[:4]
     assert torch.equal(run.vae.encode(images)["z"][0], again.vae.encode(images)["z"][0])
+
+
+def test_a_layer_that_stands_in_two_places_is_trained_and_saved(tmp_path: Path) -> None:
+    def tied() -> tuple[nn.Module, nn.Module]:
+        layer = nn.Linear(16, 16)
+        layers = [nn.Linear(11, 16), layer, nn.GELU(), layer, nn.Linear(16, 784), nn.Unflatten(1, (1, 28, 28))]
+        return mine()[0], nn.Sequential(*layers)
+
+    encoder, decoder = tied()
+    run = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "run", encoder=encoder, decoder=decoder, **TINY)
+    encoder, decoder = tied()
+    again = pyro_disent.load(tmp_path / "run", encoder=encoder, decoder=decoder)
+    assert decoder[1] is decoder[3] and torch.equal(decoder[1].weight, run.vae.model.decoder[3].weight)
+    assert again.vae.state_dict().keys() == run.vae.state_dict().keys()
+    pyro_disent.resume(tmp_path / "run", encoder=encoder, decoder=decoder, max_steps=6)
 
 
 def test_networks_for_other_images_are_refused(tmp_path: Path) -> None:

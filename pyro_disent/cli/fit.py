@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import logging
@@ -16,11 +15,10 @@ from pyro_disent.cli.choices import with_choices
 from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.named_values import explained
-from pyro_disent.cli.run_options import place
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
-    from pyro_disent.training.run import RunFolder
+    from pyro_disent.experiments.run import Run
 
 
 of_run = functools.partial(typer.Option, rich_help_panel="Run")
@@ -78,12 +76,10 @@ def fit(
         said.setdefault("latents", {}).setdefault(name, {}).update(table)
     if options:
         said["options"] = options
-    threads = said.pop("threads", None) if resume else None
-    device = said.get("device")
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
-    longer: dict[str, Any] = {name: said[name] for name in ("epochs", "max_steps", "patience") if name in said}
-    beside = said.keys() - {"device", *longer}  # a run may go on on another device than it was begun on, and for longer
+    # A run may go on on another device than it was begun on, and for longer.
+    beside = said.keys() - {"device", "threads", "epochs", "max_steps", "patience"}
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
         but = ", but --device, --threads, --epochs, --max-steps and --patience" if resume else ""
         raise InputError(
@@ -94,54 +90,33 @@ def fit(
 
     from pyro_disent.cli.progress import TrainingProgress
     from pyro_disent.data import registry
+    from pyro_disent.experiments import job
     from pyro_disent.experiments.presets import configure, reconfigure
-    from pyro_disent.objectives import methods
-    from pyro_disent.threads import using
-    from pyro_disent.training.fit import fit as train
     from pyro_disent.training.record import read_fit
-    from pyro_disent.training.run import RunFolder
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
-    if resume is not None:
-        folder = RunFolder(resume)
-        recorded = folder.read_record()
-        settings, used = reconfigure(recorded.fit, longer), device or recorded.device
-        if threads is not None:
-            settings = dataclasses.replace(settings, threads=threads)
-    else:
-        if config is not None:
-            settings = reconfigure(read_fit(config), said)
-        else:
-            assert method is not None and data is not None
-            methods.parse(method)
-            settings = configure(method, registry.named(data), preset, said)
-        folder, used = RunFolder.named(out, settings.data, settings.method), settings.device
-
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
-    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter, using(settings.threads):
-        train(
-            settings,
-            folder,
-            resume=resume is not None,
-            moved_to=device if resume is not None else None,
-            overwrite=overwrite,
-            init=None if init is None else RunFolder(init),
-            reporter=reporter,
-        )
-        numbers = _finish(folder, used) if is_first else {}
+    with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
+        if resume is not None:
+            run = job.resume(resume, reporter=reporter, **said)
+        else:
+            # What is said of a latent changes the preset's, where `pyro_disent.fit` takes those named and no others.
+            if config is not None:
+                settings = reconfigure(read_fit(config), said)
+            else:
+                settings = configure(str(method), registry.named(str(data)), preset, said)
+            run = job.trained(settings, out=out, overwrite=overwrite, init=init, reporter=reporter)
     if not is_first:
         return ""
-    return json.dumps({**numbers, "path": str(folder.path)}) if as_json else str(folder.path)
+    return json.dumps({**_numbers(run), "path": str(run.path)}) if as_json else str(run.path)
 
 
-def _finish(folder: RunFolder, device: str) -> dict[str, Any]:
-    """Draw the run's figures from its best weights; the last validation's numbers."""
-    from pyro_disent.experiments.run import load
+def _numbers(run: Run) -> dict[str, Any]:
+    """Of the validation whose weights the run has."""
+    from pyro_disent.training.run import RunFolder
     from pyro_disent.training.validation import best_of
 
-    place(None, folder.path, "")
-    load(folder.path, device=device).drawn()
-    if (best := best_of(folder)) is None:
+    if (best := best_of(RunFolder(run.path))) is None:
         return {}
     numbers = {name: best.numbers[name] for name in ("objective", "elbo")}
     return {"step": best.step, **numbers, "empty": best.empty, "ignored": best.ignored}

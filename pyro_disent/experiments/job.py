@@ -21,11 +21,12 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
 from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.threads import using
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
-from pyro_disent.training.record import described
+from pyro_disent.training.record import described, read_fit
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation
 
@@ -41,6 +42,8 @@ def fit(
     out: Path | str | None = None,
     overwrite: bool = False,
     resume: Path | str | None = None,
+    config: Path | str | None = None,
+    init: Path | str | None = None,
     preset: str | None = None,
     encoder: nn.Module | None = None,
     decoder: nn.Module | None = None,
@@ -61,6 +64,9 @@ def fit(
             and factors).
         vae: a model of your own, a `FactoredVAE` or an instance of a subclass. It says latents, networks and likelihood
             itself, and is trained in place.
+        config: the ``config.json`` of a run, to train by it again, under the settings that are said; it says method and
+            data, but for what was handed over.
+        init: the folder of a run whose best weights this one starts from.
         preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
         out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
         overwrite: a run that is there may be replaced; it is kept until the new one has a checkpoint.
@@ -79,33 +85,70 @@ def fit(
     check_said(given, [name for name, value in settings.items() if value is not None])
     if resume is not None:
         said = {"method": method, "preset": preset, **settings}
-        if overwrite or (out is not None and Path(out).resolve() != Path(resume).resolve()):
-            raise InputError(f"resume={str(resume)!r} goes on in its own folder: leave out and overwrite away")
+        if overwrite or config or init or (out is not None and Path(out).resolve() != Path(resume).resolve()):
+            raise InputError(
+                f"resume={str(resume)!r} goes on in its own folder, with its own weights: leave `out`, `overwrite`, "
+                "`config` and `init` away"
+            )
         return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, said)
-    if (method is None and elbo is None) or data is None:
+    name, handed_over = (named(str(data)), None) if isinstance(data, str | Path) else (GIVEN, data)
+    if config is not None:
+        if method is not None or preset is not None or isinstance(data, str | Path):
+            raise InputError(f"config={str(config)!r} says the method, the data and their settings: leave them away")
+        made = reconfigure(read_fit(Path(config)), settings)
+    elif (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
-    name = GIVEN
-    if isinstance(data, str | Path):
-        name, handed_over = named(str(data)), None
     else:
-        handed_over = as_data_set(data)
-    config = _configured(method or GIVEN, name, preset, given, settings)
-    called = method or type(elbo).__name__.lower()
-    folder = RunFolder.named(None if out is None else Path(out), name, called)
-    train(
-        config,
-        folder,
+        made = _configured(method or GIVEN, name, preset, given, settings)
+    return trained(
+        made,
+        out=None if out is None else Path(out),
         overwrite=overwrite,
-        data=handed_over,
-        networks=given.networks,
-        vae=vae,
-        elbo=elbo,
+        init=None if init is None else Path(init),
+        given=given,
+        data=None if handed_over is None else as_data_set(handed_over),
         reporter=reporter,
         on_validation=on_validation,
     )
+
+
+def trained(
+    config: FitConfig,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    init: Path | None = None,
+    given: Given | None = None,
+    data: DataSet | None = None,
+    reporter: Reporter | None = None,
+    on_validation: OnValidation | None = None,
+) -> Run:
+    """Train by a whole configuration; the run with its best weights and its figures. Arguments as in `fit`."""
+    given = given or Given()
+    called = config.method if given.elbo is None else type(given.elbo).__name__.lower()
+    folder = RunFolder.named(out, config.data, called)
+    with using(config.threads):
+        train(
+            config,
+            folder,
+            overwrite=overwrite,
+            init=None if init is None else RunFolder(init),
+            data=data,
+            networks=given.networks,
+            vae=given.vae,
+            elbo=given.elbo,
+            reporter=reporter,
+            on_validation=on_validation,
+        )
+        return _finished(folder, config.device, given, data)
+
+
+def _finished(folder: RunFolder, device: str, given: Given, data: DataSet | None) -> Run:
+    """The run with its best weights and its figures; what was handed over keeps its modes."""
+    encoder, decoder = given.networks or (None, None)
     with keeping_modes(*given.modules):
-        run = load(folder.path, device=config.device, vae=vae, elbo=elbo, encoder=encoder, decoder=decoder)
-        return run.drawn(handed_over)
+        run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
+        return run.drawn(data)
 
 
 def resume(
@@ -170,20 +213,19 @@ def _resume(
             )
     config = reconfigure(config, longer)
     handed_over = None if data is None else as_data_set(data)
-    train(
-        dataclasses.replace(config, threads=threads) if threads is not None else config,
-        folder,
-        resume=True,
-        moved_to=device,
-        data=handed_over,
-        networks=given.networks,
-        vae=given.vae,
-        elbo=given.elbo,
-        reporter=reporter,
-        on_validation=on_validation,
-    )
-    encoder, decoder = given.networks or (None, None)
-    device = device or folder.read_record().device
-    with keeping_modes(*given.modules):
-        run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
-        return run.drawn(handed_over)
+    if threads is not None:
+        config = dataclasses.replace(config, threads=threads)
+    with using(config.threads):
+        train(
+            config,
+            folder,
+            resume=True,
+            moved_to=device,
+            data=handed_over,
+            networks=given.networks,
+            vae=given.vae,
+            elbo=given.elbo,
+            reporter=reporter,
+            on_validation=on_validation,
+        )
+        return _finished(folder, device or folder.read_record().device, given, handed_over)

@@ -32,7 +32,8 @@ def save(checkpoints: Path, which: Which, step: int, tensors: Mapping[str, Tenso
     """
     if checkpoints.is_symlink():
         raise OSError(f"{checkpoints} is a link, and nothing is written through links")
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: a layer that stands in two places has one memory, which safetensors does not write twice.
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     before = named(checkpoints, which)
