@@ -16,7 +16,7 @@ def names(group: str, own: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*own, *(point.name for point in entry_points(group=group))]))
 
 
-def table(group: str, own: Mapping[str, T]) -> dict[str, T]:
+def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
     """All of a group by name, imported; a name of ours stays ours.
 
     Raises:

@@ -205,5 +205,5 @@ def test_patience_that_makes_no_sense_is_refused(patience: int, call: Any, tmp_p
     with pytest.raises(InputError, match="`patience` must be greater than 0"):
         tiny(patience=patience)
     refused = call("fit", "--method", "vae", *TINY, "--patience", str(patience), "--out", "run")
-    assert_refused(refused, f"`patience` must be greater than 0, got {patience}")
+    assert_refused(refused, f"--patience must be greater than 0, got {patience}")
     assert list(tmp_path.iterdir()) == []

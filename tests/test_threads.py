@@ -204,6 +204,6 @@ def test_threads_that_make_no_sense_are_refused(command: str, call: Any, tmp_pat
         tiny(threads=0)
     if command == "fit":
         assert_refused(
-            call("fit", "--method", "vae", *TINY, "--threads", "0", "--out", "run"), "`threads` must be greater than 0"
+            call("fit", "--method", "vae", *TINY, "--threads", "0", "--out", "run"), "--threads must be greater than 0"
         )
         assert list(tmp_path.iterdir()) == []

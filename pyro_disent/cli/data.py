@@ -15,6 +15,8 @@ from pyro_disent.cli.run_options import check_out
 from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from pyro_disent.signatures import Option
 
 app = typer.Typer(help="Data sets: list them, look at their pairs, prepare them.", no_args_is_help=True)
@@ -41,25 +43,27 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
     from pyro_disent.errors import InputError
 
     Request.of(source, root)
-    table = Table("data set", "varies in", "options", "would come from")
+    table = Table("data set", "varies in, and its options", "would come from")
     for name in registry.names():
         try:
             description = registry.describe(name, source=source, root=root)
         except (InputError, ImportError) as error:  # one that cannot be had hides none of the others
-            table.add_row(name, "", "", f"nowhere: {as_flags(str(error))}")
+            table.add_row(name, "", f"nowhere: {as_flags(str(error))}")
         else:
             factors = ", ".join(factor.name for factor in description.factors)
-            table.add_row(name, factors, _listed(description.options), description.found)
-    of_folders = registry.options_of_folders()
-    in_place = "the folder that is named in place of a data set"
-    table.add_row("FOLDER", "the columns of its metadata.csv", _listed(of_folders), in_place)
+            table.add_row(name, _with_options(factors, description.options), description.found)
+    of_folders = _with_options("the columns of its metadata.csv", registry.options_of_folders())
+    table.add_row("FOLDER", of_folders, "the folder that is named in place of a data set")
     console = table_console()
     console.print(table)
     console.print("Options are said by --data-option NAME=VALUE; `pyro-disent fit --help` has flags for many of them.")
 
 
-def _listed(options: Mapping[str, Option] | None) -> str:
-    return "any" if options is None else "\n".join(map(str, options.values()))
+def _with_options(varies: str, options: Mapping[str, Option] | None) -> Text:
+    from rich.text import Text
+
+    listed = "any" if options is None else ", ".join(map(str, options.values()))
+    return Text.assemble(varies, f"\noptions: {listed}" if listed else "")
 
 
 @app.command("show")

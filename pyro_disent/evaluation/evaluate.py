@@ -110,7 +110,7 @@ def evaluate(
 
 
 def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
-    metrics = plugins.table(GROUP, {metric.__name__: metric for metric in METRICS})
+    metrics = plugins.by_name(GROUP, {metric.__name__: metric for metric in METRICS})
     steps = [step for metric in metrics.values() for step in metric(codes)]
     numbers: dict[str, Number] = {}
     for done, step in enumerate(steps):

@@ -53,7 +53,7 @@ def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], s
     images, names = images_at(data, order[:IMAGES].tolist(), seed=seed)
     subject = Subject(vae, data, images, names, tuple(shared), seed)
     figures: dict[str, Figure] = {}
-    for name, made in plugins.table(GROUP, FIGURES).items():
+    for name, made in plugins.by_name(GROUP, FIGURES).items():
         drawn = made(subject)
         figures |= {name: drawn} if isinstance(drawn, Figure) else drawn or {}
     return [save(figure, folder / file_name(name)) for name, figure in figures.items()]

@@ -236,7 +236,7 @@ METHODS: dict[str, Method] = {
 
 def methods() -> dict[str, Method]:
     """Ours and those of the entry-point group ``pyro_disent.methods``, by name."""
-    return plugins.table(GROUP, METHODS)
+    return plugins.by_name(GROUP, METHODS)
 
 
 def parse(expression: str) -> list[Method]:

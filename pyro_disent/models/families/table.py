@@ -17,7 +17,7 @@ FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Normal, 
 
 def families() -> dict[str, type[Family]]:
     """Every family by its name."""
-    return plugins.table(GROUP, FAMILIES)
+    return plugins.by_name(GROUP, FAMILIES)
 
 
 def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
