@@ -39,7 +39,7 @@ from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.rotated_mnist import MAX_ANGLE
 from pyro_disent.data.sources import Request
 from pyro_disent.experiments.presets import configure
-from pyro_disent.training import setup
+from pyro_disent.training import building, compiling, datasets, hardware, record, schedule
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 
@@ -134,12 +134,12 @@ def rates(loaded: dict[str, tuple[FitConfig, DataSet]]) -> dict[str, dict[str, A
 def share_of_step(config: FitConfig, data: DataSet) -> dict[str, Any]:
     """CPU time of making a batch, as a share of a whole training step on one thread."""
     torch.manual_seed(0)
-    vae, objective = setup.build(config, data.image_shape, {}, setup.latents(config, data))
+    vae, objective = building.build(config, data.image_shape, {}, building.latents(config, data))
     objective.to(memory_format=torch.channels_last)
     feed = Feed(data.train, config.batch_size, 0, VIEWS, vae.sharing)
-    optimizer = setup.make_optimizer(objective, config.lr)
-    fabric = setup.make_fabric(config)
-    step, how = setup.make_step(objective, config, fabric, setup.WORTH_COMPILING, feed.next())
+    optimizer = schedule.make_optimizer(objective, config.lr)
+    fabric = hardware.make_fabric(config)
+    step, how = compiling.make_step(objective, config, fabric, compiling.WORTH_COMPILING, feed.next())
 
     def timed(steps: int) -> tuple[float, float]:
         """CPU seconds in batches, and in all."""
@@ -158,7 +158,7 @@ def share_of_step(config: FitConfig, data: DataSet) -> dict[str, Any]:
     return {
         "network": config.network,
         "step": how,
-        "precision": setup.precision(config),
+        "precision": hardware.precision(config),
         "step ms": round(1e3 * statistics.median(whole / steps for _, whole in rounds), 2),
         "share of the batch": round(statistics.median(making / whole for making, whole in rounds), 4),
     }
@@ -221,7 +221,7 @@ def main() -> None:
     pyro.enable_validation(False)
     with tempfile.TemporaryDirectory() as temporary, pyro.settings.context(module_local_params=True):
         sets = configurations(Path(temporary))
-        loaded = {name: (config, setup.load_data(config)) for name, config in sets.items()}
+        loaded = {name: (config, datasets.load_data(config)) for name, config in sets.items()}
         # What needs an idle machine comes first; the shares of a step are CPU time.
         rows = rates(loaded)
         config, data = loaded["rotated-mnist"]
@@ -240,7 +240,7 @@ def main() -> None:
     content = {
         "command": "python benchmarks/data.py",
         "machine": machine(),
-        "versions": setup.versions(),
+        "versions": record.versions(),
         "load average before": round(load_before, 2),
         "batches": rows,
         "rotated-mnist beside a DataLoader": beside,

@@ -42,7 +42,8 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
 from pyro_disent.objectives.compiled import CompiledStep
 from pyro_disent.objectives.methods import Setting, build
-from pyro_disent.training.setup import make_optimizer, versions
+from pyro_disent.training.record import versions
+from pyro_disent.training.schedule import make_optimizer
 
 ROUNDS, IMAGES = 9, 4_096
 PIXELS, HIDDEN, LATENTS = 784, 512, {"z": 10, "y": 1}

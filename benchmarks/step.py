@@ -38,7 +38,8 @@ from pyro_disent.models.networks import networks
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
-from pyro_disent.training.setup import make_optimizer, versions
+from pyro_disent.training.record import versions
+from pyro_disent.training.schedule import make_optimizer
 
 ROUNDS = 9
 SECONDS_PER_ROUND = 0.5

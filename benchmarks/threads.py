@@ -34,7 +34,8 @@ from pyro_disent.models.networks import networks
 from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.objectives.elbo import ForwardCycle
 from pyro_disent.training.allocator import keep_freed_memory
-from pyro_disent.training.setup import make_optimizer, versions
+from pyro_disent.training.record import versions
+from pyro_disent.training.schedule import make_optimizer
 
 ROUNDS = 5
 SECONDS = 1.0

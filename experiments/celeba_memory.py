@@ -36,8 +36,8 @@ from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
+from pyro_disent.training.record import versions
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import versions
 
 SPLITS = (162_770, 19_867, 19_962)
 """CelebA's: training, validation, test."""

@@ -18,7 +18,7 @@ from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import METHODS
-from pyro_disent.training import setup
+from pyro_disent.training import building, datasets
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.record import RunRecord
 
@@ -63,16 +63,16 @@ class Case(NamedTuple):
 @functools.cache
 def case(data: str) -> Case:
     config = tiny("vae", data)
-    loaded = setup.load_data(config)
+    loaded = datasets.load_data(config)
     factors = tuple(factor.name for factor in loaded.factors)
-    edges, latents = setup.factor_edges(loaded, config), setup.latents(config, loaded)
+    edges, latents = building.factor_edges(loaded, config), building.latents(config, loaded)
     return Case(loaded.image_shape, edges, factors, loaded.pairs, latents)
 
 
 def objective_of(method: str, data: str) -> Objective:
     """The objective that a run of this method on this data set would train, with the quick preset's networks."""
     image_shape, edges, _, _, latents = case(data)
-    return setup.build(tiny(method, data), image_shape, edges, latents)[1]
+    return building.build(tiny(method, data), image_shape, edges, latents)[1]
 
 
 def batch_of(data: str, device: str = "cpu", dtype: torch.dtype = torch.float32, images: int = 4) -> Batch:

@@ -18,8 +18,8 @@ from pyro_disent.data.columns import column
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.viewpoints import recall_at_1, recall_by_chance
 from pyro_disent.figures.pairs import factor_text
+from pyro_disent.training.building import factor_edges
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.setup import factor_edges
 from tests.tables import call, folder, images_of, load
 
 IDS = np.repeat(np.arange(20), 6)

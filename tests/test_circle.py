@@ -14,7 +14,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.experiments.run import load
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
-from pyro_disent.training import setup
+from pyro_disent.training import building, datasets
 from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
@@ -37,7 +37,7 @@ def test_every_method_trains_every_parameter(method: str, tmp_path: Path) -> Non
     data = run.data()
     with torch.random.fork_rng([]):
         torch.manual_seed(config.seed)
-        _, fresh = setup.build(config, data.image_shape, run.record.edges, run.record.build_latents())
+        _, fresh = building.build(config, data.image_shape, run.record.edges, run.record.build_latents())
     before = dict(fresh.named_parameters())
     same = [name for name, parameter in run.objective.named_parameters() if parameter.equal(before[name])]
     assert same == []
@@ -48,9 +48,9 @@ def test_every_method_trains_every_parameter(method: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ROWS)
 def test_a_compiled_step_is_the_eager_one(method: str) -> None:
     config = circular(method)
-    data = setup.load_data(config)
-    made, edges = setup.latents(config, data), setup.factor_edges(data, config)
-    vae, objective = setup.build(config, data.image_shape, edges, made)
+    data = datasets.load_data(config)
+    made, edges = building.latents(config, data), building.factor_edges(data, config)
+    vae, objective = building.build(config, data.image_shape, edges, made)
     objective.double()
     batch = vae.sharing(data.train.batch(torch.arange(8), torch.Generator().manual_seed(0)).to(torch.float64))
     assert batch.shared["rotation"].sum() == 0 and batch.shared["z"].all()
@@ -67,9 +67,9 @@ def test_a_compiled_step_is_the_eager_one(method: str) -> None:
 def test_a_code_of_circles_alone_has_no_covariance() -> None:
     config = tiny("dip", "rotated-mnist", latents={"rotation": {"units": 1, "family": "circle"}})
     config = config.__class__(**{**vars(config), "latents": {"rotation": {"units": 1, "family": "circle"}}})
-    data = setup.load_data(config)
+    data = datasets.load_data(config)
     with pytest.raises(InputError, match="no latent is of a family that has one"):
-        setup.build(config, data.image_shape, {}, setup.latents(config, data))
+        building.build(config, data.image_shape, {}, building.latents(config, data))
 
 
 @pytest.fixture(scope="module")

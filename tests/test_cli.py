@@ -17,7 +17,7 @@ import pytest
 
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.objectives.methods import METHODS
-from pyro_disent.training.setup import WORTH_COMPILING
+from pyro_disent.training.compiling import WORTH_COMPILING
 
 PROGRAM = Path(sys.executable).with_name("pyro-disent")
 TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]

@@ -20,8 +20,8 @@ from pyro_disent.data.columns import KINDS, Column, column, identities
 from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.data.values import MISSING, is_missing
 from pyro_disent.errors import InputError
+from pyro_disent.training.building import factor_edges
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.setup import factor_edges
 from tests.tables import call, folder, images_of, load, shown
 
 IDS = np.repeat(np.arange(12), 3)

@@ -22,11 +22,11 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import NETWORKS
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO
-from pyro_disent.training import setup
+from pyro_disent.training import building, datasets, schedule
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Silent
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import make_optimizer
+from pyro_disent.training.schedule import make_optimizer
 from tests.table import DATA, RECORD, ROWS, batch_of, case, objective_of, tiny
 
 
@@ -78,11 +78,11 @@ class NoReadBack(TorchDispatchMode):
 def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_path: Path) -> None:
     """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
     config = tiny(method, data, warmup_steps=5)
-    loaded = setup.load_data(config)
-    edges = setup.factor_edges(loaded, config)
-    vae, objective = setup.build(config, loaded.image_shape, edges, setup.latents(config, loaded))
+    loaded = datasets.load_data(config)
+    edges = building.factor_edges(loaded, config)
+    vae, objective = building.build(config, loaded.image_shape, edges, building.latents(config, loaded))
     feed = Feed(loaded.train, config.batch_size, 0, 2, vae.sharing)
-    optimizer, step = setup.make_optimizer(objective, config.lr), EagerStep(objective)
+    optimizer, step = schedule.make_optimizer(objective, config.lr), EagerStep(objective)
     folder = RunFolder(tmp_path / "run")
     folder.create(RECORD)
     with pyro.validation_enabled(False), Log(folder, Silent(), feed, 3, 0) as log, NoReadBack() as mode:

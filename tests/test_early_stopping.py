@@ -14,8 +14,8 @@ import torch
 
 import pyro_disent
 from pyro_disent.errors import InputError
+from pyro_disent.training import datasets
 from pyro_disent.training import fit as loop
-from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
@@ -30,7 +30,7 @@ EPOCH = 4  # steps of `tiny`
 @pytest.fixture(autouse=True)
 def few_held_out_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validations are many here, and what they find matters to none."""
-    load = setup.load_data
+    load = datasets.load_data
 
     def loaded(*arguments: Any, **options: Any) -> Any:
         data = load(*arguments, **options)
@@ -39,7 +39,7 @@ def few_held_out_images(monkeypatch: pytest.MonkeyPatch) -> None:
         split.labels = {name: values[:16] for name, values in split.labels.items()}
         return data
 
-    monkeypatch.setattr(setup, "load_data", loaded)
+    monkeypatch.setattr(datasets, "load_data", loaded)
 
 
 def step_of(folder: RunFolder, which: str = "last") -> int:

@@ -347,9 +347,11 @@ class TestImageFiles:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with fresh weights, on the embedded digits."""
+    from pyro_disent.training.building import build, latents
     from pyro_disent.training.config import FitConfig
+    from pyro_disent.training.datasets import load_data
+    from pyro_disent.training.record import record_of
     from pyro_disent.training.run import RunFolder
-    from pyro_disent.training.setup import build, latents, load_data, record_of
 
     config = FitConfig(
         method="cycle",

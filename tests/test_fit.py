@@ -20,14 +20,15 @@ from pyro_disent.experiments.presets import configure
 from pyro_disent.experiments.run import load
 from pyro_disent.objectives.compiled import why_not_compiled
 from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.training import building, datasets, hardware, log
 from pyro_disent.training import fit as loop
-from pyro_disent.training import log, setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.fit import fit, validate
 from pyro_disent.training.log import Silent
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.schedule import learning_rate_factor
 from tests.table import DATA, RECORD, ROWS, tiny
 
 
@@ -56,7 +57,7 @@ def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path:
     assert len(pyro.get_param_store()) == 0
     run = load(folder.path, "last")
     torch.manual_seed(config.seed)
-    _, fresh = setup.build(config, run.vae.image_shape, run.record.edges, run.record.build_latents())
+    _, fresh = building.build(config, run.vae.image_shape, run.record.edges, run.record.build_latents())
     trained = dict(run.objective.named_parameters())
     assert [name for name, start in fresh.named_parameters() if torch.equal(start, trained[name])] == []
     assert all(parameter.isfinite().all() for parameter in trained.values())
@@ -109,8 +110,8 @@ def test_two_sizes_in_one_process_with_an_empty_store(tmp_path: Path) -> None:
 
 def test_validation_touches_neither_weights_nor_random_state() -> None:
     config = tiny("cycle+similarity+predictor")
-    data = setup.load_data(config)
-    _, objective = setup.build(config, data.image_shape, {"rotation": [0.0]}, setup.latents(config, data))
+    data = datasets.load_data(config)
+    _, objective = building.build(config, data.image_shape, {"rotation": [0.0]}, building.latents(config, data))
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     state = torch.get_rng_state()
     first = validate(objective, data.validation, 0, 2)
@@ -125,8 +126,8 @@ def test_validation_touches_neither_weights_nor_random_state() -> None:
 
 def test_validation_sees_every_image_once_and_all_weights_warm() -> None:
     config = tiny("similarity", warmup_steps=10)
-    data = setup.load_data(config)
-    _, objective = setup.build(config, data.image_shape, {}, setup.latents(config, data))
+    data = datasets.load_data(config)
+    _, objective = building.build(config, data.image_shape, {}, building.latents(config, data))
     seen: list[torch.Tensor] = []
     batch = data.validation.batch
 
@@ -196,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_site_and_step(
     config = tiny(max_steps=9, lr=1e-3)
 
     heads: list[torch.Tensor] = []
-    build, save = setup.build, RunFolder.save
+    build, save = building.build, RunFolder.save
 
     def remember(*arguments: Any) -> Any:
         vae, objective = build(*arguments)
@@ -209,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_site_and_step(
             with torch.no_grad():
                 heads[0].fill_(float("nan"))
 
-    monkeypatch.setattr(setup, "build", remember)
+    monkeypatch.setattr(building, "build", remember)
     monkeypatch.setattr(RunFolder, "save", spoil)
     with pytest.raises(Diverged, match=r"step 5: .*site y.*last finite values: loss \d"):
         fit(config, folder)
@@ -440,7 +441,7 @@ def test_presets_are_the_papers_and_cover_every_data_set() -> None:
     chairs = configure("cycle", "chairs", "paper", {})
     assert (units(chairs), chairs.epochs, chairs.batch_size, chairs.lr) == ({"z": 29, "y": 3}, 120, 96, 1e-4)
     assert (chairs.latents["z"].explains, chairs.latents["y"].explains) == ("common", "rest")
-    assert (chairs.network, chairs.likelihood, setup.precision(chairs)) == ("conv4x4", "normal", "32-true")
+    assert (chairs.network, chairs.likelihood, hardware.precision(chairs)) == ("conv4x4", "normal", "32-true")
     mnist = configure("similarity", "rotated-mnist", "paper", {"latents": {"z": 32}})
     assert (units(mnist), mnist.epochs, mnist.batch_size, mnist.lr) == ({"z": 32, "y": 1}, 50, 96, 1e-4)
 
@@ -451,7 +452,7 @@ def test_presets_are_the_papers_and_cover_every_data_set() -> None:
      ("cosine", 52, 0.5), ("cosine", 100, 0.0)],
 )  # fmt: skip
 def test_learning_rate_factor(schedule: str, step: int, factor: float) -> None:
-    assert setup.learning_rate_factor(schedule, step, 100) == pytest.approx(factor, abs=0.01)
+    assert learning_rate_factor(schedule, step, 100) == pytest.approx(factor, abs=0.01)
 
 
 def test_gradients_are_clipped_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

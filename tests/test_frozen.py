@@ -20,11 +20,11 @@ from pyro_disent.experiments.presets import configure
 from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import ForwardCycle, Objective
 from pyro_disent.objectives.methods import build
+from pyro_disent.training import compiling, given, log
 from pyro_disent.training import fit as loop
-from pyro_disent.training import log, setup
 from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import make_optimizer
+from pyro_disent.training.schedule import make_optimizer
 from tests.models import conditional_latents, linear_vae, pair_batch
 from tests.test_fit import Interrupting
 from tests.test_terms import SETTING
@@ -203,8 +203,8 @@ IN_FIT: dict[str, Callable[[nn.Module, nn.Module], Iterable[nn.Parameter]]] = {
 def test_fit_trains_all_but_what_is_frozen(
     part: str, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setup, "CompiledStep", lambda *a, mode: CompiledStep(*a, backend="aot_eager"))
-    monkeypatch.setattr(setup, "why_not_compiled", lambda: None)
+    monkeypatch.setattr(compiling, "CompiledStep", lambda *a, mode: CompiledStep(*a, backend="aot_eager"))
+    monkeypatch.setattr(compiling, "why_not_compiled", lambda: None)
     encoder, decoder = networks()
     for parameter in IN_FIT[part](encoder, decoder):
         parameter.requires_grad_(False)
@@ -224,7 +224,7 @@ def test_a_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "LOG_EVERY", 1)
-    config = configure("cycle+similarity", setup.GIVEN, None, TINY | {"network": setup.GIVEN})
+    config = configure("cycle+similarity", given.GIVEN, None, TINY | {"network": given.GIVEN})
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
 
     def frozen() -> tuple[nn.Module, nn.Module]:

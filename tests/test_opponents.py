@@ -25,8 +25,8 @@ from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
 from pyro_disent.objectives.terms import UNKNOWN, edges_by_quantile, edges_by_range, quantized
+from pyro_disent.training import building
 from pyro_disent.training import fit as loop
-from pyro_disent.training import setup
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder
 from tests.test_evaluation import dials, reading_vae
@@ -133,7 +133,7 @@ class TestBins:
     def test_are_made_of_training_values(self, by: str) -> None:
         data = dials()
         height = data.train.examples(0).factors["height"]
-        edges = setup.factor_edges(data, configured(bins={"height": 5}, bins_by=by))["height"]
+        edges = building.factor_edges(data, configured(bins={"height": 5}, bins_by=by))["height"]
         expected = (
             torch.linspace(height.min(), height.max(), 6)[1:-1]
             if by == "range"
@@ -143,11 +143,11 @@ class TestBins:
 
     def test_use_a_known_range(self) -> None:
         data = dataclasses.replace(dials(), factors=(Factor("height", range=(0.0, 4.0)),))
-        assert setup.factor_edges(data, configured(bins=4)) == {"height": [1.0, 2.0, 3.0]}
+        assert building.factor_edges(data, configured(bins=4)) == {"height": [1.0, 2.0, 3.0]}
 
     def test_leave_categories_alone(self) -> None:
         factors = (Factor("height", range=(0.0, 1.0)), Factor("azimuth", categories=("a", "b"), edges=(0.5,)))
-        edges = setup.factor_edges(dataclasses.replace(dials(), factors=factors), configured(bins=2))
+        edges = building.factor_edges(dataclasses.replace(dials(), factors=factors), configured(bins=2))
         assert edges == {"height": [0.5], "azimuth": [0.5]}
 
     @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ class TestBins:
     )
     def test_that_make_no_sense_are_refused(self, said: dict[str, Any], why: str) -> None:
         with pytest.raises(InputError, match=why):
-            setup.factor_edges(dials(), configured(**said))
+            building.factor_edges(dials(), configured(**said))
 
 
 def configured(**said: Any) -> FitConfig:

@@ -16,7 +16,7 @@ import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import each
-from pyro_disent.training import setup
+from pyro_disent.training import building, compiling
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import FORMAT, RunRecord, read_fit
@@ -83,7 +83,7 @@ class TestBefore:
         before = BEFORE | {"fit": fit, "edges": {"hat": [0.5], "male": [0.5]}, "factors": ["hat", "male"]}
         before |= {"unit_names": {"z": ["hat", "male"]}} if named else {}
         record = RunRecord.from_json(before, tmp_path)
-        _, objective = setup.build(record.fit, record.image_shape, record.edges, record.build_latents())
+        _, objective = building.build(record.fit, record.image_shape, record.edges, record.build_latents())
         term = objective.terms["predictor"]
         assert term.latents == ("z",) and term.factors == ("hat", "male")
         assert term.predictor.network[0].in_features == 2
@@ -154,7 +154,7 @@ ANEW = "; from here on the learning rate is the new total's"
 
 class TestLonger:
     def test_a_finished_run_says_so_before_it_compiles(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(setup, "make_step", lambda *_: pytest.fail("compiled for nothing"))
+        monkeypatch.setattr(compiling, "make_step", lambda *_: pytest.fail("compiled for nothing"))
         folder, heard = RunFolder(finished), Listening()
         before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
         fit(folder.read_record().fit, folder, resume=True, reporter=heard)

@@ -25,7 +25,7 @@ import pyro_disent
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.experiments.run import load
-from pyro_disent.training import log, setup, state
+from pyro_disent.training import building, datasets, log, schedule, state
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
@@ -239,14 +239,14 @@ def restored() -> Restore:
     """`state.restore` into a fresh training of the half run, without its data being loaded each time."""
     config = read_fit(half_a_run() / "config.json")
     recorded = RunFolder(half_a_run()).read_record()
-    data = setup.load_data(config)
+    data = datasets.load_data(config)
     latents = recorded.build_latents()
-    vae, objective = setup.build(config, data.image_shape, recorded.edges, latents)
+    vae, objective = building.build(config, data.image_shape, recorded.edges, latents)
     objective.to(memory_format=torch.channels_last)
     feed = Feed(data.train, config.batch_size, config.seed, 2, vae.sharing)
 
     def restore(folder: RunFolder) -> Any:
-        adam = setup.make_optimizer(objective, config.lr)
+        adam = schedule.make_optimizer(objective, config.lr)
         before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
         rng, position = torch.get_rng_state(), feed.state_dict()
         try:

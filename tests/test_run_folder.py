@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import Diverged, InputError, StorageError
 from pyro_disent.experiments.run import load
+from pyro_disent.training import datasets
 from pyro_disent.training import fit as loop
 from pyro_disent.training import run as run_module
-from pyro_disent.training import setup
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
@@ -100,14 +100,14 @@ MADE_MEANWHILE = [*((each, True) for each in APPEARING), *((each, False) for eac
 def test_what_appears_while_the_data_loads_is_kept(
     appears: Callable[[Path], None], overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_data, before = setup.load_data, {}
+    load_data, before = datasets.load_data, {}
 
     def slowly(*arguments: Any) -> DataSet:
         appears(tmp_path / "run")
         before.update(contents(tmp_path))
         return load_data(*arguments)
 
-    monkeypatch.setattr(setup, "load_data", slowly)
+    monkeypatch.setattr(datasets, "load_data", slowly)
     with pytest.raises(InputError, match=r"exists already|not overwritten"):
         fit(tiny(), RunFolder(tmp_path / "run"), overwrite=overwrite)
     assert contents(tmp_path) == before

@@ -24,7 +24,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, shared_by, sharing, surely_shared
 from pyro_disent.models.specification import LatentSpec, build_latents, explains_from_text, spec_from_text
-from pyro_disent.training import setup
+from pyro_disent.training import building, datasets
 from pyro_disent.training.announced import idle
 from tests.models import linear_vae
 from tests.table import tiny
@@ -185,7 +185,7 @@ def loaded(case: str, tmp_path: Path, **options: Any) -> DataSet:
                            factors={"side": SIDE, "size": SIZE}, **options)  # fmt: skip
     if case in ("folder", "metadata"):
         return registry.load(a_folder(tmp_path, case == "metadata"), image_size=8, channels=1, **options)
-    return setup.load_data(tiny("cycle", case, options=tiny("vae", case).options | options, limit=None))
+    return datasets.load_data(tiny("cycle", case, options=tiny("vae", case).options | options, limit=None))
 
 
 def made_of(data: DataSet, latents: Mapping[str, Any]) -> dict[str, Latent]:
@@ -297,11 +297,11 @@ def test_kinds_of_pairs_that_make_no_sense(tmp_path: Path) -> None:
 
 def test_common_has_no_meaning_for_pairs_that_have_nothing_in_common(tmp_path: Path) -> None:
     config = tiny("cycle", "chairs", options={"counts": (4, 3, 3), "pair_by": ["identity", "view"]})
-    data = setup.load_data(config)
+    data = datasets.load_data(config)
     with pytest.raises(InputError, match=r"z stands for what pairs have in common, and pairs of several kinds"):
-        setup.latents(config, data)
+        building.latents(config, data)
     right = tiny("cycle", "chairs", options=config.options, latents={"z": {"units": 0}, "y": {"units": 0}, **KINDS})
-    assert [latent.explains for latent in setup.latents(right, data)] == [
+    assert [latent.explains for latent in building.latents(right, data)] == [
         ("identity",), ("azimuth", "elevation"), ("zoom",)
     ]  # fmt: skip
 
@@ -361,32 +361,32 @@ def test_a_rest_of_nothing_is_shared_by_nobody(tmp_path: Path) -> None:
 def test_a_method_about_pairs_needs_a_latent_that_can_be_shared() -> None:
     config = tiny("similarity", "celeba", latents={"z": {"units": 0}})
     with pytest.raises(InputError, match="about what pairs share, and none of y is ever shared"):
-        setup.latents(config, setup.load_data(config))
+        building.latents(config, datasets.load_data(config))
 
 
 def test_celeba_takes_any_z_that_says_what_it_explains() -> None:
-    data = setup.load_data(tiny("cycle", "celeba"))
+    data = datasets.load_data(tiny("cycle", "celeba"))
     for said, explains in (({}, each(*ATTRIBUTES)), ({"z": {"units": 10, "explains": "common"}}, "common")):
         config = configure("cycle", "celeba", "quick", {"latents": said})
-        assert setup.latents(config, data)[0].explains == explains
+        assert building.latents(config, data)[0].explains == explains
     with pytest.raises(InputError, match=r"'z' has 10 units but explains 40 factors.*say what it explains"):
-        setup.latents(configure("cycle", "celeba", "quick", {"latents": {"z": 10}}), data)
+        building.latents(configure("cycle", "celeba", "quick", {"latents": {"z": 10}}), data)
 
 
 def test_a_latent_that_sees_noise_alone_is_said() -> None:
     config = tiny("cycle", options={"factors": ["rotation", "scale"]}, latents={"rotation": 1, "scale": 1})
-    data = setup.load_data(config)
-    assert idle(setup.latents(config, data), data) == ["y"]
+    data = datasets.load_data(config)
+    assert idle(building.latents(config, data), data) == ["y"]
     for other in ({"latents": {"rotation": 1}}, {"latents": {"rotation": 1, "scale": 1, "y": {"units": 0}}}):
         without = tiny("cycle", options={"factors": ["rotation", "scale"]}, **other)
-        assert idle(setup.latents(without, data), data) == []
+        assert idle(building.latents(without, data), data) == []
 
 
 def test_no_code_asks_for_a_latents_name() -> None:
     """Roles are said: outside of the presets and of the old rule for old records, nothing compares with "y" or "z"."""
     found = {
         f"{path.name}: {line.strip()}"
-        for path in Path(setup.__file__).parents[1].rglob("*.py")
+        for path in Path(building.__file__).parents[1].rglob("*.py")
         for line in path.read_text().splitlines()
         if any(f"{quote}{name}{quote}" in line for name in "yz" for quote in "\"'")
     }

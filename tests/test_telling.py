@@ -15,9 +15,9 @@ import pytest
 
 from pyro_disent.cli import progress
 from pyro_disent.errors import Diverged, InputError
-from pyro_disent.objectives.compiled import CompiledStep
+from pyro_disent.objectives.compiled import CompiledStep, EagerStep
+from pyro_disent.training import compiling, datasets
 from pyro_disent.training import fit as loop
-from pyro_disent.training import setup
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
 from tests.test_cli import TINY, run
@@ -74,7 +74,7 @@ def test_an_error_is_one_sentence_in_quiet_too(error: Exception, code: int, call
         make_noise()
         raise error
 
-    monkeypatch.setattr(setup, "load_data", fail)
+    monkeypatch.setattr(datasets, "load_data", fail)
     result = call(*FIT)
     assert (result.returncode, result.stdout, result.stderr) == (code, "", "pyro-disent: it cannot be had\n")
 
@@ -89,7 +89,7 @@ def test_what_was_kept_is_shown_beside_an_error_that_nobody_expected(
         raise RuntimeError("a bug")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(setup, "load_data", fail)
+    monkeypatch.setattr(datasets, "load_data", fail)
     monkeypatch.setattr(sys, "argv", ["pyro-disent", *FIT])
     with pytest.raises(RuntimeError, match="a bug"):
         main()
@@ -132,14 +132,14 @@ def test_compiling_is_announced_before_it_starts_and_its_end_is_said(
 ) -> None:
     heard = Listening()
 
-    def compiling(step: CompiledStep, *_: object) -> None:
+    def begun(step: CompiledStep, *_: object) -> None:
         heard.said.append("now")
         if fails:
             raise RuntimeError("no such thing")
 
-    monkeypatch.setattr(setup, "why_not_compiled", lambda: None)
-    monkeypatch.setattr(CompiledStep, "compile", compiling)
-    monkeypatch.setattr(CompiledStep, "__call__", loop.setup.EagerStep.__call__)
+    monkeypatch.setattr(compiling, "why_not_compiled", lambda: None)
+    monkeypatch.setattr(CompiledStep, "compile", begun)
+    monkeypatch.setattr(CompiledStep, "__call__", EagerStep.__call__)
     loop.fit(tiny(max_steps=1, compile=True), RunFolder(tmp_path / "run"), reporter=heard)
     before, after = heard.said[: heard.said.index("now")], heard.said[heard.said.index("now") + 1 :]
     assert before == ["compiling the step, which takes 10 to 60 seconds the first time"]

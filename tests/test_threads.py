@@ -17,7 +17,7 @@ from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import evaluate as evaluation
 from pyro_disent.threads import available_cores, choose, using
-from pyro_disent.training import setup
+from pyro_disent.training import datasets
 from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
@@ -142,13 +142,13 @@ def test_fit_uses_says_and_records_its_threads_and_puts_them_back(tmp_path: Path
 
 def test_fit_takes_the_threads_it_is_told_for_the_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 2)
-    load, seen, used = setup.load_data, [], []
+    load, seen, used = datasets.load_data, [], []
 
     def loading(*arguments: Any, **options: Any) -> Any:
         seen.append(available_cores())
         return load(*arguments, **options)
 
-    monkeypatch.setattr(setup, "load_data", loading)
+    monkeypatch.setattr(datasets, "load_data", loading)
     folder = RunFolder(tmp_path / "run")
     fit(tiny(threads=1), folder, on_validation=lambda _: used.append(torch.get_num_threads()))
     assert seen == [1] and set(used) == {1} and torch.get_num_threads() == 2

@@ -29,10 +29,10 @@ from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
+from pyro_disent.training.hardware import make_fabric, resolve_device
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import _is_figure
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import make_fabric, resolve_device
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused
 from tests.test_early_stopping import EPOCH, few_held_out_images, held_out, step_of  # noqa: F401

@@ -17,7 +17,7 @@ def figures(run: Run, seed: int) -> Said:
 
     Writes RUN/figures and prints the path of each figure, the folder last.
     """
-    from pyro_disent.training.setup import GIVEN
+    from pyro_disent.training.given import GIVEN
 
     if run.record.source.kind == GIVEN:
         raise InputError(

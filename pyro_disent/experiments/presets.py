@@ -11,7 +11,7 @@ from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN
-from pyro_disent.training.setup import resolve_device
+from pyro_disent.training.hardware import resolve_device
 
 PRESETS = ("paper", "quick")
 WITH = "with"

@@ -18,13 +18,15 @@ from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
+from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
+from pyro_disent.training.datasets import load_data
 from pyro_disent.training.given import Given, call, check_again
+from pyro_disent.training.hardware import resolve_device
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.replaced import METRICS
 from pyro_disent.training.run import RunFolder
-from pyro_disent.training.setup import build, load_data, resolve_device
 from pyro_disent.training.weights import load_weights
 
 if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods that need them

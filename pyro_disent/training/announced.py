@@ -13,7 +13,7 @@ from pyro_disent.objectives import methods
 from pyro_disent.threads import Threads
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN
-from pyro_disent.training.setup import precision
+from pyro_disent.training.hardware import precision
 
 
 def announced(

@@ -236,7 +236,7 @@ class FitConfig:
         one_of=("constant", "cosine"),
         help="How the learning rate goes on; the preset's if not given.",
     )
-    """Of the learning rates, see `training.setup.learning_rate_factor`."""
+    """Of the learning rates, see `training.schedule.learning_rate_factor`."""
     clip_norm: float = choice(
         10_000.0,
         panel="Training",
@@ -295,7 +295,7 @@ class FitConfig:
         flag="compile/no-compile",
         help="Compile the step; if not given, from 2000 steps on, where there is a C++ compiler.",
     )
-    """None: where it pays, see `training.setup.make_step`."""
+    """None: where it pays, see `training.compiling.make_step`."""
     compile_mode: str = choice(
         "default",
         panel="Machine",

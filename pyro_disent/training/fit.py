@@ -21,13 +21,14 @@ from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
-from pyro_disent.training import setup, state
+from pyro_disent.training import building, compiling, datasets, hardware, schedule, state
 from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.given import GIVEN, Given
 from pyro_disent.training.log import Log, Reporter, Silent
+from pyro_disent.training.record import record_of
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation, Progress, asked_to_end, used, validate
@@ -88,7 +89,7 @@ def fit(
         config = as_recorded(config, recorded, folder.path, moved_to, data, given)
     if elbo is None and config.method != GIVEN:
         methods.parse(config.method)
-    fabric = setup.make_fabric(config)
+    fabric = hardware.make_fabric(config)
     fabric.launch()
     device, is_first = fabric.device, fabric.is_global_zero
     reporter = reporter if is_first else Silent()
@@ -97,17 +98,17 @@ def fit(
 
     if data is None:
         with using(config.threads):
-            data = setup.load_data(config, reporter.preparing, recorded.source if recorded else None)
+            data = datasets.load_data(config, reporter.preparing, recorded.source if recorded else None)
     elif recorded is not None:
-        setup.check_unchanged(data, recorded.source)
+        datasets.check_unchanged(data, recorded.source)
     if recorded is not None:
         data = in_units(data, recorded.units)
-    edges = dict(recorded.edges) if recorded else setup.factor_edges(data, config)
-    latents = recorded.build_latents(vae) if recorded else setup.latents(config, data, given)
+    edges = dict(recorded.edges) if recorded else building.factor_edges(data, config)
+    latents = recorded.build_latents(vae) if recorded else building.latents(config, data, given)
     handed_over = recorded.handed_over if recorded else given.with_data(GIVEN in (config.data, data.source.kind))
     with forked_random_state(device):
         seed_random_state(config.seed, device)
-        vae, objective = setup.build(config, data.image_shape, edges, latents, given, data.pairs.always)
+        vae, objective = building.build(config, data.image_shape, edges, latents, given, data.pairs.always)
     if init is not None:
         try:
             load_weights(objective, init, "best")
@@ -128,25 +129,27 @@ def fit(
     feed = make_feed()
     steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
     if recorded is None:
-        setup.check_warm_up(objective, config, steps)
+        schedule.check_warm_up(objective, config, steps)
     if recorded and not goes_further(folder, steps, reporter):
         return
-    optimizer = setup.make_optimizer(objective, config.lr, config.opponent_lr)
+    optimizer = schedule.make_optimizer(objective, config.lr, config.opponent_lr)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder)
         stack.enter_context(forked_random_state(device))
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
-        threads = setup.thread_count(config, recorded, device, views, fabric.world_size)
+        threads = hardware.thread_count(
+            config, recorded.threads if recorded else None, device, views, fabric.world_size
+        )
         stack.enter_context(using(threads.number))
         example = make_feed().next()
-        setup.check_given(objective, example, given)
+        building.check_given(objective, example, given)
         if views == 2 and not any(bool(mask.any()) for mask in example.shared.values()):
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
-        step_fn, how = setup.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
+        step_fn, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
         seed_random_state(config.seed + fabric.global_rank, device)
         start, progress = 0, Progress(config.patience)
         if recorded:
@@ -162,10 +165,19 @@ def fit(
                 anew = "" if config.schedule == "constant" else "; from here on the learning rate is the new total's"
                 reporter.say(f"longer   to {steps} steps, of which {start} are taken{anew}")
         elif is_first:
-            record_of = setup.record_of(
-                config, latents, data, edges, device, step_fn, how, threads.number, init, handed_over
+            begun = record_of(
+                config,
+                latents,
+                data,
+                edges,
+                device,
+                step_fn,
+                how,
+                threads.number,
+                None if init is None else init.path,
+                handed_over,
             )
-            folder.create(record_of, overwrite=overwrite)
+            folder.create(begun, overwrite=overwrite)
             if kept := folder.kept:
                 reporter.say(f"replaces {folder.path}, which is kept as {kept} until this run has a checkpoint")
         for line in announced(config, latents, data, edges, device, how, threads, steps, views):
@@ -177,7 +189,7 @@ def fit(
         for step in range(start, 0 if ends else steps):
             batch = feed.next()
             objective.weights.set_step(step)
-            setup.set_learning_rates(optimizer, setup.learning_rate_factor(config.schedule, step, steps))
+            schedule.set_learning_rates(optimizer, schedule.learning_rate_factor(config.schedule, step, steps))
             record = step_fn(batch)
             _average_gradients(objective, fabric)
             groups = [group["params"] for group in optimizer.param_groups]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import platform
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from pyro_disent.data.dataset import Pairs, Source
+import torch
+
+from pyro_disent.data.dataset import DataSet, Pairs, Source
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import make
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.specification import LatentSpec, explains_to_json
+from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN
+from pyro_disent.training.hardware import precision
 
 FORMAT = 2
 """Of the file; older ones are read by `_of_format_0` and `_of_format_1`."""
@@ -226,4 +233,48 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
         **content,
         "fit": fit | {"latents": latents},
         "latents": latents,
+    }
+
+
+def record_of(
+    config: FitConfig,
+    latents: Sequence[Latent],
+    data: DataSet,
+    edges: dict[str, list[float]],
+    device: torch.device,
+    step: EagerStep,
+    how: str,
+    threads: int,
+    init: Path | None,
+    handed_over: tuple[str, ...] = (),
+) -> RunRecord:
+    """The record of a run that begins."""
+    spec = LatentSpec.describing if "vae" in handed_over else LatentSpec.rebuilding
+    return RunRecord(
+        fit=config,
+        source=data.source,
+        image_shape=data.image_shape,
+        factors=tuple(factor.name for factor in data.factors),
+        pairs=data.pairs,
+        latents={latent.name: spec(latent) for latent in latents},
+        edges=edges,
+        units={name: list(unit) for name, unit in data.units.items()},
+        device=device.type,
+        precision=precision(config),
+        compiled=step.is_compiled,
+        step=how,
+        threads=threads,
+        init=None if init is None else str(init),
+        versions=versions(),
+        handed_over=handed_over,
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    packages = ("pyro-disent", "torch", "pyro-ppl", "numpy", "lightning-fabric", "scikit-learn")
+    return {
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in packages},
+        "machine": platform.machine(),
     }

@@ -1,0 +1,198 @@
+"""Model and objective that a configuration names, made for the data."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from pyro_disent.batch import Batch
+from pyro_disent.data.dataset import DataSet
+from pyro_disent.errors import InputError
+from pyro_disent.models import table
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import Latent, shared_by
+from pyro_disent.models.likelihoods import likelihood
+from pyro_disent.models.networks import Networks, networks
+from pyro_disent.models.program import forked_random_state
+from pyro_disent.models.specification import LatentSpec, build_latents
+from pyro_disent.objectives import methods
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
+from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
+from pyro_disent.pixels import ImageShape
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import GIVEN, Given
+
+if TYPE_CHECKING:
+    pass
+
+
+def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:
+    """The latents of a configuration, made for the factors of a data set; those of a vae that was handed over.
+
+    Raises:
+        InputError: for what they cannot explain in this data.
+    """
+    given = given or Given()
+    made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
+    several = len(data.pairs.kinds) > 1 and not data.pairs.always
+    if several and (common := [latent.name for latent in made if latent.explains == "common"]):
+        kinds = ", ".join("+".join(kind) for kind in data.pairs.kinds)
+        raise InputError(
+            f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
+            "nothing in common: say which factors each latent explains, or leave it out by 0 units"
+        )
+    if given.needs_pairs(config.method) and not _ever_shared(made, data):
+        raise InputError(
+            f"the method {config.method!r} is about what pairs share, and none of {', '.join(config.latents)} is ever "
+            "shared: give a latent that explains common, or factors that can be equal"
+        )
+    return made
+
+
+def _explaining(specs: Mapping[str, LatentSpec], data: DataSet) -> tuple[Latent, ...]:
+    factors = [factor.name for factor in data.factors]
+    return build_latents(specs, factors, of_pairs=data.of_pairs, joint=data.joint)
+
+
+def _of_vae(vae: FactoredVAE, data: DataSet) -> tuple[Latent, ...]:
+    """A vae's own latents: what is not the name of a factor would never be shared, without a word."""
+    specs = {latent.name: LatentSpec(latent.units, explains=latent.explains) for latent in vae.latents}
+    for latent, understood in zip(vae.latents, _explaining(specs, data), strict=True):
+        if latent.explains != understood.explains:
+            raise InputError(
+                f"latent {latent.name!r} of the vae explains {latent.explains!r}, which here is "
+                f"{understood.explains!r}: say that, as a vae handed over is taken as it is"
+            )
+    return vae.latents
+
+
+def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
+    """Whether a pair in which all is equal that may be shares anything."""
+    factors = [factor.name for factor in data.factors]
+    pair = data.pairs.pair(factors, [*factors, *data.of_pairs])
+    return any(bool(mask.any()) for mask in shared_by(made, pair, 1, torch.device("cpu")).values())
+
+
+def build(
+    config: FitConfig,
+    image_shape: tuple[int, int, int],
+    edges: Mapping[str, list[float]],
+    latents: Sequence[Latent],
+    given: Networks | Given | None = None,
+    always: Sequence[str] = (),
+) -> tuple[FactoredVAE, Objective]:
+    """Model and objective of a configuration, with fresh weights from torch's random state.
+
+    Args:
+        edges: factor's name -> inner edges of the bins a predictor sees it in.
+        latents: those of the configuration, made for the data.
+        given: what was handed over of them, or encoder and decoder alone.
+        always: factors that every pair has in common.
+
+    Raises:
+        InputError: for names that do not exist, and where what was handed over is missing or does not fit the images.
+    """
+    given = given if isinstance(given, Given) else Given(given)
+    vae = _vae(config, image_shape, latents, given)
+    elbo = _elbo(config, edges, latents, always) if given.elbo is None else given.elbo
+    return vae, elbo(vae.model, vae.guide)
+
+
+def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], given: Given) -> FactoredVAE:
+    if given.vae is not None:
+        if given.vae.image_shape != tuple(image_shape):
+            raise InputError(f"the vae takes images of {given.vae.image_shape}, but the data has {tuple(image_shape)}")
+        return table.whole(given.vae)
+    if config.model == GIVEN:
+        raise InputError("the model of this configuration was handed over from Python: hand it over again, as `vae=`")
+    if given.networks is None and config.network == GIVEN:
+        raise InputError(
+            "the networks of this configuration were handed over from Python: hand them over again, as `encoder=` and "
+            "`decoder=`"
+        )
+    make = networks(config.network) if given.networks is None else lambda *_: given.networks
+    return table.make(config.model, latents, image_shape, make, likelihood(config.likelihood)())
+
+
+def _elbo(
+    config: FitConfig, edges: Mapping[str, list[float]], latents: Sequence[Latent], always: Sequence[str]
+) -> DisentanglingELBO:
+    if config.method == GIVEN:
+        raise InputError("the objective of this configuration was handed over from Python: hand it over again")
+    setting = methods.Setting(
+        tuple(latents),
+        {factor: torch.tensor(values) for factor, values in edges.items()},
+        tuple(always),
+    )
+    return methods.build(
+        config.method,
+        setting,
+        options=config.terms,
+        weights=config.weights,
+        beta=config.beta,
+        warmup_steps=config.warmup_steps,
+    )
+
+
+def check_given(objective: Objective, example: Batch, given: Given) -> None:
+    """Evaluate once what was handed over, which nobody has seen yet: what it cannot do is said before a run begins.
+
+    No random state, no mode and no buffer is moved.
+    """
+    if given.vae is None and given.elbo is None:
+        return
+    buffers = {name: buffer.clone() for name, buffer in objective.named_buffers()}
+    with forked_random_state(example.images.device), torch.no_grad():
+        objective.record(example)
+    for name, buffer in objective.named_buffers():
+        buffer.copy_(buffers[name])
+
+
+def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
+    """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them.
+
+    Where a number of bins was asked for, they divide the factor's range (that of its training values, where none is
+    known), or fill evenly with the training values. Factors that are no quantities keep a bin for each category.
+
+    Raises:
+        InputError: for bins of a factor that is not there or has categories, and of one that cannot fill them.
+    """
+    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
+    if config.bins is None:
+        return edges
+    quantities = [factor for factor in data.factors if not factor.categories]
+    asked = config.bins if isinstance(config.bins, dict) else {factor.name: config.bins for factor in quantities}
+    if unknown := asked.keys() - {factor.name for factor in quantities}:
+        raise InputError(
+            f"`bins` names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
+            f"{', '.join(factor.name for factor in quantities) or 'none'}"
+        )
+
+    @functools.cache
+    def observed() -> dict[str, torch.Tensor]:
+        """The factors of the training images, all of which are made for it: asked for only where they are needed."""
+        return data.train.examples(config.seed).factors
+
+    for factor in quantities:
+        if (bins := asked.get(factor.name)) is None:
+            continue
+        if config.bins_by == "range":
+            low, high = factor.range or _extent(observed()[factor.name])
+            found = edges_by_range(low, high, bins)
+        else:
+            found = edges_by_quantile(observed()[factor.name], bins)
+        edges[factor.name] = found.tolist()
+        if not (found.diff() > 0).all() or not found.isfinite().all():
+            raise InputError(
+                f"the values of {factor.name} cannot fill {bins} bins: give `bins={{{factor.name!r}: N}}` fewer"
+            )
+    return edges
+
+
+def _extent(values: torch.Tensor) -> tuple[float, float]:
+    """Lowest and highest of the values that are known."""
+    known = values[values.isfinite()]
+    return float(known.min()), float(known.max())

@@ -1,0 +1,63 @@
+"""The data set that a configuration names, and for a run that goes on the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyro_disent.data import registry
+from pyro_disent.data.dataset import DataSet, Source
+from pyro_disent.errors import InputError
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.given import GIVEN
+
+if TYPE_CHECKING:
+    pass
+
+
+def load_data(
+    config: FitConfig,
+    progress: Callable[[int, int], None] | None = None,
+    recorded: Source | None = None,
+) -> DataSet:
+    """The data set a configuration names.
+
+    Args:
+        recorded: the source that a run recorded: then the data comes from there, and must be what it was.
+
+    Raises:
+        InputError: where it cannot be had, or is not what it was.
+    """
+    if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
+        raise InputError(
+            "the data was handed over from Python, which has to hand it over again: run.evaluate(data), and "
+            "pyro_disent.fit(data=..., resume=...) to go on"
+        )
+    source, root = config.source, config.data_root
+    if recorded is not None:
+        source, root = "auto", None
+        if config.data in registry.names():  # a folder of images is its own source
+            if recorded.kind in ("embedded", "local"):
+                source = recorded.kind
+            root = recorded.location if recorded.kind == "local" else None
+    data = registry.load(
+        config.data,
+        source=source,
+        root=Path(root) if root else None,
+        limit=config.limit,
+        progress=progress,
+        **config.options,
+    )
+    if recorded is not None:
+        check_unchanged(data, recorded)
+    return data
+
+
+def check_unchanged(data: DataSet, recorded: Source) -> None:
+    """Raises InputError for data that is not what a run recorded."""
+    if data.source.sha256 != recorded.sha256:
+        raise InputError(
+            f"this run was trained on data of sha256 {recorded.sha256[:12]}, but {data.source.location} has "
+            f"{data.source.sha256[:12]}"
+        )
