@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 
 WRITTEN_BY = "pyro-disent"
 """What pictures that we write say of themselves, so that they are never taken for images of a user's set."""
+
+LONGEST_NAME, HASH_LENGTH = 60, 8  # characters of a figure's file name
 
 _KINDS = {
     stat.S_IFDIR: "is a folder",
@@ -81,3 +85,16 @@ def sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def file_name(*parts: str) -> str:
+    """A figure's file, named after latents and images, which may be called what no file is.
+
+    What is too long is cut, and ends in a hash of the whole.
+    """
+    whole = "-".join(parts)
+    name = re.sub(r"[^\w.+-]+", "_", whole)
+    if len(name) > LONGEST_NAME:
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:HASH_LENGTH]
+        name = f"{name[: LONGEST_NAME - HASH_LENGTH - 1]}-{digest}"
+    return name + ".png"

@@ -24,8 +24,8 @@ from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor
 from pyro_disent.figures import grid, save, text
 from pyro_disent.figures.pairs import contact_sheet
-from pyro_disent.figures.paper import file_name
 from pyro_disent.figures.text import FAMILY, extent, lettered, shortened, write
+from pyro_disent.files import file_name
 
 AS_WRITTEN = [
     "$5 to $9",

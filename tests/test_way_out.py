@@ -24,7 +24,7 @@ from pyro_disent.evaluation import report
 from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.experiments.run import load
 from pyro_disent.figures.inputs import _called
-from pyro_disent.figures.paper import file_name
+from pyro_disent.files import file_name
 from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyro_disent.cli.run_options import IndexOption, figure_of_run
+from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,5 @@ def sample(
 
     Writes RUN/figures/sample.png, or sample-NAME.png.
     """
-    from pyro_disent.figures.paper import file_name
-
     names = list(dict.fromkeys(latents or ()))
     return run.sample(n, names, index, seed=seed), file_name("sample", *names)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyro_disent.cli.run_options import figure_of_run
+from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,8 +28,6 @@ def swap(
 
     Writes RUN/figures/swap-IMAGE-IMAGE....png; swap.png there is what `fit` drew.
     """
-    from pyro_disent.figures.paper import file_name
-
     # By the folder too, as photographs of two people may have the same name.
     called = ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
     return run.swap(images, seed=seed), file_name("swap", *called)

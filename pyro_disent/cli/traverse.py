@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyro_disent.cli.run_options import figure_of_run
+from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,5 @@ def traverse(
 
     Writes RUN/figures/traverse-NAME.png, or traverse-NAME-I.png.
     """
-    from pyro_disent.figures.paper import file_name
-
     chosen = [] if index is None else [str(index)]
     return run.traverse(latent, index or 0, steps, seed=seed), file_name("traverse", run.moving(latent), *chosen)

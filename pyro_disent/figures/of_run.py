@@ -13,11 +13,12 @@ from torch import Tensor
 from pyro_disent import plugins
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.figures.inputs import images_at
-from pyro_disent.figures.paper import file_name, save
+from pyro_disent.figures.paper import save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
 from pyro_disent.figures.swap import swap_matrix
 from pyro_disent.figures.traversal import traversal
+from pyro_disent.files import file_name
 from pyro_disent.models.factored_vae import FactoredVAE
 
 IMAGES = 14

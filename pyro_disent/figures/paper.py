@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,6 @@ from pyro_disent.figures.signature import signed
 from pyro_disent.files import write_atomically
 
 DPI = 100
-LONGEST_NAME, HASH_LENGTH = 60, 8  # characters of a figure's file name
 
 
 @contextmanager
@@ -41,19 +38,6 @@ def paper(width: float, height: float) -> Figure:
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
     return figure
-
-
-def file_name(*parts: str) -> str:
-    """A figure's file, named after latents and images, which may be called what no file is.
-
-    What is too long is cut, and ends in a hash of the whole.
-    """
-    whole = "-".join(parts)
-    name = re.sub(r"[^\w.+-]+", "_", whole)
-    if len(name) > LONGEST_NAME:
-        digest = hashlib.sha256(whole.encode()).hexdigest()[:HASH_LENGTH]
-        name = f"{name[: LONGEST_NAME - HASH_LENGTH - 1]}-{digest}"
-    return name + ".png"
 
 
 def save(figure: Figure, path: Path | str) -> Path:

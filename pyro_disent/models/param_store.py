@@ -10,19 +10,15 @@ import itertools
 import re
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_disent.errors import InputError
 
-if TYPE_CHECKING:
-    from pyro_disent.models.program import Program
-
-living: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
+living: weakref.WeakValueDictionary[str, Named] = weakref.WeakValueDictionary()
 """store name -> the program that has it."""
 _put: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
 """Name in Pyro's store -> the parameter that a program of this process put there."""
@@ -40,6 +36,25 @@ def is_given(name: str) -> bool:
     return "#" not in name
 
 
+class Named(nn.Module):
+    """A module whose parameters have a name in Pyro's store: the part of a `program.Program` that is looked at here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights_loaded = False
+        self.store_name = serial_name(type(self).__name__)
+
+    @property
+    def store_name(self) -> str:
+        """What the names of its parameters in Pyro's store begin with."""
+        return self._store_name
+
+    @store_name.setter
+    def store_name(self, name: str) -> None:
+        self._store_name = name
+        living[name] = self
+
+
 class _Itself(weakref.ref):
     """Pyro's way from a parameter to itself, left behind where it is pickled; a plain reference cannot be."""
 
@@ -47,7 +62,7 @@ class _Itself(weakref.ref):
         return type(None), ()
 
 
-def share(program: Program) -> None:
+def share(program: Named) -> None:
     """Make a param site of each parameter that is not frozen, after `take_up`.
 
     Raises:
@@ -77,7 +92,7 @@ def share(program: Program) -> None:
             _put[site] = parameter
 
 
-def take_up(program: Program) -> None:
+def take_up(program: Named) -> None:
     """Copy what was loaded into Pyro's store for this program into its own parameters, frozen ones as well.
 
     Raises:
@@ -103,7 +118,7 @@ def take_up(program: Program) -> None:
         )
 
 
-def _restore(program: Program, loaded: Mapping[str, Tensor]) -> None:
+def _restore(program: Named, loaded: Mapping[str, Tensor]) -> None:
     store, name = pyro.get_param_store(), program.store_name
     own = {f"{name}.{part}": parameter for part, parameter in program.named_parameters()}
     another = f"Pyro's parameter store was loaded with another model's parameters under the name {name}:"
@@ -127,7 +142,7 @@ def _restore(program: Program, loaded: Mapping[str, Tensor]) -> None:
     program._weights_loaded = True
 
 
-def _meant_for_nobody(program: Program, loaded: Iterable[str]) -> str | None:
+def _meant_for_nobody(program: Named, loaded: Iterable[str]) -> str | None:
     """What a loaded store calls a program of ours that is not there: one without a name, or one that this would be."""
     names = list(loaded)
     for name in names:

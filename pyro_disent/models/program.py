@@ -85,7 +85,7 @@ def first_parameter(module: nn.Module) -> nn.Parameter:
     raise InputError(f"{type(module).__name__} has no parameters")
 
 
-class Program(nn.Module):
+class Program(param_store.Named):
     """An ``nn.Module`` whose ``forward`` is a Pyro program.
 
     `pyro.infer.SVI` finds parameters only through param sites, so a plain module under it is silently not trained. A
@@ -100,21 +100,6 @@ class Program(nn.Module):
 
     A copy, or what is unpickled, keeps a given name where no living program has it, and gets a serial one otherwise.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._weights_loaded = False
-        self.store_name = param_store.serial_name(type(self).__name__)
-
-    @property
-    def store_name(self) -> str:
-        """What the names of its parameters in Pyro's store begin with."""
-        return self._store_name
-
-    @store_name.setter
-    def store_name(self, name: str) -> None:
-        self._store_name = name
-        param_store.living[name] = self
 
     def __getstate__(self) -> Any:
         for parameter in self.parameters():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from pyro_disent.files import HASH_LENGTH, LONGEST_NAME, file_name
 from pyro_disent.training import checkpoints
 from pyro_disent.training.checkpoints import Which
 
@@ -70,8 +71,6 @@ def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
 
 def _is_figure(name: str, latents: list[str]) -> bool:
     """Whether a figure's file has the name that a command gives it where no other is said."""
-    from pyro_disent.figures.paper import HASH_LENGTH, LONGEST_NAME, file_name
-
     one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
     whole = rf"reconstructions|samples|swap(-[0-9]+)*|sample(-({one}))*|traverse-({one})(-[0-9]+)?"
     cut = rf"(?=.{{{LONGEST_NAME}}}\.)(swap|sample|traverse)-.*-[0-9a-f]{{{HASH_LENGTH}}}"
