@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.pinned import on_one_core
 from experiments.measure import keep, machine
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import CompiledStep
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
-from pyro_disent.objectives.compiled import CompiledStep
 from pyro_disent.objectives.methods import Setting, build
 from pyro_disent.training.record import versions
 from pyro_disent.training.schedule import make_optimizer

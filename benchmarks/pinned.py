@@ -8,7 +8,7 @@ import os
 import pyro
 import torch
 
-from pyro_disent.training.allocator import keep_freed_memory
+from pyro_disent.compiled.allocator import keep_freed_memory
 
 
 def on_one_core(description: str | None) -> None:

@@ -5,7 +5,7 @@
 CPU time on one pinned core, 9 interleaved rounds; a ratio is the median of the rounds' ratios, so that a machine that
 slows down for a while slows down both sides of it. Prints a table and writes ``experiments/results/step.json``.
 ``hand eager`` and ``hand compiled`` are `by_hand.ByHand`; ``ours eager`` and ``ours compiled`` are the steps of
-`pyro_disent.objectives.compiled`; ``SVI`` is plain ``pyro.infer.SVI``; the matrix products of the MLP alone are the
+`pyro_disent.compiled.step`; ``SVI`` is plain ``pyro.infer.SVI``; the matrix products of the MLP alone are the
 limit. All contenders of a row have one memory format; ``fit`` trains channels-last. ``cold`` is a first step whose
 kernels are compiled (the hand-written one's comes first and loads the compiler), ``warm`` that of another step of the
 kind, whose kernels are found on the disk.
@@ -32,10 +32,10 @@ from benchmarks.by_hand import ByHand, Z
 from benchmarks.pinned import on_one_core
 from experiments.measure import keep, machine
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.networks import networks
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
 from pyro_disent.training.record import versions

@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from experiments.measure import commit, keep, machine
 from pyro_disent import threads
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.allocator import keep_freed_memory
+from pyro_disent.compiled.step import EagerStep
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
-from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.objectives.elbo import ForwardCycle
-from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.record import versions
 from pyro_disent.training.schedule import make_optimizer
 

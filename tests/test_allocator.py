@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from pyro_disent.training.allocator import _SETTINGS
+from pyro_disent.compiled.allocator import _SETTINGS
 
 STEPS = """
 import resource
 import torch
-from pyro_disent.training.allocator import keep_freed_memory
+from pyro_disent.compiled.allocator import keep_freed_memory
 
 keep_freed_memory()
 

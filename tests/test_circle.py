@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.run import load
 from pyro_disent.figures.traversal import traversed
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.training import building, datasets
 from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit

@@ -10,11 +10,11 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from pyro_disent.batch import Batch
+from pyro_disent.compiled import cpu
+from pyro_disent.compiled.step import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3, mlp
-from pyro_disent.objectives import cpu
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build
 from pyro_disent.objectives.terms import InfoNCE

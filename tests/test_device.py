@@ -17,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import NETWORKS
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.training import building, datasets, schedule
 from pyro_disent.training.feed import Feed

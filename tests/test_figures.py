@@ -20,6 +20,7 @@ from pyro_disent.cli.evaluate import evaluate
 from pyro_disent.cli.sample import sample
 from pyro_disent.cli.swap import swap
 from pyro_disent.cli.traverse import traverse
+from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.figures import grid, reconstructions, sample_latents, samples, save, swap_matrix, traversal
@@ -30,7 +31,6 @@ from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
-from pyro_disent.objectives.compiled import EagerStep
 
 
 class Painter:

@@ -13,16 +13,16 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import Tensor, nn
 
 import pyro_disent
+from pyro_disent.compiled.adam import Adam
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.experiments.presets import configure
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import ForwardCycle, Objective
 from pyro_disent.objectives.methods import build
 from pyro_disent.training import compiling, given, log
 from pyro_disent.training import fit as loop
-from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.models import conditional_latents, linear_vae, pair_batch

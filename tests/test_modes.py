@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import pyro_disent
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.data.dataset import Examples
 from pyro_disent.evaluation import bounds, opponents
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.program import evaluating
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import build
 from pyro_disent.training.fit import validate

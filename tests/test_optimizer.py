@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_disent.training.optimizer import Adam
+from pyro_disent.compiled.adam import Adam
 
 
 def two_networks() -> tuple[nn.Module, nn.Module]:

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 import pyro_disent
 from pyro_disent import plugins
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel, Guide
 from pyro_disent.models.families import Circle, ConditionalNormal, Family
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import ContinuousBernoulli
 from pyro_disent.models.opponents import Opponent
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.step import AdversarialTerm, Step, Term
 from pyro_disent.training import log

@@ -14,11 +14,11 @@ from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
 
 from pyro_disent.batch import Batch, Pairing
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import bounds
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel, Guide
 from pyro_disent.models.latents import Latent
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.terms import ReverseCycle, Similarity
 from tests.models import SHAPE, linear_vae, pair_batch

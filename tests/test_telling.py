@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pyro_disent.cli import progress
+from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import Diverged, InputError
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep
 from pyro_disent.training import compiling, datasets
 from pyro_disent.training import fit as loop
 from pyro_disent.training.run import RunFolder

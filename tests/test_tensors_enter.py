@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import pyro_disent
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import EagerStep
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import bounds
 from pyro_disent.figures.swap import swapped
@@ -26,7 +27,6 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3
 from pyro_disent.models.use import use
-from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build
 from pyro_disent.pixels import as_pixels

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyro_disent.batch import Batch
-from pyro_disent.objectives.compiled import CompiledStep, EagerStep, why_not_compiled
+from pyro_disent.compiled.step import CompiledStep, EagerStep, why_not_compiled
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.config import FitConfig
 

@@ -12,6 +12,7 @@ import pyro
 import torch
 from torch import nn
 
+from pyro_disent.compiled.allocator import keep_freed_memory
 from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.models.factored_vae import FactoredVAE
@@ -22,7 +23,6 @@ from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
 from pyro_disent.training import building, compiling, datasets, hardware, schedule, state
-from pyro_disent.training.allocator import keep_freed_memory
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed

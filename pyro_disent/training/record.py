@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import torch
 
+from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import DataSet, Pairs, Source
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import make
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.specification import LatentSpec, explains_to_json
-from pyro_disent.objectives.compiled import EagerStep
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN

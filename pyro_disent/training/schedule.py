@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pyro_disent.compiled.adam import Adam
 from pyro_disent.errors import InputError
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.optimizer import Adam
 
 if TYPE_CHECKING:
     pass

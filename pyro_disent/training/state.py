@@ -13,12 +13,12 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from pyro_disent.compiled.adam import Adam
 from pyro_disent.errors import InputError
 from pyro_disent.models.program import seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.checkpoints import STATE
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.optimizer import Adam
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import Progress
 from pyro_disent.training.weights import load_weights

@@ -23,9 +23,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from pyro_disent.batch import Batch
+from pyro_disent.compiled.cpu import DECOMPOSITIONS, channels_last
 from pyro_disent.errors import InputError
 from pyro_disent.models.program import forked_random_state
-from pyro_disent.objectives.cpu import DECOMPOSITIONS, channels_last
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective, total
 from pyro_disent.objectives.step import LossRecord
 

@@ -1,4 +1,4 @@
-"""Adam with less between its numbers: what ``torch.optim.Adam`` computes, bit by bit, at a third less overhead."""
+"""Adam without torch's Python overhead: the same numbers as ``torch.optim.Adam``, bit by bit, at a third less overhead."""
 
 from __future__ import annotations
 
