@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyro_disent.data import folder
+from pyro_disent.data.bins import edges_by_quantile, edges_by_range
 from pyro_disent.data.dataset import Examples, Factor
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
@@ -24,7 +25,7 @@ from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
-from pyro_disent.objectives.terms import UNKNOWN, edges_by_quantile, edges_by_range, quantized
+from pyro_disent.objectives.terms import UNKNOWN, quantized
 from pyro_disent.training import building
 from pyro_disent.training import fit as loop
 from pyro_disent.training.config import FitConfig

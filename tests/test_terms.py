@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_disent.batch import Batch
+from pyro_disent.data import bins
 from pyro_disent.errors import InputError
 from pyro_disent.models.families import Normal
 from pyro_disent.models.latents import Latent
@@ -240,7 +241,7 @@ def test_the_table_says_what_each_method_needs() -> None:
 
 
 def test_edges() -> None:
-    assert terms.edges_by_range(-1.0, 1.0, 4).tolist() == [-0.5, 0.0, 0.5]
+    assert bins.edges_by_range(-1.0, 1.0, 4).tolist() == [-0.5, 0.0, 0.5]
     values = torch.arange(100.0)
-    counts = torch.bucketize(values, terms.edges_by_quantile(values, 4), right=True).bincount()
+    counts = torch.bucketize(values, bins.edges_by_quantile(values, 4), right=True).bincount()
     assert counts.tolist() == [25, 25, 25, 25]

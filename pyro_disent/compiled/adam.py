@@ -1,4 +1,4 @@
-"""Adam without torch's Python overhead: the same numbers as ``torch.optim.Adam``, bit by bit, at a third less overhead."""
+"""Adam without torch's Python overhead: the numbers of ``torch.optim.Adam``, bit by bit, at a third less of it."""
 
 from __future__ import annotations
 

@@ -131,17 +131,6 @@ UNKNOWN = -100
 """In place of a bin, where a factor's value is not known."""
 
 
-def edges_by_range(low: float, high: float, bins: int) -> Tensor:
-    """Inner edges of equally wide bins, ``(bins - 1,)``."""
-    return torch.linspace(low, high, bins + 1)[1:-1]
-
-
-def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
-    """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is no value."""
-    known = values[~values.isnan()].float()
-    return known.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
-
-
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
     """Each value's bin, int64: how many of the edges it is not below; `UNKNOWN` where it is NaN."""
     dtype = torch.promote_types(values.dtype, edges.dtype)

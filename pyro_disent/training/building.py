@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from pyro_disent.batch import Batch
+from pyro_disent.data import bins
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.models import table
@@ -20,7 +20,6 @@ from pyro_disent.models.program import forked_random_state
 from pyro_disent.models.specification import LatentSpec, build_latents
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
-from pyro_disent.objectives.terms import edges_by_quantile, edges_by_range
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN, Given
@@ -152,47 +151,5 @@ def check_given(objective: Objective, example: Batch, given: Given) -> None:
 
 
 def factor_edges(data: DataSet, config: FitConfig) -> dict[str, list[float]]:
-    """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them.
-
-    Where a number of bins was asked for, they divide the factor's range (that of its training values, where none is
-    known), or fill evenly with the training values. Factors that are no quantities keep a bin for each category.
-
-    Raises:
-        InputError: for bins of a factor that is not there or has categories, and of one that cannot fill them.
-    """
-    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
-    if config.bins is None:
-        return edges
-    quantities = [factor for factor in data.factors if not factor.categories]
-    asked = config.bins if isinstance(config.bins, dict) else {factor.name: config.bins for factor in quantities}
-    if unknown := asked.keys() - {factor.name for factor in quantities}:
-        raise InputError(
-            f"`bins` names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
-            f"{', '.join(factor.name for factor in quantities) or 'none'}"
-        )
-
-    @functools.cache
-    def observed() -> dict[str, torch.Tensor]:
-        """The factors of the training images, all of which are made for it: asked for only where they are needed."""
-        return data.train.examples(config.seed).factors
-
-    for factor in quantities:
-        if (bins := asked.get(factor.name)) is None:
-            continue
-        if config.bins_by == "range":
-            low, high = factor.range or _extent(observed()[factor.name])
-            found = edges_by_range(low, high, bins)
-        else:
-            found = edges_by_quantile(observed()[factor.name], bins)
-        edges[factor.name] = found.tolist()
-        if not (found.diff() > 0).all() or not found.isfinite().all():
-            raise InputError(
-                f"the values of {factor.name} cannot fill {bins} bins: give `bins={{{factor.name!r}: N}}` fewer"
-            )
-    return edges
-
-
-def _extent(values: torch.Tensor) -> tuple[float, float]:
-    """Lowest and highest of the values that are known."""
-    known = values[values.isfinite()]
-    return float(known.min()), float(known.max())
+    """factor's name -> inner edges of the bins a predictor sees it in, as a configuration asks for them; see `bins`."""
+    return bins.factor_edges(data, config.bins, config.bins_by, config.seed)

@@ -1,0 +1,77 @@
+"""The bins that a predictor sees a factor in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyro_disent.data.dataset import DataSet
+from pyro_disent.errors import InputError
+
+
+def edges_by_range(low: float, high: float, bins: int) -> Tensor:
+    """Inner edges of equally wide bins, ``(bins - 1,)``."""
+    return torch.linspace(low, high, bins + 1)[1:-1]
+
+
+def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
+    """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is no value."""
+    known = values[~values.isnan()].float()
+    return known.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
+
+
+def factor_edges(
+    data: DataSet, bins: int | Mapping[str, int] | None = None, by: str = "range", seed: int = 0
+) -> dict[str, list[float]]:
+    """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them.
+
+    Where a number of bins was asked for, they divide the factor's range (that of its training values, where none is
+    known), or fill evenly with the training values. Factors that are no quantities keep a bin for each category.
+
+    Args:
+        bins: of every factor that is a quantity, or factor's name -> bins; None: the data set's own.
+        by: ``range``, equally wide, or ``quantile``, equally filled.
+        seed: of how the training images are seen, whose values say a range or fill the bins.
+
+    Raises:
+        InputError: for bins of a factor that is not there or has categories, and of one that cannot fill them.
+    """
+    edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
+    if bins is None:
+        return edges
+    quantities = [factor for factor in data.factors if not factor.categories]
+    asked = bins if isinstance(bins, Mapping) else {factor.name: bins for factor in quantities}
+    if unknown := asked.keys() - {factor.name for factor in quantities}:
+        raise InputError(
+            f"`bins` names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
+            f"{', '.join(factor.name for factor in quantities) or 'none'}"
+        )
+
+    @functools.cache
+    def observed() -> dict[str, torch.Tensor]:
+        """The factors of the training images, all of which are made for it: asked for only where they are needed."""
+        return data.train.examples(seed).factors
+
+    for factor in quantities:
+        if (count := asked.get(factor.name)) is None:
+            continue
+        if by == "range":
+            low, high = factor.range or _extent(observed()[factor.name])
+            found = edges_by_range(low, high, count)
+        else:
+            found = edges_by_quantile(observed()[factor.name], count)
+        edges[factor.name] = found.tolist()
+        if not (found.diff() > 0).all() or not found.isfinite().all():
+            raise InputError(
+                f"the values of {factor.name} cannot fill {count} bins: give `bins={{{factor.name!r}: N}}` fewer"
+            )
+    return edges
+
+
+def _extent(values: torch.Tensor) -> tuple[float, float]:
+    """Lowest and highest of the values that are known."""
+    known = values[values.isfinite()]
+    return float(known.min()), float(known.max())
