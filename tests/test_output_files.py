@@ -201,6 +201,6 @@ def test_notes_of_an_error_are_said(tmp_path: Path, call: Any, monkeypatch: pyte
         error.add_note("the run that was at run is there again")
         raise error
 
-    monkeypatch.setattr("pyro_disent.training.fit.fit", fail)
+    monkeypatch.setattr("pyro_disent.experiments.job.train", fail)
     result = call("fit", "--method", "vae", "--data", "rotated-mnist", "--out", "run")
     assert_refused(result, "no such thing; the run that was at run is there again")
