@@ -27,7 +27,7 @@ from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.evaluation.codes import Codes
-from pyro_disent.evaluation.evaluate import Step
+from pyro_disent.evaluation.evaluate import Measurement
 from pyro_disent.evaluation.result import Number
 from pyro_disent.experiments.run import Run
 from pyro_disent.figures import save
@@ -274,8 +274,10 @@ class TestAPartOfOnesOwnLoop:
             pyro_disent.load_data(str(tmp_path / "none"))
 
 
-def width(codes: Codes) -> Iterator[Step]:
-    yield Step("width", lambda: {"width": Number("width of the code", "all", codes.test.codes["all"].shape[1], "")})
+def width(codes: Codes) -> Iterator[Measurement]:
+    yield Measurement(
+        "width", lambda: {"width": Number("width of the code", "all", codes.test.codes["all"].shape[1], "")}
+    )
 
 
 def one(subject: Subject) -> Figure:

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from pyro_disent.data import rotated_mnist
-from pyro_disent.evaluation.evaluate import Number, Step as Measured
+from pyro_disent.evaluation.evaluate import Measurement, Number
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel
 from pyro_disent.models.families import Family
 from pyro_disent.models.likelihoods import Bernoulli
@@ -113,7 +113,7 @@ def spread_of_z(codes):
         code = codes.test.codes["z"]
         return {"spread/z": Number("spread of codes", "z", float(code.std(0).mean()), "prior's scale")}
 
-    yield Measured("spread of codes", compute)
+    yield Measurement("spread of codes", compute)
 
 
 def mean_image(subject):

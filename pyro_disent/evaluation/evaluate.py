@@ -46,7 +46,7 @@ Progress = Callable[[int, int, str], None]
 """Called with steps done, steps in all, and what is computed next."""
 
 
-class Step(NamedTuple):
+class Measurement(NamedTuple):
     """Something to compute: what to say meanwhile, and the numbers it gives by their keys."""
 
     title: str
@@ -135,7 +135,7 @@ def _shape(image_shape: tuple[int, int, int]) -> str:
     return f"{height}x{width} with {channels} channel{'s' * (channels > 1)}"
 
 
-def bounds(codes: Codes) -> Iterator[Step]:
+def bounds(codes: Codes) -> Iterator[Measurement]:
     """The held-out evidence lower bound and its parts."""
 
     def compute() -> dict[str, Number]:
@@ -152,10 +152,10 @@ def bounds(codes: Codes) -> Iterator[Step]:
             },
         }
 
-    yield Step("held-out ELBO", compute)
+    yield Measurement("held-out ELBO", compute)
 
 
-def uses(codes: Codes) -> Iterator[Step]:
+def uses(codes: Codes) -> Iterator[Measurement]:
     """Share of the decoded change that comes with each latent alone."""
 
     def compute() -> dict[str, Number]:
@@ -165,10 +165,10 @@ def uses(codes: Codes) -> Iterator[Step]:
         shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
         return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
-    yield Step(USE, compute)
+    yield Measurement(USE, compute)
 
 
-def probes(codes: Codes) -> Iterator[Step]:
+def probes(codes: Codes) -> Iterator[Measurement]:
     """Linear probes of every label whose test values all occur in training (identities do not)."""
     train, test, seed = codes.train, codes.test, codes.seed
     for label, known in train.examples.labels.items():
@@ -180,20 +180,20 @@ def probes(codes: Codes) -> Iterator[Step]:
         inputs[PIXELS] = pixels, test.examples.images[:].flatten(1)
         for block, (x, x_test) in inputs.items():
             held_out = partial(linear_probe, x, known, x_test, asked, seed=seed)
-            yield _step(f"linear_probe/{label}/{block}", f"linear probe of {label}", block, "accuracy", held_out)
+            yield _measurement(f"linear_probe/{label}/{block}", f"linear probe of {label}", block, "accuracy", held_out)
         x = train.codes[codes.whole]
         published = partial(linear_probe, x, known, x, known, seed=seed, bias=False)
         measure = f"published probe of {label} (training set)"
-        yield _step(f"linear_probe_published/{label}", measure, codes.whole, "accuracy", published)
+        yield _measurement(f"linear_probe_published/{label}", measure, codes.whole, "accuracy", published)
 
 
-def leaks(codes: Codes) -> Iterator[Step]:
+def leaks(codes: Codes) -> Iterator[Measurement]:
     """How much of every factor boosted trees read off every block: off its means, and off what it says (draws)."""
     for name, circular in _named(codes.factors):
         for key, by in READINGS:
             for block in codes.blocks:
                 compute = partial(_leak, codes, name, circular, block, bool(by))
-                yield _step(f"leak{key}/{name}/{block}", f"leak{by} of {name}", block, "R2", compute)
+                yield _measurement(f"leak{key}/{name}/{block}", f"leak{by} of {name}", block, "R2", compute)
 
 
 def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> float:
@@ -202,7 +202,7 @@ def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> f
     return leak(train, known, test, asked, circular, seed=codes.seed)
 
 
-def pairs(codes: Codes) -> Iterator[Step]:
+def pairs(codes: Codes) -> Iterator[Measurement]:
     """How much of the difference of every factor within a pair boosted trees read off the difference of its codes."""
     if not codes.factors or not codes.has_pairs:
         return
@@ -215,10 +215,12 @@ def pairs(codes: Codes) -> Iterator[Step]:
             c_train, c_test = (train.draws, test.draws) if by else (train.codes, test.codes)
             for block in codes.blocks:
                 compute = partial(pair_leak, c_train[block], f_train, c_test[block], f_test, circular, seed=codes.seed)
-                yield _step(f"pair{key}/{name}/{block}", f"difference{by} of {name} in pairs", block, "R2", compute)
+                yield _measurement(
+                    f"pair{key}/{name}/{block}", f"difference{by} of {name} in pairs", block, "R2", compute
+                )
 
 
-def opponents(codes: Codes) -> Iterator[Step]:
+def opponents(codes: Codes) -> Iterator[Measurement]:
     """The accuracy of the opponent of Eq. 3, of a fresh classifier on every block, and of the most frequent bin."""
     term = None if codes.objective is None else prediction(codes.objective)
     if codes.objective is None or term is None:
@@ -239,14 +241,14 @@ def opponents(codes: Codes) -> Iterator[Step]:
             )
         }
 
-    yield Step("opponent", own)
+    yield Measurement("opponent", own)
     bins, test_bins = (term.labels(split.examples.factors) for split in (train, test))
     for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
         for key, by in READINGS:
             for block in codes.blocks:
                 compute = partial(_guessed, codes, block, bool(by), known_bins, asked)
                 measure = f"fresh classifier{by} of {name}"
-                yield _step(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
+                yield _measurement(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
 
 
 def _guessed(codes: Codes, block: str, drawn: bool, known: Tensor, asked: Tensor) -> float:
@@ -254,7 +256,7 @@ def _guessed(codes: Codes, block: str, drawn: bool, known: Tensor, asked: Tensor
     return classifier_accuracy(train, known, test, asked, seed=codes.seed)
 
 
-def identities(codes: Codes) -> Iterator[Step]:
+def identities(codes: Codes) -> Iterator[Measurement]:
     """Recall@1 of test identities in another view, and what each block tells of the view.
 
     The regressors of the view are fitted on validation identities and scored on test identities. A view is the first
@@ -274,23 +276,23 @@ def identities(codes: Codes) -> Iterator[Step]:
     for key, by in READINGS:
         for block in codes.blocks:
             compute = partial(recall_at_1, codes.read_unseen(block, bool(by))[1], identity, view, seed=seed)
-            yield _step(f"recall_at_1{key}/{block}", RECALL.format(by=by), block, "accuracy", compute)
+            yield _measurement(f"recall_at_1{key}/{block}", RECALL.format(by=by), block, "accuracy", compute)
     of_pixels = partial(recall_at_1, examples.images[:].flatten(1), identity, view, seed=seed)
     recall = RECALL.format(by="")
-    yield _step(f"recall_at_1/{PIXELS}", recall, PIXELS, "accuracy", of_pixels)
+    yield _measurement(f"recall_at_1/{PIXELS}", recall, PIXELS, "accuracy", of_pixels)
     tested = len(identity.unique())
     by_chance = f"chance, {tested} identities" if tested > 1 else f"one identity measures nothing: {TEST_MORE}"
     chance = Number(recall, by_chance, recall_by_chance(identity, view), "accuracy")
-    yield Step("chance of recall@1", lambda: {"recall_at_1_chance": chance})
+    yield Measurement("chance of recall@1", lambda: {"recall_at_1_chance": chance})
     if azimuth is not None:
         left_out = identity[near_symmetric(codes.data.test, codes.data.train)].unique()
         count = Number("near-symmetric identities, left out of errors", "", len(left_out), "identities")
-        yield Step("near-symmetric identities", lambda: {"near_symmetric": count})
+        yield Measurement("near-symmetric identities", lambda: {"near_symmetric": count})
     for name, circular in _named(codes.factors):
         for key, by in READINGS if codes.validation.varies(name) else ():
             for block in codes.blocks:
                 compute_view = partial(_view, codes, name, circular, block, key, by)
-                yield Step(f"view{by}: {name} from {block}", compute_view)
+                yield Measurement(f"view{by}: {name} from {block}", compute_view)
 
 
 def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str) -> dict[str, Number]:
@@ -311,13 +313,21 @@ def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str
 
 
 GROUP = "pyro_disent.metrics"
-METRICS: tuple[Callable[[Codes], Iterator[Step]], ...] = (bounds, uses, probes, leaks, opponents, pairs, identities)
+METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
+    bounds,
+    uses,
+    probes,
+    leaks,
+    opponents,
+    pairs,
+    identities,
+)
 """A metric yields the steps that fit the data set, none where it does not apply; other packages' come after ours."""
 
 
-def _step(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Step:
+def _measurement(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Measurement:
     """A step that gives a single number."""
-    return Step(f"{measure} from {block}", lambda: {key: Number(measure, block, compute(), unit)})
+    return Measurement(f"{measure} from {block}", lambda: {key: Number(measure, block, compute(), unit)})
 
 
 def _named(factors: list[Factor]) -> list[tuple[str, bool]]:
