@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -16,16 +17,22 @@ def names(group: str, own: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*own, *(point.name for point in entry_points(group=group))]))
 
 
+class BrokenPackage(UserWarning):
+    """Something of another package that cannot be imported, and that nobody has named: it is left out."""
+
+
 def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
     """All of a group by name, imported; a name of ours stays ours.
 
-    Raises:
-        InputError: for what cannot be imported.
+    What cannot be imported is left out, and warned of by a `BrokenPackage`: nobody asked for it.
     """
     found = dict(own)
     for point in entry_points(group=group):
         if point.name not in found:
-            found[point.name] = _loaded(point)
+            try:
+                found[point.name] = _loaded(point)
+            except InputError as error:
+                warnings.warn(str(error), BrokenPackage, stacklevel=2)
     return found
 
 
@@ -50,8 +57,8 @@ def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
 def _loaded(point: EntryPoint) -> Any:
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever somebody else's code raises where it is imported
         raise InputError(
             f"{point.name} of another package ({point.value}, entry-point group {point.group}) cannot be imported: "
-            f"{error}"
+            f"{type(error).__name__}: {error}"
         ) from error

@@ -55,16 +55,31 @@ def test_what_is_written_is_read_back(number: float, whole: int, switch: bool, c
     assert read("switch", str(switch).lower()) is switch and read("counts", ",".join(map(str, counts))) == counts
 
 
-@given(st.one_of(st.floats(allow_nan=False), st.integers(), st.booleans(), st.none(), st.lists(st.text())))
-def test_what_is_no_text_is_left_as_it_is(value: Any) -> None:
-    for name in ("plain", "number", "whole", "switch", "names", "kinds"):
-        assert read(name, value) is value
+FITS = {
+    "plain": st.integers(),
+    "number": st.one_of(st.floats(allow_nan=False), st.integers()),
+    "whole": st.one_of(st.integers(), st.none()),
+    "switch": st.booleans(),
+    "names": st.one_of(st.lists(st.text()), st.none()),
+    "kinds": st.dictionaries(st.text(), st.text()),
+}
+
+
+@given(st.sampled_from(sorted(FITS)).flatmap(lambda name: st.tuples(st.just(name), FITS[name])))
+def test_what_is_of_the_kind_is_left_as_it_is(said: tuple[str, Any]) -> None:
+    name, value = said
+    assert read(name, value) is value and read(name, read(name, value)) is value
+
+
+def test_a_tuple_is_a_list_as_in_a_record() -> None:
+    assert read("names", ("a", "b")) == ["a", "b"] and read("counts", (1, 2)) == [1, 2]
 
 
 def test_texts_are_read_as_what_they_are_annotated_with() -> None:
     assert read("names", "a, b") == ["a", "b"]
     assert read("kinds", "pose:angle,a:b:text") == {"pose": "angle", "a:b": "text"}
-    assert read("side", "right") == "right" and read("plain", "7") == "7" and read("whole", "none") is None
+    assert read("side", "right") == "right" and read("plain", "7") == 7  # as its default
+    assert read("whole", "none") is None and read("names", "none") is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +90,11 @@ def test_texts_are_read_as_what_they_are_annotated_with() -> None:
         ("switch", "yes", "switch=yes is not true or false"),
         ("side", "top", "side=top is not one of left, right"),
         ("counts", "1,x", r"counts=1,x is not a list A,B,\.\.\."),
+        ("number", [1], r"number=\[1\] is not a number"),
+        ("number", True, "number=True is not a number"),
+        ("whole", 1.0, "whole=1.0 is not a whole number"),
+        ("switch", 1, "switch=1 is not true or false"),
+        ("number", None, "number=None is not a number"),
         ("kinds", "pose", r"kinds=pose is not a list NAME:VALUE,\.\.\."),
         ("nubmer", "1", r"the function takes has no option nubmer \(did you mean number\?\): its options are needed, "),
     ],
@@ -91,6 +111,15 @@ def test_options_are_shown_with_their_defaults() -> None:
         "counts=1,2", "kinds"
     ]  # fmt: skip
     assert signatures.options(lambda **anything: None) is None
+
+    def of_numbers(mode: Literal[1, 3] = 1, size: Literal["auto"] | int = "auto", later: NotImported = 2): ...  # type: ignore[name-defined]  # noqa: F821
+
+    by_name = signatures.options(of_numbers)
+    assert signatures.checked(by_name, {"mode": "3", "size": "5", "later": "7"}, "") == {
+        "mode": 3,
+        "size": 5,
+        "later": 7,
+    }
     assert signatures.checked(None, {"whatever": 1}, "") == {"whatever": 1}
 
 

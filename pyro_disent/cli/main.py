@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Annotated
 
@@ -11,6 +14,7 @@ import typer
 from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
+from pyro_disent.plugins import BrokenPackage
 
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
 
@@ -53,7 +57,8 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        with _warnings_in_a_sentence():
+            code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
@@ -69,6 +74,25 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort) as stop:
         code = _fail(as_flags("; ".join(["interrupted", *getattr(stop, "__notes__", ())])), EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _warnings_in_a_sentence() -> Iterator[None]:
+    """A package of somebody else's that is broken is said as an error is, without the place in our code."""
+    formatted = warnings.formatwarning
+
+    def ours(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if issubclass(category, BrokenPackage):
+            return f"pyro-disent: {as_flags(str(message))}\n"
+        return formatted(message, category, filename, lineno, line)
+
+    warnings.formatwarning = ours
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatted
 
 
 def _plain(message: str) -> str:

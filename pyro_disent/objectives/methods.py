@@ -132,7 +132,7 @@ def _guarded(setting: Setting, guard: Sequence[str] | None) -> list[Latent]:
             raise InputError(
                 f"there is no latent {', '.join(unknown)} to hide factors from; the latents are {', '.join(by_name)}"
             )
-        return [by_name[name] for name in guard]
+        return [by_name[name] for name in dict.fromkeys(guard)]
     labelled = setting.edges.keys()
     common = [latent for latent in setting.latents if latent.explains == "common"]
     named = [latent for latent in setting.latents if latent.factors and not labelled & set(latent.factors)]
@@ -236,7 +236,7 @@ METHODS: dict[str, Method] = {
 
 def methods() -> dict[str, Method]:
     """Ours and those of the entry-point group ``pyro_disent.methods``, by name."""
-    return plugins.by_name(GROUP, METHODS)
+    return {name: each for name, each in plugins.by_name(GROUP, METHODS).items() if isinstance(each, Method)}
 
 
 def parse(expression: str) -> list[Method]:
@@ -247,6 +247,8 @@ def parse(expression: str) -> list[Method]:
     """
     names = [name.strip() for name in expression.split("+")]
     chosen = [plugins.find(GROUP, METHODS, name, "method") for name in names]
+    if strange := [name for name, method in zip(names, chosen, strict=True) if not isinstance(method, Method)]:
+        raise InputError(f"{strange[0]} of another package is no Method: see pyro_disent.objectives.methods")
     if len(set(names)) < len(names):
         raise InputError(f"the method {expression!r} names one thing twice")
     return chosen

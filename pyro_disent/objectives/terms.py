@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -212,6 +213,8 @@ class InfoNCE(Term):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
+        if not 0 < temperature < math.inf:
+            raise InputError(f"the temperature of InfoNCE must be greater than 0, got {temperature}")
         self.temperature = temperature
 
     def forward(self, step: Step) -> Tensor:

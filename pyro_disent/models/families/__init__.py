@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle, ProjectedNormal
 from pyro_disent.models.families.normal import ConditionalNormal, Normal
-from pyro_disent.models.families.table import FAMILIES, families, make, name_of, settings_of
+from pyro_disent.models.families.table import FAMILIES, make, name_of, settings_of
 
 __all__ = [
     "FAMILIES",
@@ -14,7 +14,6 @@ __all__ = [
     "Family",
     "Normal",
     "ProjectedNormal",
-    "families",
     "make",
     "name_of",
     "settings_of",

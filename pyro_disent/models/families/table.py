@@ -15,11 +15,6 @@ GROUP = "pyro_disent.families"
 FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Normal, ConditionalNormal, Circle)}
 
 
-def families() -> dict[str, type[Family]]:
-    """Every family by its name."""
-    return plugins.by_name(GROUP, FAMILIES)
-
-
 def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
     """A family by its name, with settings of its constructor: numbers may be texts, as a command line has them.
 
@@ -29,14 +24,15 @@ def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
     Raises:
         InputError: for a family or a setting that does not exist or is missing, with those that there are.
     """
-    table = FAMILIES if name in FAMILIES else families()
-    if name not in table:
-        raise InputError(f"latent {of!r}: there is no family {name!r}; choose from {', '.join(table)}")
-    accepted, owner = options(table[name]), f"latent {of!r}: the family {name}"
+    try:
+        family = plugins.find(GROUP, FAMILIES, name, "family")
+    except InputError as error:
+        raise InputError(f"latent {of!r}: {error}") from error
+    accepted, owner = options(family), f"latent {of!r}: the family {name}"
     said = signatures.checked(accepted, settings, owner)
     if missing := [key for key, option in (accepted or {}).items() if option.is_required and key not in said]:
         raise InputError(f"{owner} needs {', '.join(f'{key}=...' for key in missing)}")
-    return table[name](**said)
+    return family(**said)
 
 
 def settings_of(family: Family, of: str) -> dict[str, Any]:
@@ -66,7 +62,9 @@ def name_of(family: Family) -> str:
 
 def _is_known(family: Family) -> bool:
     name = getattr(family, "name", "")
-    return (FAMILIES.get(name) or families().get(name)) is type(family)
+    if name not in plugins.names(GROUP, FAMILIES):
+        return False
+    return plugins.find(GROUP, FAMILIES, name, "family") is type(family)
 
 
 def options(family: type[Family]) -> dict[str, signatures.Option] | None:
