@@ -366,7 +366,7 @@ TINY: dict[str, Any] = {"max_steps": 4, "batch_size": 8, "network": "mlp", "late
 
 def test_a_vae_is_trained_on_an_array_and_measured(tmp_path: Path) -> None:
     run = pyro_disent.fit("vae", images(40, 8, 8), out=tmp_path / "run", **TINY)
-    with pytest.raises(InputError, match=r"handed over from Python.*again: run.evaluate\(data\)"):
+    with pytest.raises(InputError, match=r"handed over from Python.*again, as `data=`"):
         pyro_disent.load(tmp_path / "run").data()
     numbers = run.evaluate(from_arrays(images(40, 8, 8))).numbers
     assert numbers["elbo"].value < 0 and not any(key.startswith(("recall", "pair")) for key in numbers)

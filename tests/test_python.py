@@ -159,3 +159,61 @@ class Laplace(families.Family):
 
 def mine_for(image_shape: tuple[int, int, int], code_width: int) -> networks.Networks:
     return networks.mlp(image_shape, code_width)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"foo": 1}, "there is no setting foo"),
+        ({"batchsize": 16}, r"there is no setting batchsize \(did you mean batch_size\?\)"),
+        ({"batch_size": "16"}, "`batch_size='16'` is not a whole number"),
+        ({"batch_size": 16.0}, "`batch_size=16.0` is not a whole number"),
+        ({"batch_size": True}, "`batch_size=True` is not a whole number"),
+        ({"lr": float("inf")}, "`lr=inf` is not a finite number"),
+        ({"lr": "fast"}, "`lr='fast'` is not a number"),
+        ({"network": 3}, "`network=3` is not a text"),
+        ({"terms": 3}, "`terms=3` is not a table"),
+        ({"terms": {"info-nce": 3}}, "a table of its options is needed"),
+        ({"terms": {"info-nce": {"temperature": [1]}}}, r"temperature=\[1\] is not a number"),
+        ({"terms": {"info-nce": {"temperature": 0}}}, "temperature of InfoNCE must be greater than 0"),
+        ({"terms": {"info-nce": {"temperature": float("nan")}}}, "temperature of InfoNCE must be greater than 0"),
+        ({"options": 3}, "`options=3` is not a table"),
+        ({"weights": 2}, "`weights=2` is not a table"),
+    ],
+)
+def test_settings_of_no_kind_are_refused_in_a_sentence(said: dict[str, object], why: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=why):
+        pyro_disent.fit("info-nce", "rotated-mnist", out=tmp_path / "run", **TINY | said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_none_is_not_said(tmp_path: Path) -> None:
+    run = pyro_disent.fit("vae", "rotated-mnist", out=tmp_path / "run", **TINY, terms=None, weights=None, lr=None)
+    assert run.record.fit.terms == {} and run.record.fit.lr == 1e-3
+
+
+@pytest.mark.parametrize("setting", ["source", "data_root", "limit", "options"])
+def test_data_that_is_handed_over_says_itself_what_it_is(setting: str, tmp_path: Path) -> None:
+    images = torch.rand(64, 1, 28, 28)
+    said = {"source": "local", "data_root": "here", "limit": 8, "options": {"image_size": 8}}[setting]
+    with pytest.raises(InputError, match=f"data handed over says `{setting}=` itself"):
+        pyro_disent.fit("vae", images, out=tmp_path / "run", preset="quick", **{setting: said})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_goes_with_what_is_handed_over(tmp_path: Path) -> None:
+    first = pyro_disent.fit("cycle", "rotated-mnist", out=tmp_path / "first", **TINY)
+    config = first.path / "config.json"
+    encoder, decoder = mine()
+    by_networks = pyro_disent.fit(config=config, out=tmp_path / "networks", encoder=encoder, decoder=decoder)
+    assert by_networks.record.fit.network == "given" and by_networks.record.handed_over == ("encoder", "decoder")
+    of_three = pyro_disent.fit(config=config, out=tmp_path / "three", latents={"a": 3})
+    assert list(of_three.record.fit.latents) == ["a"]
+    vae = pyro_disent.FactoredVAE([Latent("z", 6), Latent("y", 5, explains="rest")], *mine())
+    elbo = pyro_disent.DisentanglingELBO()
+    own = pyro_disent.fit(elbo, config=config, vae=vae, out=tmp_path / "own")
+    fit = own.record.fit
+    assert (fit.method, fit.model, fit.network, fit.likelihood) == ("given", "given", "given", "given")
+    assert {name: spec.units for name, spec in fit.latents.items()} == {"z": 6, "y": 5}
+    with pytest.raises(InputError, match="minimized an ELBO of its own: hand it over"):
+        pyro_disent.fit(config=own.path / "config.json", vae=vae, out=tmp_path / "again")

@@ -314,3 +314,27 @@ def test_other_packages_bring_metrics_and_figures(
     assert drawn == ["reconstructions.png", "swap.png", "traverse-y.png", "samples.png", "one.png", "first.png",
                      "second.png"]  # fmt: skip
     assert call("figures", run.path, "--device", "cpu").stdout.count(".png") == len(drawn)
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (lambda run: run.swap("01"), "at least two images"),
+        (lambda run: run.swap(3), "at least two images"),
+        (lambda run: run.swap([0]), "at least two images"),
+        (lambda run: run.swap(["--5", "1"]), "--5"),
+        (lambda run: run.swap([True, 1]), "True is no test index"),
+        (lambda run: run.swap([torch.tensor(0.7), 1]), "is no test index"),
+        (lambda run: run.traverse(steps=1), "`steps` of 2 or more"),
+        (lambda run: run.sample(0), "0 images cannot be drawn"),
+        (lambda run: run.reconstructions([]), "no images to reconstruct"),
+        (lambda run: next(pyro_disent.batches(run.data(), 0)), "`batch_size=0` must be a whole number"),
+        (lambda run: next(pyro_disent.batches(run.data(), 2.5)), "`batch_size=2.5` must be a whole number"),
+        (lambda run: next(pyro_disent.batches(run.data(), 4, epochs=0)), "`epochs=0` must be a whole number"),
+        (lambda run: next(pyro_disent.batches(run.data(), 4, views=3)), "no batches of 3 views"),
+        (lambda _: pyro_disent.Evaluation.from_json({}), "this is not an evaluation"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_a_sentence(asked: Any, why: str, run: Any) -> None:
+    with pytest.raises(InputError, match=why):
+        asked(run)

@@ -109,7 +109,11 @@ def _said(
         "white": white,
         "test_share": test_share,
     }
-    return pairs(data_option, "--data-option") | {name: value for name, value in said.items() if value is not None}
+    said = {name: value for name, value in said.items() if value is not None}
+    of_any = pairs(data_option, "--data-option")
+    if twice := [name for name in of_any if name in said]:
+        raise InputError(f"--data-option {twice[0]}={of_any[twice[0]]}: a flag of its own says it already: say it once")
+    return of_any | said
 
 
 def _kinds(given: list[str] | None) -> dict[str, str]:

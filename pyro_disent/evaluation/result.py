@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from pyro_disent.data.dataset import Source
+from pyro_disent.errors import InputError
 
 
 class Number(NamedTuple):
@@ -66,7 +68,14 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave, read again."""
+        """What `to_json` gave, read again.
+
+        Raises:
+            InputError: for what is no evaluation.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if values.keys() ^ fields:
+            raise InputError(f"this is not an evaluation: it has or lacks {', '.join(sorted(values.keys() ^ fields))}")
         return cls(
             **{
                 **values,

@@ -82,7 +82,9 @@ def fit(
     """
     elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
     given = Given.of(vae, elbo, encoder, decoder)
-    check_said(given, [name for name, value in settings.items() if value is not None])
+    settings = {name: value for name, value in settings.items() if value is not None}
+    data_is_given = data is not None and not isinstance(data, str | Path)
+    check_said(given, list(settings), data_is_given=data_is_given)
     if resume is not None:
         said = {"method": method, "preset": preset, **settings}
         if overwrite or config or init or (out is not None and Path(out).resolve() != Path(resume).resolve()):
@@ -95,7 +97,7 @@ def fit(
     if config is not None:
         if method is not None or preset is not None or isinstance(data, str | Path):
             raise InputError(f"config={str(config)!r} says the method, the data and their settings: leave them away")
-        made = reconfigure(read_fit(Path(config)), settings)
+        made = _with_given(reconfigure(read_fit(Path(config)), settings), given, settings)
     elif (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     else:
@@ -170,10 +172,18 @@ def resume(
 
 def _configured(method: str, data: str, preset: str | None, given: Given, said: Mapping[str, Any]) -> FitConfig:
     """The configuration, in which what was handed over has no name and says its latents itself."""
+    return _with_given(configure(method, data, preset, said), given, said)
+
+
+def _with_given(config: FitConfig, given: Given, said: Mapping[str, Any]) -> FitConfig:
+    """A configuration in which what was handed over has no name, and says itself what it says."""
+    if given.elbo is not None:
+        config = dataclasses.replace(config, method=GIVEN, beta=None, weights={}, terms={}, bins=None, warmup_steps=0)
     if given.vae is not None:
-        config = configure(method, data, preset, {**said, **dict.fromkeys(("network", "likelihood", "model"), GIVEN)})
-        return dataclasses.replace(config, latents=described(given.vae))
-    config = configure(method, data, preset, {**said, **({"network": GIVEN} if given.networks else {})})
+        latents = described(given.vae)
+        return dataclasses.replace(config, latents=latents, network=GIVEN, likelihood=GIVEN, model=GIVEN)
+    if given.networks is not None:
+        config = dataclasses.replace(config, network=GIVEN)
     return _with_those_latents(config, said)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pyro_disent.data import registry
+from pyro_disent.data.bins import factor_edges
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.sources import Progress
 from pyro_disent.errors import InputError
@@ -49,6 +50,9 @@ def objective(
     weights: Mapping[str, Weight] | None = None,
     beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
+    terms: Mapping[str, Mapping[str, Any]] | None = None,
+    bins: int | Mapping[str, int] | None = None,
+    bins_by: str = "range",
 ) -> Objective:
     """The objective of a method for a model: a module whose loss of a batch is to be differentiated.
 
@@ -61,6 +65,8 @@ def objective(
         weights: term's name -> weight, where not its own default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
         warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
+        terms: term's name -> its options, as ``{"predictor": {"side": "cross-entropy"}}``.
+        bins, bins_by: that a predictor sees factors in, see `data.bins.factor_edges`; None: the data set's own.
 
     Raises:
         InputError: for methods that do not exist or do not fit the model, and labels of factors that are missing.
@@ -69,11 +75,11 @@ def objective(
         raise InputError(
             f"the method {method!r} needs labels of factors: hand over `data`, a data set whose factors have bins"
         )
-    factors = () if data is None else data.factors
+    edges = {} if data is None else factor_edges(data, bins, bins_by)
     setting = methods.Setting(
         tuple(vae.latents),
-        {factor.name: torch.tensor(factor.edges) for factor in factors if factor.edges},
+        {factor: torch.tensor(values) for factor, values in edges.items()},
         always=() if data is None else data.pairs.always,
     )
-    elbo = methods.build(method, setting, weights=weights, beta=beta, warmup_steps=warmup_steps)
+    elbo = methods.build(method, setting, weights=weights, beta=beta, warmup_steps=warmup_steps, options=terms)
     return elbo(vae.model, vae.guide).to(vae.device)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro_disent.data import registry
-from pyro_disent.errors import InputError
+from pyro_disent.errors import InputError, did_you_mean
 from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
-from pyro_disent.training.config import FitConfig, without_aliases
+from pyro_disent.training.config import FitConfig, choices, without_aliases
 from pyro_disent.training.given import GIVEN
 from pyro_disent.training.hardware import resolve_device
 
@@ -46,7 +46,12 @@ def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
 
 
 def _checked(settings: dict[str, Any]) -> FitConfig:
-    """With options as they are taken; raises InputError for those that are not there."""
+    """With options as they are taken; raises InputError for those and for settings that are not there."""
+    there_are = choices()
+    if unknown := [name for name in settings if name not in there_are]:
+        raise InputError(
+            f"there is no setting {unknown[0]}{did_you_mean(unknown[0], there_are)}: there are {', '.join(there_are)}"
+        )
     if settings["method"] != GIVEN:
         settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
     if registry.is_data_set(settings["data"]):  # what was handed over has no options
@@ -60,6 +65,9 @@ def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str
     Tables (``latents``, ``options``, ``weights``, ``terms``) are merged name by name, latents and terms also what is
     said of each. Who says how long by either measure, epochs or steps, says it instead of both.
     """
+    for name in ("terms", "options", "weights"):
+        choices()[name].check(name, said.get(name, {}), "dict[str, Any]")
+    methods.check_tables(said.get("terms", {}))
     result = dict(settings)
     if said.keys() & {"epochs", "max_steps"}:
         result |= {"epochs": None, "max_steps": None}

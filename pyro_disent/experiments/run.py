@@ -142,18 +142,27 @@ class Run:
         """
         from pyro_disent.figures import swap_matrix
 
-        images = list(images)
+        images = [] if isinstance(images, str | Path) or not isinstance(images, Iterable) else list(images)
         if len(images) < 2:
-            raise InputError("swap needs at least two images: test indices or image files")
+            raise InputError("swap needs at least two images: test indices, image files, or images from Python")
         shown, names = self._images(images, data, seed)
         return swap_matrix(self.vae, shown, shown, shared=self.shared, row_labels=names, column_labels=names)
 
     def reconstructions(
-        self, images: Iterable[Image] = range(12), *, data: DataSet | None = None, seed: int = 0
+        self, images: Iterable[Image] | None = None, *, data: DataSet | None = None, seed: int = 0
     ) -> Figure:
-        """Images above what the model makes of them, see `figures.reconstructions`; arguments as in `swap`."""
+        """Images above what the model makes of them, see `figures.reconstructions`; arguments as in `swap`.
+
+        Args:
+            images: one or more; None: the first dozen test images.
+        """
         from pyro_disent.figures import reconstructions
 
+        if images is None:
+            data = self.data() if data is None else data
+            images = range(min(12, len(data.test)))
+        if not (images := list(images)):
+            raise InputError("there are no images to reconstruct")
         shown, names = self._images(images, data, seed)
         return reconstructions(self.vae, shown, labels=names)
 
@@ -177,6 +186,8 @@ class Run:
         from pyro_disent.figures import traversal
 
         latent = self.moving(latent)  # refused before the data are loaded
+        if steps < 2:
+            raise InputError(f"a traversal has `steps` of 2 or more, got {steps}")
         (image,), (name,) = self._images([index], data, seed)
         return traversal(self.vae, image, latent, steps, name=name)
 
@@ -206,6 +217,8 @@ class Run:
         """
         from pyro_disent.figures import sample_latents, samples
 
+        if n < 1:
+            raise InputError(f"{n} images cannot be drawn: it must be 1 or more")
         generator = torch.Generator().manual_seed(seed)
         names = list(dict.fromkeys(self.vae.latent(name).name for name in latents))
         if not names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
 from numbers import Integral
@@ -106,9 +107,11 @@ def _called(files: Set[Path]) -> dict[str, str]:
 def _index(image: Image) -> Image:
     """A whole number, however it is written, as an int; anything else as it is."""
     if isinstance(image, str):
-        return int(image) if image.lstrip("-").isdecimal() else image
-    is_number = isinstance(image, Integral) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 0)
-    return int(image) if is_number else image  # type: ignore[arg-type]
+        return int(image) if re.fullmatch(r"-?\d+", image) else image
+    number: Any = image.item() if isinstance(image, Tensor | np.ndarray) and image.ndim == 0 else image
+    if isinstance(number, bool | float):
+        raise InputError(f"{number} is no test index, which is a whole number")
+    return int(number) if isinstance(number, Integral) else image
 
 
 def _handed_over(image: Any, shape: tuple[int, int, int]) -> Tensor:

@@ -318,7 +318,14 @@ def check_options(expression: str, options: Mapping[str, Mapping[str, Any]]) -> 
     if unknown := options.keys() - by_term.keys():
         accepted = f"its terms are {', '.join(sorted(by_term))}" if by_term else "it has no terms"
         raise InputError(f"`terms` names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}")
+    check_tables(options)
     return {name: signatures.checked(by_term[name].options, said, f"the term {name}") for name, said in options.items()}
+
+
+def check_tables(options: Mapping[str, Any]) -> None:
+    """Raises InputError for a term of which no options are said, but something else."""
+    if strange := [name for name, said in options.items() if not isinstance(said, Mapping)]:
+        raise InputError(f"`terms` says of {strange[0]} {options[strange[0]]!r}: a table of its options is needed")
 
 
 def needs_pairs(expression: str) -> bool:

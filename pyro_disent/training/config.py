@@ -6,6 +6,7 @@ Nothing heavy is imported with this module: the command line makes its options f
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -37,10 +38,19 @@ class Choice:
     at_least: int | None = None
     at_most: int | None = None
 
-    def check(self, name: str, value: Any) -> None:
-        """Raises InputError for a value that it cannot have; None is none."""
-        if value is None:
+    def check(self, name: str, value: Any, annotated: str) -> None:
+        """Raises InputError for a value that it cannot have.
+
+        Args:
+            annotated: its annotation, as it is written.
+        """
+        if value is None and annotated.endswith("None"):
             return
+        accepted, called = _KINDS.get(annotated.removesuffix(" | None"), (object, ""))
+        if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool and called):
+            raise InputError(f"`{name}={value!r}` is not {called}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"`{name}={value}` is not a finite number")
         if self.one_of and value not in self.one_of:
             raise InputError(f"`{name}={value}` is not one of {', '.join(self.one_of)}")
         if self.above is not None and not value > self.above:
@@ -51,6 +61,15 @@ class Choice:
             raise InputError(f"`{name}` must be {self.at_least} or more, got {value}")
 
 
+_KINDS: dict[str, tuple[Any, str]] = {
+    "bool": (bool, "True or False"),
+    "int": (int, "a whole number"),
+    "float": (int | float, "a number"),
+    "str": (str, "a text"),
+    "dict[str, Weight]": (Mapping, "a table of weights by their terms"),
+    "dict[str, dict[str, Any]]": (Mapping, "a table of options by their terms"),
+    "dict[str, Any]": (Mapping, "a table of options"),
+}
 _NEEDED: Any = dataclasses.MISSING
 
 
@@ -327,8 +346,8 @@ class FitConfig:
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
         if not self.latents:
             raise InputError("a model needs at least one latent: give one by `latents={NAME: UNITS}`")
-        for name, each in choices().items():
-            each.check(name, getattr(self, name))
+        for field in dataclasses.fields(self):
+            field.metadata["choice"].check(field.name, getattr(self, field.name), str(field.type))
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
                 raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
@@ -370,7 +389,10 @@ def without_aliases(said: Mapping[str, Any]) -> dict[str, Any]:
     if aliased:
         terms = {term: dict(options) for term, options in plain.get("terms", {}).items()}
         for name, value in aliased.items():
-            terms.setdefault(ALIASES[name].term, {})[ALIASES[name].option] = value
+            term, option, _ = ALIASES[name]
+            if option in terms.setdefault(term, {}):
+                raise InputError(f"`{name}` says what `terms` says of {term}.{option} already: say it once")
+            terms[term][option] = value
         plain["terms"] = terms
     return plain
 

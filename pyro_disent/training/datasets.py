@@ -31,8 +31,8 @@ def load_data(
     """
     if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
         raise InputError(
-            "the data was handed over from Python, which has to hand it over again: run.evaluate(data), and "
-            "pyro_disent.fit(data=..., resume=...) to go on"
+            "the data was handed over from Python, which has to hand it over again, as `data=` of what is called: a "
+            "method of the run, `pyro_disent.fit` or `pyro_disent.resume`"
         )
     source, root = config.source, config.data_root
     if recorded is not None:

@@ -104,6 +104,11 @@ def batches(
         InputError: for a batch larger than the data, and for two views of images that have no pairs.
     """
     split = data.train if isinstance(data, DataSet) else data
+    for name, value in (("batch_size", batch_size), ("epochs", epochs)):
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"`{name}={value!r}` must be a whole number, 1 or more")
+    if views not in (None, 1, 2):
+        raise InputError(f"there are no batches of {views!r} views: 1, or 2 for pairs")
     if views is None:
         views = 2 if split.has_pairs else 1
     feed = Feed(split, batch_size, seed, views, sharing=lambda batch: batch)

@@ -23,6 +23,8 @@ OF_AN_ELBO = (
     "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps"
 )  # fmt: skip
 """Settings that an ELBO says itself."""
+OF_DATA = ("source", "data_root", "limit", "options")
+"""Settings of data that has a name."""
 _ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an encoder", "decoder": "a decoder"}
 
 
@@ -75,13 +77,24 @@ class Given:
 
     def needs_pairs(self, method: str) -> bool:
         """Whether the objective is about what pairs share: that of a method, where no ELBO was handed over."""
-        return methods.needs_pairs(method) if self.elbo is None else self.elbo.needs_pairs
+        if self.elbo is not None:
+            return self.elbo.needs_pairs
+        if method == GIVEN:
+            raise InputError(
+                "the configuration is of a run that minimized an ELBO of its own: hand it over in the method's place"
+            )
+        return methods.needs_pairs(method)
 
 
-def check_said(given: Given, said: Sequence[str]) -> None:
+def check_said(given: Given, said: Sequence[str], *, data_is_given: bool = False) -> None:
     """Raises InputError for settings of what was handed over, which says them itself."""
-    for name, handed_over, settings in (("vae", given.vae, OF_A_VAE), ("elbo", given.elbo, OF_AN_ELBO)):
-        if handed_over is not None and (besides := [f"`{setting}=`" for setting in settings if setting in said]):
+    handed_over_of = (
+        ("vae", given.vae is not None, OF_A_VAE),
+        ("elbo", given.elbo is not None, OF_AN_ELBO),
+        ("data", data_is_given, OF_DATA),
+    )
+    for name, handed_over, settings in handed_over_of:
+        if handed_over and (besides := [f"`{setting}=`" for setting in settings if setting in said]):
             raise InputError(f"{_ARTICLES[name]} handed over says {_listed(besides)} itself: leave that away")
 
 
