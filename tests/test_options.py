@@ -158,6 +158,7 @@ def test_from_python_they_are_a_table_or_the_older_names() -> None:
         (["--predictor-side", "entropy"], "has no such term"),
         (["--data-option", "zooms=1"], "data set rotated-mnist has no option zooms: its options are factors"),
         (["--data-option", "factors"], "--data-option factors: write NAME=VALUE"),
+        (["--data-option", "factors=scale", "--factors", "rotation"], "a flag of its own says it already"),
     ],
 )
 def test_unknown_ones_are_refused_and_nothing_is_written(said: list[str], why: str, tmp_path: Path, call: Any) -> None:
@@ -212,6 +213,12 @@ def test_options_of_the_methods_are_listed(call: Any) -> None:
     for method in METHODS.values():
         for name in method.options or {}:
             assert f"--term {method.term_name}.{name}" in shown
+
+
+def test_an_option_is_said_once() -> None:
+    said = {"terms": {"predictor": {"guard": ["z"]}}, "guards": ["y"]}
+    with pytest.raises(InputError, match=r"`guards` says what `terms` says of predictor\.guard already"):
+        configure("predictor", "rotated-mnist", "quick", said)
 
 
 def test_a_methods_options_are_read_once() -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 import pyro_disent
+from pyro_disent.plugins import BrokenPackage
 
 PACKAGE = '''
 import dataclasses
@@ -192,3 +195,43 @@ def test_what_is_not_installed_is_named(tmp_path: Path, call: Any) -> None:
         refused = call(*tiny, option, "theirs")
         assert refused.returncode == 2 and f"there is no {what} 'theirs'; choose from" in refused.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that fails where it is imported, and offers something of every group."""
+    site = tmp_path_factory.mktemp("broken")
+    (site / "broken_package.py").write_text("raise RuntimeError('no driver')")
+    info = site / "broken_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-package\nVersion: 1.0\n")
+    groups = [line for line in ENTRY_POINTS.splitlines() if line.startswith("[")]
+    (info / "entry_points.txt").write_text("\n".join(f"{group}\nboom = broken_package:boom" for group in groups))
+    monkeypatch.syspath_prepend(site)
+
+
+def test_a_broken_package_hides_nothing_else(installed: Any, broken: None, tmp_path: Path, call: Any) -> None:
+    tiny = shlex.split("--source embedded --limit 64 --batch-size 16 --max-steps 2 --no-compile --out run")
+    with pytest.warns(BrokenPackage, match=r"boom of another package .*figures\) cannot be imported: RuntimeError: no"):
+        done = call("fit", "--method", "cycle", "--data", "rotated-mnist", "--latent", "y=1:laplace", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/figures/swap.png").is_file() and (tmp_path / "run/figures/mean-image.png").is_file()
+    with pytest.warns(BrokenPackage, match=r"metrics\) cannot be imported"):
+        assert "spread of codes" in call("evaluate", "run").stdout
+    with pytest.warns(BrokenPackage, match=r"methods\) cannot be imported"):
+        assert "free-bits" in call("methods").stdout
+    listed = call("data", "list")
+    assert listed.returncode == 0 and "digits" in listed.stdout and "no driver" in listed.stdout
+    for option in ("--method", "--model", "--network", "--likelihood"):
+        refused = call("fit", *shlex.split("--method cycle --data rotated-mnist"), *tiny[:-1], "other", option, "boom")
+        assert refused.returncode == 2 and "cannot be imported: RuntimeError: no driver" in refused.stderr
+
+
+def test_the_command_line_says_what_is_broken_in_a_sentence(broken: None, tmp_path: Path) -> None:
+    site = str(Path(sys.path[0]))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([site, os.environ.get("PYTHONPATH", "")])}
+    code = "import sys; sys.argv = ['pyro-disent', 'methods']; from pyro_disent.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0 and "cycle" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("pyro-disent: boom of another package (broken_package:boom, entry-point group")
