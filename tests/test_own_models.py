@@ -306,7 +306,7 @@ AGAIN: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "another vae": (lambda: {"vae": my_vae(z=5, of=FactoredVAE), "elbo": MyELBO()}, r"vae has the latents z=5 .* z=4"),
     "other roles": (lambda: {"vae": other_roles(), "elbo": MyELBO()}, r"y=1 \(Wide, common\), and .*\(Wide, rest\)"),
     "other weights": (lambda: {"vae": my_vae(of=FactoredVAE), "elbo": MyELBO()}, "temperature is one too many"),
-    "another elbo": (lambda: {"vae": my_vae(), "elbo": ForwardCycle()}, "of another model or method"),
+    "another elbo": (lambda: {"vae": my_vae(), "elbo": ForwardCycle()}, "minimized a MyELBO .* now is a ForwardCycle"),
 }  # fmt: skip
 
 

@@ -215,5 +215,12 @@ def test_a_configuration_goes_with_what_is_handed_over(tmp_path: Path) -> None:
     fit = own.record.fit
     assert (fit.method, fit.model, fit.network, fit.likelihood) == ("given", "given", "given", "given")
     assert {name: spec.units for name, spec in fit.latents.items()} == {"z": 6, "y": 5}
+    assert own.record.minimized == "DisentanglingELBO with no terms"
+    another = pyro_disent.ForwardCycle([DIP()])
+    for again in (pyro_disent.load, pyro_disent.resume):
+        with pytest.raises(
+            InputError, match=r"no terms, and what is handed over now is a ForwardCycle under .* with dip"
+        ):
+            again(own.path, vae=vae, elbo=another)
     with pytest.raises(InputError, match="minimized an ELBO of its own: hand it over"):
         pyro_disent.fit(config=own.path / "config.json", vae=vae, out=tmp_path / "again")

@@ -21,7 +21,7 @@ from pyro_disent.process import left_as_found
 from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.datasets import load_data
-from pyro_disent.training.given import Given, call, check_again
+from pyro_disent.training.given import Given, call, check_again, check_minimized
 from pyro_disent.training.hardware import resolve_device
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.record import RunRecord
@@ -307,6 +307,7 @@ def load(
     given = Given.of(vae, elbo, encoder, decoder)
     needed = [name for name in record.handed_over if name != "data"]
     check_again(needed, given.names, folder.path, call("load", folder.path, needed))
+    check_minimized(record.minimized, given, folder.path)
     latents = record.build_latents(vae)
     vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, record.pairs.always)
     load_weights(objective, folder, checkpoint)

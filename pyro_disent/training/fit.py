@@ -176,6 +176,7 @@ def fit(
                 threads.number,
                 None if init is None else init.path,
                 handed_over,
+                given.minimized,
             )
             folder.create(begun, overwrite=overwrite)
             if kept := folder.kept:

@@ -65,6 +65,14 @@ class Given:
         both = ("encoder", "decoder") if self.networks else ()
         return (*(name for name in ("vae", "elbo") if getattr(self, name) is not None), *both)
 
+    @property
+    def minimized(self) -> str:
+        """What is said of an ELBO to tell it from another: its class, the exchange and its terms; empty without one."""
+        if self.elbo is None:
+            return ""
+        exchange = " under the exchange" if self.elbo.exchange else ""
+        return f"{type(self.elbo).__name__}{exchange} with {' and '.join(self.elbo.terms) or 'no terms'}"
+
     def with_data(self, data_is_given: bool) -> tuple[str, ...]:
         """The same beside the data, where that was handed over as well."""
         return (*(["data"] if data_is_given else []), *self.names)
@@ -113,6 +121,12 @@ def check_again(handed_over: Sequence[str], given: Sequence[str], run: Path, ins
             f"{run} was trained with no {' and no '.join(extra)} handed over: leave "
             f"{_listed([f'`{name}=`' for name in extra])} away"
         )
+
+
+def check_minimized(recorded: str, given: Given, run: Path) -> None:
+    """Raises InputError where a run minimized another ELBO than the one that is handed over now."""
+    if recorded and given.minimized != recorded:
+        raise InputError(f"{run} minimized a {recorded}, and what is handed over now is a {given.minimized}")
 
 
 def call(function: str, run: Path, handed_over: Sequence[str], **settings: Any) -> str:

@@ -61,6 +61,8 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     handed_over: tuple[str, ...] = ()
     """Of data, vae, elbo, encoder, decoder, what was handed over from Python and has to be again."""
+    minimized: str = ""
+    """An ELBO that was handed over, in words; empty where there was none."""
 
     def build_latents(self, vae: FactoredVAE | None = None) -> tuple[Latent, ...]:
         """The model's latents, with fresh families; those of the vae where it was handed over again.
@@ -97,6 +99,7 @@ class RunRecord:
             "init": self.init,
             "versions": dict(self.versions),
             "handed_over": list(self.handed_over),
+            "minimized": self.minimized,
         }
 
     @classmethod
@@ -128,6 +131,7 @@ class RunRecord:
                 init=content.get("init"),
                 versions=content.get("versions", {}),
                 handed_over=tuple(content.get("handed_over", _handed_over(content))),
+                minimized=str(content.get("minimized", "")),
             )
         except InputError:
             raise
@@ -247,6 +251,7 @@ def record_of(
     threads: int,
     init: Path | None,
     handed_over: tuple[str, ...] = (),
+    minimized: str = "",
 ) -> RunRecord:
     """The record of a run that begins."""
     spec = LatentSpec.describing if "vae" in handed_over else LatentSpec.rebuilding
@@ -267,6 +272,7 @@ def record_of(
         init=None if init is None else str(init),
         versions=versions(),
         handed_over=handed_over,
+        minimized=minimized,
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import Given, call, check_again
+from pyro_disent.training.given import Given, call, check_again, check_minimized
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run import RunFolder
@@ -36,6 +36,7 @@ def as_recorded(
     handed_over = recorded.handed_over
     now = (*(["data"] if data is not None and "data" in handed_over else []), *given.names)
     check_again(handed_over, now, run, f"go on with {how_to_go_on(run, handed_over)}")
+    check_minimized(recorded.minimized, given, run)
     if moved_to is None and recorded.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{run} was trained on CUDA, which this machine does not have: go on with "
