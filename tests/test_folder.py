@@ -362,7 +362,7 @@ NEVER: dict[str, tuple[Change, dict[str, Any], str]] = {
     "other metadata": (write("metadata.jsonl", b"{}"), {}, "metadata.jsonl is not read: write it as metadata.csv"),
     "size": (nothing, {"image_size": 7}, "`image_size=7` is not a whole number from 8 to 512"),
     "huge": (nothing, {"image_size": 513}, "`image_size=513`"),
-    "size a fraction": (nothing, {"image_size": 16.5}, "`image_size=16.5`"),
+    "size a fraction": (nothing, {"image_size": 16.5}, "image_size=16.5 is not a whole number"),
     "channels": (nothing, {"channels": 4}, r"`channels=4` is neither 1 \(grey\) nor 3 \(RGB\)"),
     "pair by side": (nothing, {"pair_by": "side"}, "too few values of side in .*faces: 2"),
 }
