@@ -111,14 +111,14 @@ def evaluate(
 
 def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
     metrics = plugins.by_name(GROUP, {metric.__name__: metric for metric in METRICS})
-    steps = [step for metric in metrics.values() for step in metric(codes)]
+    measurements = [measurement for metric in metrics.values() for measurement in metric(codes)]
     numbers: dict[str, Number] = {}
-    for done, step in enumerate(steps):
+    for done, measurement in enumerate(measurements):
         if progress:
-            progress(done, len(steps), step.title)
-        numbers |= step.compute()
+            progress(done, len(measurements), measurement.title)
+        numbers |= measurement.compute()
     if progress:
-        progress(len(steps), len(steps), "evaluated")
+        progress(len(measurements), len(measurements), "evaluated")
     return numbers
 
 
@@ -322,11 +322,11 @@ METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     pairs,
     identities,
 )
-"""A metric yields the steps that fit the data set, none where it does not apply; other packages' come after ours."""
+"""A metric yields the measurements that fit the data set, if any; other packages' come after ours."""
 
 
 def _measurement(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Measurement:
-    """A step that gives a single number."""
+    """A measurement that gives a single number."""
     return Measurement(f"{measure} from {block}", lambda: {key: Number(measure, block, compute(), unit)})
 
 

@@ -101,7 +101,7 @@ def fit(
     elif (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     else:
-        made = _configured(method or GIVEN, name, preset, given, settings)
+        made = _with_given(configure(method or GIVEN, name, preset, settings), given, settings)
     return trained(
         made,
         out=None if out is None else Path(out),
@@ -170,11 +170,6 @@ def resume(
     return fit(elbo, data, resume=run, vae=vae, encoder=encoder, decoder=decoder, **settings)
 
 
-def _configured(method: str, data: str, preset: str | None, given: Given, said: Mapping[str, Any]) -> FitConfig:
-    """The configuration, in which what was handed over has no name and says its latents itself."""
-    return _with_given(configure(method, data, preset, said), given, said)
-
-
 def _with_given(config: FitConfig, given: Given, said: Mapping[str, Any]) -> FitConfig:
     """A configuration in which what was handed over has no name, and says itself what it says."""
     if given.elbo is not None:
@@ -213,8 +208,6 @@ def _resume(
     for name, value in without_aliases(said).items():
         if value is None:
             continue
-        if name not in begun_with:
-            raise InputError(f"there is no setting {name}; those of {folder.path}: {', '.join(begun_with)}")
         now = _with_those_latents(reconfigure(config, {name: value}), {name: value})
         if now.to_json()[name] != begun_with[name]:
             raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,9 +22,6 @@ from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN, Given
-
-if TYPE_CHECKING:
-    pass
 
 
 def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_data(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,9 +12,6 @@ from pyro_disent.errors import InputError
 from pyro_disent.objectives.elbo import ALL_FROZEN, Objective
 from pyro_disent.objectives.weights import WarmUp
 from pyro_disent.training.config import FitConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> Adam:
