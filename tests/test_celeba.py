@@ -35,6 +35,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.training.feed import Feed
+from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack
 
 NAMES = tuple(f"{number:06d}.jpg" for number in (1, 2, 3, 5, 7, 8, 9, 11, 12, 20))
@@ -622,11 +623,8 @@ def test_batches_on_a_real_gpu_without_a_sync() -> None:
     split, index = make_split(50).to("cuda"), torch.arange(50, device="cuda")
     source = torch.Generator("cuda").manual_seed(0)
     sharing(LATENTS, split.batch(index, source))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with refused_syncs():
         batch = sharing(LATENTS, split.batch(index, source))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     first, second = taken(batch).cpu()
     known = make_split(50).attributes
     assert (first != second).all() and torch.equal(batch.shared["z"].cpu(), known[first] == known[second])

@@ -31,6 +31,7 @@ from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.objectives.terms import quantized
 from tests.models import masks
+from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack
 
 SPREAD = VARIANCE**0.5
@@ -344,11 +345,8 @@ def test_batches_on_cuda_without_a_sync(name: str) -> None:
     here, there = getattr(loaded(), name), getattr(loaded(), name).to("cuda")
     index, source = torch.arange(256, device="cuda"), torch.Generator("cuda").manual_seed(0)
     there.batch(index, source)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with refused_syncs():
         batch = there.batch(index, source)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(batch.images[0].cpu(), here.batch(index.cpu(), generator(), 1).images[0])
     for values in batch.factors.values():
         assert torch.equal((values.cpu() * 255).round() / 255, values.cpu())

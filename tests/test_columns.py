@@ -181,7 +181,7 @@ MISSING_OBJECTS = {
     "None": None,
     "NaN": float("nan"),
     "NumPy's NaN": np.float32("nan"),
-    "NaT": np.datetime64("NaT"),
+    "NaT": np.datetime64("NaT", "s"),
     "masked": np.ma.masked,
     "as pandas.NA": NotKnown(),
     "Decimal": Decimal("NaN"),

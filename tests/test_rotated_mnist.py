@@ -21,6 +21,7 @@ from pyro_disent.data.rotated_mnist import MAX_ANGLE, MIN_SCALE, RotatedMNIST, r
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from tests.models import masks
+from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack
 
 BOTH = ("rotation", "scale")
@@ -247,11 +248,8 @@ def test_batches_on_cuda_without_a_sync(sample: RotatedMNIST) -> None:
     split = RotatedMNIST(sample.images[:256], {"digit": sample.labels["digit"][:256]}).to("cuda")
     index, source = torch.arange(256, device="cuda"), torch.Generator("cuda").manual_seed(0)
     split.batch(index, source)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with refused_syncs():
         batch = split.batch(index, source)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     angles = batch.factors["rotation"].cpu()
     expected = rotate(sample.images[:256].float() / 255, angles, sample.grid)
     torch.testing.assert_close(batch.images.cpu(), expected, atol=1e-5, rtol=0)
