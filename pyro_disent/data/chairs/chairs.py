@@ -6,27 +6,28 @@ ground truth stands in for it (`chairs.drawn`). The two views may be any, or dif
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_disent.data.chairs import rendered as rendered_chairs
-from pyro_disent.data.chairs.drawn import family as synthetic
+from pyro_disent.data.cached import Cached, key, newest
+from pyro_disent.data.chairs import rendered
+from pyro_disent.data.chairs.drawn import family
 from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts
 from pyro_disent.data.chairs.rendered import SIZE
 from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
 from pyro_disent.data.images import array_cache
-from pyro_disent.data.images.array_cache import Arrays, CorruptCache
+from pyro_disent.data.images.array_cache import Arrays
 from pyro_disent.data.pairs import GroupedSplit, alone, grouped
-from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
+from pyro_disent.data.sources import Places, Progress, Request, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
 
 __all__ = ["FACTORS", "STYLE_NAMES", "ChairSplit", "Counts", "describe", "load", "prepare"]
@@ -47,7 +48,7 @@ ZOOMS = 3
 """Levels of zoom that embedded chairs are rendered at where pairs change one factor."""
 
 HOW_TO_GET = (
-    "the 3D chairs have no stable address to download from: get rendered_chairs.tar of Aubry et al. (Seeing 3D chairs, "
+    "the 3D chairs have no stable address to download from: get rendered.tar of Aubry et al. (Seeing 3D chairs, "
     "CVPR 2014) from its authors' page and name the folder it lies in with `data_root` or PYRO_DISENT_DATA"
 )
 
@@ -123,15 +124,11 @@ def pairs_of(
 
 
 def _places(color: bool) -> Places:
-    def newest_converted(cache: Path) -> Path | None:
-        converted = cache.glob(f"chairs-real-*-{_mode(color)}.npz")
-        return max(converted, key=lambda path: path.stat().st_mtime, default=None)
-
     return Places(
         name="3D chairs",
-        looked_for=rendered_chairs.EXPECTED,
-        locate=rendered_chairs.locate,
-        cached=newest_converted,
+        looked_for=rendered.EXPECTED,
+        locate=rendered.locate,
+        cached=lambda cache: newest(cache.glob(f"chairs-real-*-{_mode(color)}.npz")),
         embedded="generated chairs",
         called=r"(?<![a-z])chairs",
     )
@@ -141,10 +138,12 @@ def _mode(color: bool) -> str:
     return "color" if color else "grey"
 
 
-class _Chairs(NamedTuple):
-    """One set of chairs: where it comes from, and the cache file its arrays are kept in."""
+@dataclass(frozen=True)
+class _Chairs(Cached[tuple[Arrays, str]]):
+    """One set of chairs: its arrays, and their hash."""
 
-    found: Found
+    name = "chairs"
+    by_drawing = "rendered"
     seed: int
     color: bool
     counts: Counts
@@ -178,42 +177,28 @@ class _Chairs(NamedTuple):
         return cls(found, seed, color, Counts(*counts), vary, drawn)
 
     @property
-    def cache_file(self) -> Path:
-        if self.found.path is None:
-            wanted = f"version {synthetic.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
-            if self.zooms is not None:
-                wanted += f" zooms {self.zooms}"
-            key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
-            return cache_dir() / f"chairs-embedded-{key}-{_mode(self.color)}.npz"
-        if self.found.kind == "cache":
-            return self.found.path
-        return cache_dir() / f"chairs-real-{rendered_chairs.fingerprint(self.found.path)}-{_mode(self.color)}.npz"
-
-    @property
-    def location(self) -> str:
-        if self.found.path is not None:
-            return str(self.found.path)
+    def drawing(self) -> str:
         levels = "" if self.zooms is None else f" at {self.zooms} zooms"
-        return f"{sum(self.counts)} generated chairs{levels}, version {synthetic.VERSION}, seed {self.seed}"
+        return f"{sum(self.counts)} generated chairs{levels}, version {family.VERSION}, seed {self.seed}"
 
-    def make(self, progress: Progress | None) -> tuple[Arrays, str]:
-        """Convert or render the arrays into the cache; with their hash."""
-        if self.found.path is not None:
-            arrays = rendered_chairs.convert(self.found.path, self.color, progress)
-        else:
-            arrays = synthetic.render_family(self.seed, self.counts, self.color, SIZE, progress, zooms=self.zooms)
-        return arrays, array_cache.save(self.cache_file, arrays)
+    def drawn_file(self) -> Path:
+        wanted = f"version {family.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
+        if self.zooms is not None:
+            wanted += f" zooms {self.zooms}"
+        return cache_dir() / f"chairs-embedded-{key(wanted)}-{_mode(self.color)}.npz"
 
-    def read(self, progress: Progress | None) -> tuple[Arrays, str]:
-        """The arrays and their hash from the cache, made first where they are not there."""
-        try:
-            return array_cache.load(self.cache_file)
-        except FileNotFoundError:
-            return self.make(progress)
-        except CorruptCache as error:
-            if self.found.kind == "embedded":  # the same pixels come out again
-                return self.make(progress)
-            raise InputError(f"{error}; delete it, or run: pyro-disent data prepare chairs --data-root DIR") from error
+    def converted_file(self, path: Path) -> Path:
+        return cache_dir() / f"chairs-real-{rendered.fingerprint(path)}-{_mode(self.color)}.npz"
+
+    def draw(self, progress: Progress | None) -> None:
+        arrays = family.render_family(self.seed, self.counts, self.color, SIZE, progress, zooms=self.zooms)
+        array_cache.save(self.cache_file, arrays)
+
+    def convert(self, path: Path, progress: Progress | None) -> None:
+        array_cache.save(self.cache_file, rendered.convert(path, self.color, progress))
+
+    def kept(self) -> tuple[Arrays, str]:
+        return array_cache.load(self.cache_file)
 
 
 def describe(request: Request) -> str:
@@ -222,9 +207,7 @@ def describe(request: Request) -> str:
     Raises:
         InputError: where the request cannot be met.
     """
-    chairs = _Chairs.of(request)
-    to_do = ", to be rendered once" if chairs.found.kind == "embedded" else ", to be converted once"
-    return f"{chairs.found.kind}: {chairs.location}{'' if chairs.cache_file.exists() else to_do}{chairs.found.but}"
+    return _Chairs.of(request).describe()
 
 
 def prepare(
@@ -242,15 +225,7 @@ def prepare(
     Raises:
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
-    chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
-    chairs.found.tell()
-    try:
-        array_cache.load(chairs.cache_file)
-    except (FileNotFoundError, CorruptCache):
-        if chairs.found.kind == "cache":
-            raise
-        chairs.make(progress)
-    return chairs.cache_file
+    return _Chairs.of(request, seed, color, counts, factors, zooms).prepare(progress)
 
 
 def load(
@@ -292,7 +267,6 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"`limit={limit}` is too few for chairs: a pair needs two training images")
     chairs = _Chairs.of(request, seed, color, counts, factors, zooms)
-    chairs.found.tell()
     arrays, sha256 = chairs.read(progress)
     for name in chairs.vary or ():
         if len(np.unique(arrays[f"factors/{name}"])) < 2:

@@ -10,23 +10,23 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.batch import Batch, Pairing
+from pyro_disent.data.cached import Cached, key, newest
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Images, Pairs, Source, Split
-from pyro_disent.data.faces import files as celeba_files
+from pyro_disent.data.faces import files
 from pyro_disent.data.faces.drawn import faces
 from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
 from pyro_disent.data.faces.files import SIZE
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images import store as image_store
-from pyro_disent.data.images.array_cache import CorruptCache
 from pyro_disent.data.images.store import Stored
 from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
 from pyro_disent.errors import InputError
@@ -78,14 +78,13 @@ def _by_name(attributes: Tensor) -> dict[str, Tensor]:
 
 
 def _newest_converted(cache: Path) -> Path | None:
-    converted = (path for path in cache.glob("celeba-real-*.bin") if path.with_suffix(".npz").exists())
-    return max(converted, key=lambda path: path.stat().st_mtime, default=None)
+    return newest(path for path in cache.glob("celeba-real-*.bin") if path.with_suffix(".npz").exists())
 
 
 PLACES = Places(
     name="CelebA",
-    looked_for=f"{celeba_files.EXPECTED}, there or in {celeba_files.FOLDER}",
-    locate=celeba_files.locate,
+    looked_for=f"{files.EXPECTED}, there or in {files.FOLDER}",
+    locate=files.locate,
     cached=_newest_converted,
     address="torchvision's address of CelebA at Google Drive",
     embedded="drawn faces",
@@ -93,11 +92,35 @@ PLACES = Places(
 )
 
 
-@dataclass(frozen=True)
-class _CelebA:
-    """One set of faces: where it comes from, and what of it is kept in the cache."""
+class _Kept(NamedTuple):
+    """What the cache holds of a set of faces."""
 
-    found: Found
+    images: Tensor | Stored
+    attributes: NDArray[Any]
+    """``(images, 40)``"""
+    partition: NDArray[Any]
+    """``(images,)``: 0 for training, 1 for validation, 2 for test."""
+    sha256: str
+    """Of all of it."""
+
+    def splits(self, limit: int | None) -> list[FaceSplit]:
+        """Three splits, the first ``limit`` images of the first."""
+        splits = []
+        for place, most in enumerate((limit, None, None)):
+            rows = np.flatnonzero(self.partition == place)[:most]
+            attributes = torch.from_numpy(self.attributes[rows]).float()
+            images = self.images
+            part = images.images(rows) if isinstance(images, Stored) else images[rows[0] : rows[-1] + 1]
+            # Counted from 1: CelebA's own files are, in the order of its lists.
+            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()]))
+        return splits
+
+
+@dataclass(frozen=True)
+class _CelebA(Cached[_Kept]):
+    """One set of faces. The attributes of real ones lie beside the cache file with their images."""
+
+    name = "celeba"
     seed: int
     counts: Counts
 
@@ -114,75 +137,38 @@ class _CelebA:
         """Itself, or where it was to be downloaded the same with its files at hand."""
         if self.found.kind != "download" or self.found.path is not None:
             return self
-        return replace(self, found=Found("download", celeba_files.download()))
-
-    @cached_property
-    def cache_file(self) -> Path:
-        """Of the drawn faces and their attributes, or of the real images, whose attributes lie beside them."""
-        if self.found.path is None:
-            wanted = f"version {faces.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
-            key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
-            return cache_dir() / f"celeba-embedded-{key}.npz"
-        if self.found.kind == "cache":
-            return self.found.path
-        return cache_dir() / f"celeba-real-{celeba_files.fingerprint(self.found.path)}.bin"
+        return replace(self, found=Found("download", files.download()))
 
     @property
-    def location(self) -> str:
-        if self.found.path is not None:
-            return str(self.found.path)
-        if self.found.kind == "download":
-            return self.found.note
+    def drawing(self) -> str:
         return f"{sum(self.counts)} drawn faces, version {faces.VERSION}, seed {self.seed}"
 
-    def make(self, progress: Progress | None) -> None:
-        """Convert or draw the faces into the cache."""
-        if self.found.path is not None:
-            lists, file = celeba_files.read_lists(self.found.path), self.cache_file
-            known = {"attributes": lists.attributes, "partition": lists.partition}
-            array_cache.save(file.with_suffix(".npz"), known)
-            celeba_files.convert(self.found.path, file, lists, progress)
-        else:
-            images, attributes = faces.render_faces(self.seed, 0, sum(self.counts), SIZE, progress)
-            array_cache.save(self.cache_file, {"images": images, "attributes": attributes})
+    def drawn_file(self) -> Path:
+        wanted = f"version {faces.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
+        return cache_dir() / f"celeba-embedded-{key(wanted)}.npz"
 
-    def cached(self, limit: int | None = None) -> tuple[list[FaceSplit], str]:
-        """Three splits from the cache, the first ``limit`` images of the first, and the hash of all of it.
+    def converted_file(self, path: Path) -> Path:
+        return cache_dir() / f"celeba-real-{files.fingerprint(path)}.bin"
 
-        Raises:
-            FileNotFoundError: where they are not there.
-            CorruptCache: where they are not what was written.
-        """
-        images: Tensor | Stored
+    def draw(self, progress: Progress | None) -> None:
+        images, attributes = faces.render_faces(self.seed, 0, sum(self.counts), SIZE, progress)
+        array_cache.save(self.cache_file, {"images": images, "attributes": attributes})
+
+    def convert(self, path: Path, progress: Progress | None) -> None:
+        lists = files.read_lists(path)
+        known = {"attributes": lists.attributes, "partition": lists.partition}
+        array_cache.save(self.cache_file.with_suffix(".npz"), known)
+        files.convert(path, self.cache_file, lists, progress)
+
+    def kept(self) -> _Kept:
         if self.found.path is None:
             arrays, sha256 = array_cache.load(self.cache_file)
             images = torch.from_numpy(arrays["images"])
-            partition = np.repeat(range(3), self.counts)
-        else:
-            images = image_store.opened(self.cache_file)
-            arrays, known = array_cache.load(self.cache_file.with_suffix(".npz"))
-            sha256 = hashlib.sha256(f"{images.sha256} {known}".encode()).hexdigest()
-            partition = arrays["partition"]
-        splits = []
-        for place, most in enumerate((limit, None, None)):
-            rows = np.flatnonzero(partition == place)[:most]
-            attributes = torch.from_numpy(arrays["attributes"][rows]).float()
-            part = images.images(rows) if isinstance(images, Stored) else images[rows[0] : rows[-1] + 1]
-            # Counted from 1: CelebA's own files are, in the order of its lists.
-            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()]))
-        return splits, sha256
-
-    def read(self, limit: int | None, progress: Progress | None) -> tuple[list[FaceSplit], str]:
-        """The splits as `cached` gives them, made first where they are not there."""
-        try:
-            return self.cached(limit)
-        except FileNotFoundError:
-            self.make(progress)
-        except CorruptCache as error:
-            if self.found.kind != "embedded":
-                raise InputError(f"{error}, or run: pyro-disent data prepare celeba --data-root DIR") from error
-            self.make(progress)  # the same pixels come out again
-        return self.cached(limit)
+            return _Kept(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256)
+        stored = image_store.opened(self.cache_file)
+        arrays, known = array_cache.load(self.cache_file.with_suffix(".npz"))
+        sha256 = hashlib.sha256(f"{stored.sha256} {known}".encode()).hexdigest()
+        return _Kept(stored, arrays["attributes"], arrays["partition"], sha256)
 
 
 def describe(request: Request) -> str:
@@ -191,11 +177,7 @@ def describe(request: Request) -> str:
     Raises:
         InputError: where the request cannot be met.
     """
-    celeba = _CelebA.of(request, seed=0, counts=Counts())
-    if celeba.found.kind == "download" or celeba.cache_file.exists():
-        return f"{celeba.found.kind}: {celeba.location}{celeba.found.but}"
-    to_do = "drawn" if celeba.found.kind == "embedded" else "converted"
-    return f"{celeba.found.kind}: {celeba.location}, to be {to_do} once{celeba.found.but}"
+    return _CelebA.of(request, seed=0, counts=Counts()).describe()
 
 
 def prepare(
@@ -206,18 +188,7 @@ def prepare(
     Raises:
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
     """
-    celeba = _CelebA.of(request, seed, counts).downloaded()
-    celeba.found.tell()
-    try:
-        celeba.cached()
-    except FileNotFoundError:
-        celeba.make(progress)
-    except CorruptCache:
-        if celeba.found.kind == "cache":
-            raise
-        celeba.cache_file.unlink(missing_ok=True)
-        celeba.make(progress)
-    return celeba.cache_file
+    return _CelebA.of(request, seed, counts).downloaded().prepare(progress)
 
 
 def load(
@@ -246,15 +217,15 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"`limit={limit}` is too few for faces: a pair needs two training images")
     celeba = _CelebA.of(request, seed, counts).downloaded()
-    celeba.found.tell()
-    (train, validation, test), sha256 = celeba.read(limit, progress)
+    kept = celeba.read(progress)
+    train, validation, test = kept.splits(limit)
     return DataSet(
         name="celeba",
         train=train,
         validation=validation,
         test=test,
         factors=FACTORS,
-        source=Source(celeba.found.kind, celeba.location, sha256),
+        source=Source(celeba.found.kind, celeba.location, kept.sha256),
         options={"seed": seed, "limit": limit, "counts": list(celeba.counts)},
         pairs=Pairs(rest_differs=True),
     )
