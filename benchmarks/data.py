@@ -34,9 +34,10 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from experiments.measure import keep, machine
-from pyro_disent.data import mnist, registry
+from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Split
-from pyro_disent.data.rotated_mnist import MAX_ANGLE
+from pyro_disent.data.mnist import files as mnist
+from pyro_disent.data.mnist.rotated import MAX_ANGLE
 from pyro_disent.data.sources import Request
 from pyro_disent.experiments.presets import configure
 from pyro_disent.training import building, compiling, datasets, hardware, record, schedule

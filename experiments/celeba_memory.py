@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from experiments.measure import commit, keep, machine
-from pyro_disent.data.celeba import FACTORS, FaceSplit
-from pyro_disent.data.celeba_files import SHAPE
 from pyro_disent.data.dataset import DataSet, Pairs, Source
-from pyro_disent.data.image_store import ImagesOnDisk, Stored, opened, store
-from pyro_disent.data.synthetic.faces import ATTRIBUTES
+from pyro_disent.data.faces.celeba import FACTORS, FaceSplit
+from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
+from pyro_disent.data.faces.files import SHAPE
+from pyro_disent.data.images.store import ImagesOnDisk, Stored, opened, store
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.training.feed import Feed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_disent.data import mnist
+from pyro_disent.data.mnist import files as mnist
 from pyro_disent.data.sources import Request
 
 ATTRIBUTION = (

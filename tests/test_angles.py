@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_disent import from_arrays
-from pyro_disent.data.columns import column
+from pyro_disent.data.own.columns import column
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.viewpoints import recall_at_1, recall_by_chance
 from pyro_disent.figures.pairs import factor_text

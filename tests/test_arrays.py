@@ -17,9 +17,9 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 
 import pyro_disent
 from pyro_disent import from_arrays, from_dataset
-from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet, Split
-from pyro_disent.data.image_store import ImagesOnDisk
+from pyro_disent.data.images.store import ImagesOnDisk
+from pyro_disent.data.own.arrays import as_data_set
 from pyro_disent.errors import InputError
 from tests.models import masks
 

@@ -24,13 +24,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_disent.batch import Batch
-from pyro_disent.data import celeba, celeba_files, image_store
-from pyro_disent.data.celeba import FaceSplit, describe, load, prepare
 from pyro_disent.data.dataset import DataSet, Pairs
-from pyro_disent.data.image_store import ImagesOnDisk
+from pyro_disent.data.faces import celeba
+from pyro_disent.data.faces import files as celeba_files
+from pyro_disent.data.faces.celeba import FaceSplit, describe, load, prepare
+from pyro_disent.data.faces.drawn import faces
+from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
+from pyro_disent.data.images import store as image_store
+from pyro_disent.data.images.store import ImagesOnDisk
 from pyro_disent.data.sources import Request
-from pyro_disent.data.synthetic import faces
-from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing

@@ -14,11 +14,12 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from pyro_disent.batch import Batch
-from pyro_disent.data import array_cache, chairs
-from pyro_disent.data.chairs import ChairSplit, describe, load, pairs_of, prepare
+from pyro_disent.data.chairs import chairs
+from pyro_disent.data.chairs.chairs import ChairSplit, describe, load, pairs_of, prepare
+from pyro_disent.data.chairs.drawn.family import VIEWS
 from pyro_disent.data.dataset import DataSet, Split
+from pyro_disent.data.images import array_cache
 from pyro_disent.data.sources import Request
-from pyro_disent.data.synthetic.chairs import VIEWS
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
 from tests.models import masks

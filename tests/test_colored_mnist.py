@@ -15,8 +15,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_disent.batch import as_float
-from pyro_disent.data import mnist
-from pyro_disent.data.colored_mnist import (
+from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.mnist import files as mnist
+from pyro_disent.data.mnist.colored import (
     CHANNELS,
     FACTORS,
     MEAN_COLORS,
@@ -26,7 +27,6 @@ from pyro_disent.data.colored_mnist import (
     rounded,
     within_unit,
 )
-from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.objectives.terms import quantized

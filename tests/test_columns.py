@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_disent import from_arrays, from_dataset
-from pyro_disent.data.columns import KINDS, Column, column, identities
 from pyro_disent.data.dataset import DataSet, in_units
-from pyro_disent.data.values import MISSING, is_missing
+from pyro_disent.data.own.columns import KINDS, Column, column, identities
+from pyro_disent.data.own.values import MISSING, is_missing
 from pyro_disent.errors import InputError
 from pyro_disent.training.building import factor_edges
 from pyro_disent.training.config import FitConfig

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_disent.data.columns import column
+from pyro_disent.data.own.columns import column
 from pyro_disent.figures.naming import factor_text
 
 

@@ -22,9 +22,11 @@ from PIL import Image
 
 import pyro_disent
 from pyro_disent.cli.main import main
-from pyro_disent.data import folder, image_store, registry
+from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Source, Split
-from pyro_disent.data.splits import Known, data_set
+from pyro_disent.data.images import store as image_store
+from pyro_disent.data.own import folder
+from pyro_disent.data.own.splits import Known, data_set
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -276,7 +278,7 @@ def test_what_is_not_known_and_what_is_no_factor(tmp_path: Path) -> None:
 
 
 def test_texts_of_too_many_kinds_describe_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_disent.data.columns.MOST_CATEGORIES", PEOPLE - 1)
+    monkeypatch.setattr("pyro_disent.data.own.columns.MOST_CATEGORIES", PEOPLE - 1)
     data = load(flat(tmp_path / "faces"))
     assert [factor.name for factor in data.factors] == ["place", "side"]
     assert data.source.location.endswith("no factors: who (12 different texts)")

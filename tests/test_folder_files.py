@@ -18,9 +18,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pyro_disent.cli.main import main
-from pyro_disent.data import folder, listing, registry
-from pyro_disent.data.image_files import read_image
-from pyro_disent.data.image_headers import header
+from pyro_disent.data import registry
+from pyro_disent.data.images.decoding import read_image
+from pyro_disent.data.images.headers import header
+from pyro_disent.data.own import folder, listing
 from pyro_disent.errors import InputError
 from pyro_disent.figures import save
 from pyro_disent.figures.inputs import images_named

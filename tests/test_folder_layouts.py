@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyro_disent.data.layout import SPLITS, arranged
+from pyro_disent.data.own.layout import SPLITS, arranged
 from pyro_disent.errors import InputError
 from tests.folders import PEOPLE, load, of_people, said, tree, where
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from pyro_disent import from_arrays
-from pyro_disent.data.columns import column
-from pyro_disent.data.contents import contents
-from pyro_disent.data.layout import SPLITS
-from pyro_disent.data.metadata import read_metadata
-from pyro_disent.data.values import is_missing
+from pyro_disent.data.own.columns import column
+from pyro_disent.data.own.contents import contents
+from pyro_disent.data.own.layout import SPLITS
+from pyro_disent.data.own.metadata import read_metadata
+from pyro_disent.data.own.values import is_missing
 from pyro_disent.errors import InputError
 
 

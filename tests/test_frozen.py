@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import pyro_disent
 from pyro_disent.compiled.adam import Adam
 from pyro_disent.compiled.step import CompiledStep, EagerStep
-from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.experiments.presets import configure
 from pyro_disent.objectives.elbo import ForwardCycle, Objective

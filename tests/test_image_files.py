@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pyro_disent.data.image_files import MAX_BYTES, read_image
+from pyro_disent.data.images.decoding import MAX_BYTES, read_image
 from pyro_disent.errors import InputError
 
 ORIENTATION = 0x0112

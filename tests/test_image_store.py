@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pyro_disent import files
-from pyro_disent.data import image_store
-from pyro_disent.data.array_cache import CorruptCache
-from pyro_disent.data.image_store import ImagesOnDisk, opened, store
+from pyro_disent.data.images import store as image_store
+from pyro_disent.data.images.array_cache import CorruptCache
+from pyro_disent.data.images.store import ImagesOnDisk, opened, store
 from pyro_disent.errors import InputError, StorageError
 
 SHAPE = (3, 4, 5)
@@ -359,7 +359,7 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 from pyro_disent import files
-from pyro_disent.data import image_store
+from pyro_disent.data.images import store as image_store
 path, total, processes, image_store.SECONDS_BETWEEN_SAVES = Path(sys.argv[1]), *map(int, sys.argv[2:])
 image_store.SECONDS_BETWEEN_LOOKS = 0.01
 made = []

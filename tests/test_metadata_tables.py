@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyro_disent.data.file_names import FileNames
-from pyro_disent.data.metadata import read_metadata
+from pyro_disent.data.own.file_names import FileNames
+from pyro_disent.data.own.metadata import read_metadata
 from pyro_disent.errors import InputError
 from tests.folders import PEOPLE, load, of_people, tree, where
 

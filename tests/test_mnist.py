@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyro_disent.data import mnist
+from pyro_disent.data.mnist import files as mnist
 from pyro_disent.data.sources import Found, Request
 from pyro_disent.errors import InputError
 

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from pyro_disent.data import registry
-from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.experiments.presets import configure
 from pyro_disent.experiments.run import load
 from pyro_disent.figures import of_run

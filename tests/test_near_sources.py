@@ -14,9 +14,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pyro_disent.cli.data import list_data
-from pyro_disent.data import arrays, celeba, celeba_files, mnist, registry, rendered_chairs, rotated_mnist
+from pyro_disent.data import registry
+from pyro_disent.data.chairs import rendered as rendered_chairs
+from pyro_disent.data.faces import celeba
+from pyro_disent.data.faces import files as celeba_files
+from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
+from pyro_disent.data.mnist import files as mnist
+from pyro_disent.data.mnist import rotated as rotated_mnist
+from pyro_disent.data.own import arrays
 from pyro_disent.data.sources import Request
-from pyro_disent.data.synthetic.faces import ATTRIBUTES
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import how_to_scale
 from tests.test_celeba import HAS, NAMES, PARTITION, PICTURES, TINY, check_is_the_tiny_set, write, write_zip

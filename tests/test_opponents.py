@@ -14,9 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_disent.data import folder
 from pyro_disent.data.bins import edges_by_quantile, edges_by_range
 from pyro_disent.data.dataset import Examples, Factor
+from pyro_disent.data.own import folder
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import pyro_disent
 from pyro_disent import plugins, signatures
 from pyro_disent.cli.choices import flag
-from pyro_disent.data import registry, rotated_mnist
+from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.mnist import rotated as rotated_mnist
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure

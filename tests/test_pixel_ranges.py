@@ -18,8 +18,8 @@ from PIL import Image
 
 from pyro_disent import from_arrays, from_dataset
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.data.image_files import read_image
-from pyro_disent.data.pixel_range import as_bytes
+from pyro_disent.data.images.decoding import read_image
+from pyro_disent.data.images.pixel_range import as_bytes
 from pyro_disent.errors import InputError
 from tests.tables import call
 

@@ -23,8 +23,8 @@ from pyro.infer import SVI
 
 import pyro_disent
 from pyro_disent import Evaluation, FactoredVAE, Latent, plugins
-from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Source
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, StorageError
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import Measurement

@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pyro_disent.data import chairs, rendered_chairs
-from pyro_disent.data.chairs import describe, load, prepare
+from pyro_disent.data.chairs import chairs
+from pyro_disent.data.chairs import rendered as rendered_chairs
+from pyro_disent.data.chairs.chairs import describe, load, prepare
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from tests.test_chairs import EMBEDDED, TINY, all_of, damage

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pyro_disent
-from pyro_disent.data.arrays import from_arrays
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.experiments.run import load
 from pyro_disent.training import building, datasets, log, schedule, state

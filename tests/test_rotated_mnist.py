@@ -16,8 +16,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from pyro_disent.data import mnist, rotated_mnist
-from pyro_disent.data.rotated_mnist import MAX_ANGLE, MIN_SCALE, RotatedMNIST, rotate, rotation_grid
+from pyro_disent.data.mnist import files as mnist
+from pyro_disent.data.mnist import rotated as rotated_mnist
+from pyro_disent.data.mnist.rotated import MAX_ANGLE, MIN_SCALE, RotatedMNIST, rotate, rotation_grid
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from tests.models import masks

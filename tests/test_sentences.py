@@ -17,8 +17,8 @@ import pyro_disent
 from pyro_disent.cli.evaluate import _as_printed
 from pyro_disent.cli.main import app
 from pyro_disent.cli.sentences import FLAGS, SWITCHES, as_flags
-from pyro_disent.data.columns import check_kinds
 from pyro_disent.data.dataset import TEST_MORE, Source
+from pyro_disent.data.own.columns import check_kinds
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.result import Evaluation, Number

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
-from pyro_disent.data.arrays import from_arrays
 from pyro_disent.data.dataset import DataSet, Pairs
-from pyro_disent.data.synthetic.faces import ATTRIBUTES
+from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, shared_by, sharing, surely_shared

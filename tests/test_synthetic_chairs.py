@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from pyro_disent.data.array_cache import digest
-from pyro_disent.data.synthetic.chair_design import Chair
-from pyro_disent.data.synthetic.chairs import (
+from pyro_disent.data.chairs import drawn
+from pyro_disent.data.chairs.drawn.design import Chair
+from pyro_disent.data.chairs.drawn.family import (
     AZIMUTHS,
     PARTS,
     STYLE_NAMES,
@@ -29,8 +30,9 @@ from pyro_disent.data.synthetic.chairs import (
     sample_chair,
     zoom_levels,
 )
-from pyro_disent.data.synthetic.raycast import Image, render
-from pyro_disent.data.synthetic.solids import Prism, Solids
+from pyro_disent.data.chairs.drawn.raycast import Image, render
+from pyro_disent.data.chairs.drawn.solids import Prism, Solids
+from pyro_disent.data.images.array_cache import digest
 
 TINY = Counts(2, 1, 1)
 SIZE = 32
@@ -224,6 +226,11 @@ def test_azimuths_are_those_of_the_real_set() -> None:
 
 
 def test_rendering_needs_numpy_alone() -> None:
-    code = "import sys, pyro_disent.data.synthetic.chairs; print([m for m in ('torch', 'PIL') if m in sys.modules])"
+    code = "import sys, pyro_disent.data.chairs.drawn.family; print([m for m in ('torch', 'PIL') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_example_of_the_generator_runs() -> None:
+    failed, examples = doctest.testmod(drawn)
+    assert examples and not failed

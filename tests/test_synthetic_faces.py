@@ -1,6 +1,9 @@
 """The generated faces: reproducible, as often of each kind as CelebA's, drawn from every one of their attributes."""
 
+import doctest
 import random
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -9,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pyro_disent.data.array_cache import digest
-from pyro_disent.data.synthetic.face_attributes import (
+from pyro_disent.data.faces import drawn
+from pyro_disent.data.faces.drawn.attributes import (
     EXCLUSIVE,
     GROUPS,
     RULES,
@@ -19,8 +22,9 @@ from pyro_disent.data.synthetic.face_attributes import (
     group_shares,
     sample_attributes,
 )
-from pyro_disent.data.synthetic.face_design import Nuisances, sample_nuisances
-from pyro_disent.data.synthetic.faces import ATTRIBUTES, draw_face, render_face, render_faces
+from pyro_disent.data.faces.drawn.design import Nuisances, sample_nuisances
+from pyro_disent.data.faces.drawn.faces import ATTRIBUTES, draw_face, render_face, render_faces
+from pyro_disent.data.images.array_cache import digest
 
 SAMPLES = 12_000
 COLUMN = {name: column for column, name in enumerate(ATTRIBUTES)}
@@ -258,3 +262,14 @@ def test_size_changes_the_resolution_alone():
     small, large = draw_face(attributes, nuisances), draw_face(attributes, nuisances, size=256)
     reduced = np.asarray(Image.fromarray(large.transpose(1, 2, 0)).reduce(4)).transpose(2, 0, 1)
     assert np.abs(reduced.astype(int) - small).mean() < 3
+
+
+def test_the_example_of_the_generator_runs() -> None:
+    failed, examples = doctest.testmod(drawn)
+    assert examples and not failed
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import sys, pyro_disent.data.faces.drawn.faces; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

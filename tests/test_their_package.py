@@ -27,7 +27,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from pyro_disent.data import rotated_mnist
+from pyro_disent.data.mnist import rotated as rotated_mnist
 from pyro_disent.evaluation.evaluate import Measurement, Number
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel
 from pyro_disent.models.families import Family

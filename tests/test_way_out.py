@@ -16,9 +16,9 @@ import typer
 from PIL import Image
 
 from pyro_disent.cli.main import app
-from pyro_disent.data.arrays import from_arrays
-from pyro_disent.data.columns import column, identities
 from pyro_disent.data.dataset import Source
+from pyro_disent.data.own.arrays import from_arrays
+from pyro_disent.data.own.columns import column, identities
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.result import Evaluation, Number

@@ -113,7 +113,7 @@ def show(
 
 def _free_name(stem: str) -> Path:
     """The first of STEM.png, STEM-2.png, ... that is new, or a figure that this program wrote."""
-    from pyro_disent.data.image_headers import header
+    from pyro_disent.data.images.headers import header
 
     for number in itertools.count(1):
         path = Path(f"{stem}{f'-{number}' * (number > 1)}.png")
@@ -124,8 +124,8 @@ def _free_name(stem: str) -> Path:
 
 def _check_no_image_of(path: Path, data: str, root: Path | None) -> None:
     """Raises InputError for a place whose file is an image of the data set, or is another's that lies in its folder."""
-    from pyro_disent.data.image_headers import header
-    from pyro_disent.data.listing import listed
+    from pyro_disent.data.images.headers import header
+    from pyro_disent.data.own.listing import listed
     from pyro_disent.errors import InputError
 
     folder = root or Path(data)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyro_disent.batch import Batch, Pairing, as_float
-from pyro_disent.data.image_store import ImagesOnDisk
+from pyro_disent.data.images.store import Images, ImagesOnDisk
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,6 @@ class Source(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.location} (sha256 {self.sha256[:12]})"
-
-
-Images = Tensor | ImagesOnDisk
-"""``(images, channels, height, width)`` uint8, in memory or read from the disk where it is indexed."""
 
 
 class Examples(NamedTuple):

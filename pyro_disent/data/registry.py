@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 GROUP = "pyro_disent.datasets"
 BUILT_IN: dict[str, str] = {
-    "celeba": "pyro_disent.data.celeba",
-    "chairs": "pyro_disent.data.chairs",
-    "colored-mnist": "pyro_disent.data.colored_mnist",
-    "rotated-mnist": "pyro_disent.data.rotated_mnist",
+    "celeba": "pyro_disent.data.faces.celeba",
+    "chairs": "pyro_disent.data.chairs.chairs",
+    "colored-mnist": "pyro_disent.data.mnist.colored",
+    "rotated-mnist": "pyro_disent.data.mnist.rotated",
 }
-FOLDER = "pyro_disent.data.folder"
+FOLDER = "pyro_disent.data.own.folder"
 """What serves a folder of the user's images, given in place of a name."""
 
 _COMMON = ("request", "seed", "limit", "progress")

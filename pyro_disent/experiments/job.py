@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pyro_disent.data.arrays import as_data_set
 from pyro_disent.data.dataset import DataSet
+from pyro_disent.data.own.arrays import as_data_set
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
 from pyro_disent.experiments.presets import configure, reconfigure
@@ -60,7 +60,7 @@ def fit(
     Args:
         method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.
         data: a data set's name, a folder of images, or the images themselves: a `DataSet`, or what
-            `pyro_disent.data.arrays.from_arrays` and `from_dataset` make one of (call them yourself to name identities
+            `pyro_disent.from_arrays` and `from_dataset` make one of (call them yourself to name identities
             and factors).
         vae: a model of your own, a `FactoredVAE` or an instance of a subclass. It says latents, networks and likelihood
             itself, and is trained in place.

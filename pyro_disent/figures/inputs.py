@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.data.image_files import read_image
+from pyro_disent.data.images.decoding import read_image
 from pyro_disent.errors import InputError
 from pyro_disent.figures.naming import named
 from pyro_disent.pixels import as_float, as_pixels, as_tensor, check_shape

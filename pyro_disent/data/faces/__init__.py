@@ -1,0 +1,1 @@
+"""CelebA: the real set where its files are at hand, else drawn faces."""

@@ -1,0 +1,343 @@
+"""A folder of the user's images: sub-folders as identities, or a ``metadata.csv`` that says what is known of each.
+
+* ``<identity>/*.png``: images of one sub-folder are a pair and share everything but ``y``. Folders deeper down belong
+  to the first one; images beside the sub-folders belong to none, and are bad.
+* ``train/<identity>/*.png`` beside ``test/`` (and ``val/``; see `layout` for their names): the splits
+  are those, and one that is missing is made of training identities.
+* ``metadata.csv`` beside the images, or one in each split's folder (Hugging Face's imagefolder: a column ``file_name``
+  and others): its columns become factors as `columns` says. ``pair_by`` names the column that a pair
+  has in common, which is then no factor; without it sub-folders are the identities, if there are any. A column
+  ``split`` that says train, validation or test is honored.
+* Neither: there are no pairs, and every image is an identity of its own.
+
+Names that begin with a dot, and what this program wrote, are not looked at; files of other kinds are counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pyro_disent.data.dataset import DataSet, Factor, Source
+from pyro_disent.data.images import array_cache
+from pyro_disent.data.images import store as image_store
+from pyro_disent.data.images.decoding import read_image
+from pyro_disent.data.images.headers import Header
+from pyro_disent.data.images.pixel_range import check_white
+from pyro_disent.data.images.store import Stored
+from pyro_disent.data.own.columns import check_kinds, column
+from pyro_disent.data.own.contents import Contents, Image, contents
+from pyro_disent.data.own.layout import SPLITS
+from pyro_disent.data.own.listing import digest, listed, shown
+from pyro_disent.data.own.metadata import METADATA
+from pyro_disent.data.own.shapes import SHAPES, about_channels, about_shapes, channels_of
+from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, named_splits, numbered
+from pyro_disent.data.pairs import alone
+from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
+from pyro_disent.errors import InputError, did_you_mean
+
+FACTORS: tuple[Factor, ...] = ()
+"""Each folder has its own."""
+SIZES = range(8, 513)
+CONVERTER_VERSION = 4
+"""Of what a converted image looks like: another one converts again."""
+PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+"""preset's name -> settings of a run."""
+
+
+class _Converted(NamedTuple):
+    """A folder's images in the cache."""
+
+    found: Contents
+    """Without images that have no other of their identity."""
+    stored: Stored
+    places: dict[str, int]
+    """image's name -> its place in what is stored."""
+    bad: list[str]
+    channels: int
+    headers: dict[str, Header]
+
+
+def load(
+    request: Request,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    image_size: int = 64,
+    channels: int | None = None,
+    shape: str = "crop",
+    pair_by: str | Sequence[str] | None = None,
+    factors: Sequence[str] | None = None,
+    skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+    test_share: float | None = None,
+) -> DataSet:
+    """A folder's images, converted once into the cache, split by identity as `splits.data_set` says.
+
+    Args:
+        request: ``root`` is the folder.
+        seed: of the split.
+        limit: use this many training images at most.
+        progress: called with (done, total) while images are converted.
+        image_size: height and width that images get, from 8 to 512; see `read_image` for how.
+        channels: 1 for grey, 3 for RGB; None: grey where every image is, by what its header says.
+        shape: images that are no squares are cropped to one about their center (``crop``), or kept whole between black
+            margins (``pad``).
+        pair_by: what images of a pair have in common: a column of ``metadata.csv``, or several kinds of pairs, drawn in
+            turn, the first being the identity: ``["person", "light"]``; ``["identity", "light"]`` where identities are
+            sub-folders.
+        factors: columns of ``metadata.csv`` that are factors, the others being ignored; None: all. A predictor hides
+            them from ``z``, which is not what is wanted of what belongs to an identity.
+        skip_bad: leave out, and count in the source's location, what would be refused otherwise: images that cannot be
+            read, images and rows of the metadata without each other, rows that are no rows, an identity's only image.
+        kinds: column's name -> its kind, see `columns`; the others are as their values are.
+        white: the value of a white pixel of grey and RGB images, black being 0; None: the largest one that the file's
+            format can hold.
+        test_share: of the identities, for testing; None: a tenth.
+
+    Raises:
+        InputError: for a folder that does not hold what is described above; the first bad image is named, after all
+            others have been converted, so that they need not be again.
+    """
+    kinds = kinds or {}
+    column, kinds_of_pairs = _pair_by(pair_by)
+    found, stored, places, bad, channels, headers = _converted(
+        request, image_size, channels, shape, column, skip_bad, kinds, white, seed, test_share, progress
+    )
+    root = found.root
+    images = [image for image in found.images if places[image.name] not in stored.skipped]
+    lonely = _lonely(images)
+    bad += lonely.values()
+    _refuse(root, bad, skip_bad)
+    images = [image for place, image in enumerate(images) if place not in lonely]
+    rows = np.array([places[image.name] for image in images], np.int64)
+    chosen = _chosen(factors, found)
+    check_kinds(kinds, [*([column] if column else []), *chosen], f"what is used of {root / METADATA}")
+    known = _known(images, found, chosen, kinds, kinds_of_pairs)
+    sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
+    options: dict[str, Any] = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
+    options |= {"shape": shape, "white": white, "kinds": dict(kinds), "test_share": test_share}
+    data = data_set(
+        root.name,
+        lambda part: stored.images(rows[part]),
+        known,
+        names=lambda part: [images[place].name for place in part.tolist()],
+        identities=f"{found.identities} in {root}{_skipped(bad)}",
+        seed=seed,
+        limit=limit,
+        source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
+        options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
+        test_share=test_share,
+    )
+    details = (*found.details, *_about_splits(data, known), *data.details, about_channels(headers, channels))
+    notes = (*found.notes, *data.notes, *about_shapes(headers, image_size, shape))
+    if len(kinds_of_pairs) > 1:
+        notes += (f"pairs by {' or '.join(kinds_of_pairs)}; split by {kinds_of_pairs[0]}, the first of them",)
+    return dataclasses.replace(data, details=details, notes=notes)
+
+
+def describe(request: Request) -> str:
+    """Where the folder is and how much it holds; decodes no image.
+
+    Raises:
+        InputError: where there is no such folder, or it cannot be listed.
+    """
+    root = _root(request)
+    return f"local: {root}, {len(listed(root).images)} images"
+
+
+def prepare(
+    request: Request,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    image_size: int = 64,
+    channels: int | None = None,
+    shape: str = "crop",
+    pair_by: str | Sequence[str] | None = None,
+    skip_bad: bool = False,
+    kinds: Mapping[str, str] | None = None,
+    white: float | None = None,
+) -> Path:
+    """Convert the images into the cache, as `load` would; returns their file there.
+
+    Raises:
+        InputError: as `load`, as far as images cannot be read or found.
+    """
+    return _converted(
+        request, image_size, channels, shape, _pair_by(pair_by)[0], skip_bad, kinds or {}, white, seed, None, progress
+    ).stored.path
+
+
+def _converted(
+    request: Request,
+    image_size: int,
+    channels: int | None,
+    shape: str,
+    pair_by: str | None,
+    skip_bad: bool,
+    kinds: Mapping[str, str],
+    white: float | None,
+    seed: int,
+    test_share: float | None,
+    progress: Progress | None,
+) -> _Converted:
+    """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
+    if isinstance(image_size, bool) or image_size not in SIZES:
+        raise InputError(f"`image_size={image_size}` is not a whole number from {SIZES[0]} to {SIZES[-1]}")
+    if isinstance(channels, bool) or channels not in (None, 1, 3):
+        raise InputError(f"`channels={channels}` is neither 1 (grey) nor 3 (RGB)")
+    if shape not in SHAPES:
+        raise InputError(f"`shape={shape}` is none of {', '.join(SHAPES)}")
+    check_white(white)
+    found = contents(_root(request), pair_by, kinds)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *found.columns], f"{found.root / METADATA}")
+    # Before hours of converting: what would be refused after them.
+    lonely = _lonely(found.images)
+    bad = [*found.bad, *lonely.values()]
+    _refuse(found.root, bad, skip_bad)
+    used = [image for place, image in enumerate(found.images) if place not in lonely]
+    found = found._replace(images=used)
+    known, identities = _known(used, found, (), {}), f"{found.identities} in {found.root}{_skipped(bad)}"
+    if known.split is None:
+        check_enough(len({image.identity or image.name for image in used}), identities)
+    else:
+        named_splits(known, seed, identities, test_share)
+    known_headers = {name: seen for name, seen in found.listing.images.items() if seen is not None}
+    headers = {image.name: known_headers[image.name] for image in used if image.name in known_headers}
+    # Of all there are, and all of them, so that they are converted once, whatever is made of them.
+    channels = channels or channels_of(known_headers)
+    names = sorted({*found.listing.images, *(image.name for image in used)})
+    places = {name: place for place, name in enumerate(names)}
+    stored = _stored(found, names, image_size, channels, shape, white, progress)
+    bad += [stored.skipped[places[image.name]] for image in used if places[image.name] in stored.skipped]
+    _refuse(found.root, bad, skip_bad)
+    return _Converted(found, stored, places, bad, channels, headers)
+
+
+def _root(request: Request) -> Path:
+    if request.root is None or not request.root.is_dir():
+        raise InputError(f"there is no folder {request.root}")
+    return absolute(request.root)
+
+
+def _refuse(root: Path, bad: list[str], skip_bad: bool) -> None:
+    """Raises InputError for the first that is bad, unless those are left out."""
+    if bad and not skip_bad:
+        more = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
+        raise InputError(f"in {root}, {bad[0]}{more}: mend that, or leave them out by `skip_bad=True`")
+
+
+def _skipped(bad: list[str]) -> str:
+    """How many were left out, as the end of a folder's name; empty where none was."""
+    return f", {len(bad)} bad image{'s' * (len(bad) > 1)} skipped ({bad[0]})" if bad else ""
+
+
+def _stored(
+    found: Contents,
+    names: list[str],
+    image_size: int,
+    channels: int,
+    shape: str,
+    white: float | None,
+    progress: Progress | None,
+) -> Stored:
+    """These images in the cache, with those that are bad left black."""
+
+    def convert(name: str) -> NDArray[np.uint8]:
+        size = (image_size, image_size)
+        path, pad = found.root / name, shape == "pad"
+        return read_image(path, shown(name), size=size, channels=channels, pad=pad, white=white)
+
+    key = digest({**{name: found.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
+    path = cache_dir() / f"folder-{key[:16]}-{image_size}x{channels}{'-pad' * (shape == 'pad')}.pixels"
+    return image_store.store(path, names, convert, (channels, image_size, image_size), skip_bad=True, progress=progress)
+
+
+def _lonely(images: list[Image]) -> dict[int, str]:
+    """Which of these images have no other of their identity in their split, by place, and what to say of them."""
+    identities = [image.identity for image in images if image.identity is not None]
+    groups = numbered([f"{image.split} {image.identity}" for image in images if image.identity is not None])
+    lonely = alone([torch.from_numpy(groups)]).tolist() if identities else []
+    return {
+        place: f"{shown(images[place].name)} is the only image of {shown(identities[place])}"
+        f"{'' if (split := images[place].split) is None else f' in {SPLITS[split]}'}, and a pair needs two"
+        for place in lonely
+    }
+
+
+def _about_splits(data: DataSet, known: Known) -> list[str]:
+    """Which splits had to be made where others were named, in words."""
+    if known.split is None:
+        return []
+    missing = [name for place, name in enumerate(SPLITS) if not (known.split == place).any()]
+    sizes = f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images"
+    whom = "images" if known.identity is None else "identities"
+    made = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
+    return [f"{sizes}, as their splits are named{made}"]
+
+
+def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
+    """The columns that are to be factors.
+
+    Raises:
+        InputError: for names that are no columns.
+    """
+    if factors is None:
+        return found.columns
+    if unknown := [name for name in factors if name not in found.columns]:
+        hint = did_you_mean(unknown[0], found.columns)
+        raise InputError(
+            f"`factors` names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
+            f"{', '.join(found.columns) or 'none'}"
+        )
+    return factors
+
+
+def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """The column of the identity, None where sub-folders are it, and the names of the kinds of pairs."""
+    names = (said,) if isinstance(said, str) else tuple(said or ())
+    if not names:
+        return None, (IDENTITY,)
+    if len(set(names)) < len(names):
+        raise InputError(f"`pair_by={','.join(names)}` names one kind of pair twice")
+    return (None if names[0] == IDENTITY and len(names) > 1 else names[0]), names
+
+
+def _known(
+    images: list[Image],
+    found: Contents,
+    factors: Sequence[str],
+    kinds: Mapping[str, str],
+    pair_by: tuple[str, ...] = (IDENTITY,),
+) -> Known:
+    identity = [image.identity for image in images if image.identity is not None]
+    splits = [image.split for image in images if image.split is not None]
+    return Known(
+        len(images),
+        numbered(identity) if identity else None,
+        {
+            name: column(
+                [image.cells[place] for image in images],
+                name,
+                f"column {name} of {METADATA}",
+                lambda row: shown(images[row].name),
+                kinds.get(name),
+            )
+            for place, name in enumerate(found.columns)
+            if name in factors
+        },
+        split=np.array(splits, np.int64) if splits else None,
+        about=found.about,
+        pair_by=pair_by,
+        notes=found.spellings,
+    )
