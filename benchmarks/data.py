@@ -139,7 +139,7 @@ def share_of_step(config: FitConfig, data: DataSet) -> dict[str, Any]:
     objective.to(memory_format=torch.channels_last)
     feed = Feed(data.train, config.batch_size, 0, VIEWS, vae.sharing)
     optimizer = schedule.make_optimizer(objective, config.lr)
-    fabric = hardware.make_fabric(config)
+    fabric = hardware.launched_fabric(config)
     step, how = compiling.make_step(objective, config, fabric, compiling.WORTH_COMPILING, feed.next())
 
     def timed(steps: int) -> tuple[float, float]:

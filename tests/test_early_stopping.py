@@ -14,8 +14,7 @@ import torch
 
 import pyro_disent
 from pyro_disent.errors import InputError
-from pyro_disent.training import datasets
-from pyro_disent.training import fit as loop
+from pyro_disent.training import datasets, loop
 from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder

@@ -21,14 +21,14 @@ from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.experiments.presets import configure
 from pyro_disent.experiments.run import load
 from pyro_disent.objectives.weights import WarmUp
-from pyro_disent.training import building, datasets, hardware, log
-from pyro_disent.training import fit as loop
+from pyro_disent.training import building, datasets, hardware, log, loop
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.fit import fit, validate
+from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.schedule import learning_rate_factor
+from pyro_disent.training.validation import validate
 from tests.table import DATA, RECORD, ROWS, tiny
 
 

@@ -19,7 +19,7 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.models.program import evaluating
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import build
-from pyro_disent.training.fit import validate
+from pyro_disent.training.validation import validate
 from tests.models import SHAPE, pair_batch
 from tests.test_frozen import TINY, data, images
 from tests.test_terms import SETTING

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import Diverged, InputError, StorageError
 from pyro_disent.experiments.run import load
-from pyro_disent.training import datasets
-from pyro_disent.training import fit as loop
+from pyro_disent.training import datasets, loop
 from pyro_disent.training import run as run_module
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent

@@ -29,7 +29,7 @@ from pyro_disent.models.use import Usage
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
-from pyro_disent.training.hardware import make_fabric, resolve_device
+from pyro_disent.training.hardware import launched_fabric, resolve_device
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import _is_figure
 from pyro_disent.training.run import RunFolder
@@ -169,7 +169,7 @@ def test_a_run_that_goes_on_is_eager_as_recorded(tmp_path: Path) -> None:
 
 def test_lightning_says_nothing_of_precision(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="lightning_fabric.utilities.rank_zero"):
-        make_fabric(tiny(precision="bf16-mixed"))
+        launched_fabric(tiny(precision="bf16-mixed"))
     assert caplog.records == []
 
 

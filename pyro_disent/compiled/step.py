@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -156,7 +157,13 @@ class CompiledStep(EagerStep):
 
         # torch would ask at every step whether this is still what was compiled for; the signature does.
         options = {**list_mode_options(self.mode or "default"), "guard_filter_fn": lambda guards: [False] * len(guards)}
-        with forked_random_state(batch.images.device), pyro.validation_enabled(False):
+        with (
+            forked_random_state(batch.images.device),
+            pyro.validation_enabled(False),
+            warnings.catch_warnings(),
+        ):
+            # Which precision matrices are multiplied in was chosen by whoever trains.
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
             traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*copies())
             graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
             with torch.no_grad():

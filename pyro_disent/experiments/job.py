@@ -136,9 +136,7 @@ def trained(
             overwrite=overwrite,
             init=None if init is None else RunFolder(init),
             data=data,
-            networks=given.networks,
-            vae=given.vae,
-            elbo=given.elbo,
+            given=given,
             reporter=reporter,
             on_validation=on_validation,
         )
@@ -225,9 +223,7 @@ def _resume(
             resume=True,
             moved_to=device,
             data=handed_over,
-            networks=given.networks,
-            vae=given.vae,
-            elbo=given.elbo,
+            given=given,
             reporter=reporter,
             on_validation=on_validation,
         )

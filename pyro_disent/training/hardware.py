@@ -31,15 +31,15 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def make_fabric(config: FitConfig) -> Fabric:
-    """Fabric on the devices and in the precision of a configuration."""
+def launched_fabric(config: FitConfig) -> Fabric:
+    """Fabric on the devices and in the precision of a configuration, with all its processes."""
     device = resolve_device(config.device)
     if device.index is not None and config.devices > 1:
         raise InputError(f"`device={config.device}` is one device: leave its number out for `devices={config.devices}`")
     devices = config.devices if device.index is None else [device.index]
-    from pyro_disent.training.fabric import quiet_fabric  # a second to import, which only training needs
+    from pyro_disent.training.fabric import launched_quietly  # a second to import, which only training needs
 
-    return quiet_fabric(accelerator=device.type, devices=devices, precision=precision(config))
+    return launched_quietly(accelerator=device.type, devices=devices, precision=precision(config))
 
 
 def precision(config: FitConfig) -> Any:

@@ -244,7 +244,7 @@ def record_of(
     config: FitConfig,
     latents: Sequence[Latent],
     data: DataSet,
-    edges: dict[str, list[float]],
+    edges: Mapping[str, list[float]],
     device: torch.device,
     step: EagerStep,
     how: str,

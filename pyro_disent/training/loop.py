@@ -1,0 +1,123 @@
+"""The one training loop, for every method and data set. It knows no configuration: `prepare` has decided everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from pyro_disent.compiled.adam import Adam
+from pyro_disent.compiled.step import EagerStep
+from pyro_disent.data.dataset import Split
+from pyro_disent.errors import Interrupted
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.objectives.step import LossRecord
+from pyro_disent.training import schedule, state
+from pyro_disent.training.feed import Feed
+from pyro_disent.training.interrupts import stop_on_interrupt
+from pyro_disent.training.log import Log
+from pyro_disent.training.run import RunFolder
+from pyro_disent.training.validation import OnValidation, Progress, Validation, asked_to_end, used, validate
+
+if TYPE_CHECKING:
+    from pyro_disent.training.fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is trained, on what, and how: all that a step needs."""
+
+    vae: FactoredVAE
+    objective: Objective
+    step: EagerStep
+    """Loss and gradients of a batch, compiled or not."""
+    optimizer: Adam
+    feed: Feed
+    validation: Split
+    """On the device, as the feed's images."""
+    steps: int
+    schedule: str
+    """Of the learning rates, see `schedule.learning_rate_factor`."""
+    clip_norm: float
+    """Largest norm of the gradient of a parameter group."""
+    seed: int
+    """Of what is drawn in a validation."""
+    progress: Progress
+    fabric: Fabric
+
+    @property
+    def device(self) -> torch.device:
+        return self.fabric.device
+
+    def run(
+        self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str
+    ) -> int:
+        """Train from a step on, and write metrics and checkpoints; the number of steps taken when it ends.
+
+        Args:
+            start: steps taken before.
+            log: of the process that writes; None in all others.
+            go_on: how a user resumes this run, for the message of an interrupt.
+
+        Raises:
+            Diverged: at the first loss that is not finite.
+            Interrupted: at Ctrl-C, after the state was saved.
+        """
+        done, ends = start, self.progress.is_over
+        with stop_on_interrupt() as stop:
+            for step in range(start, 0 if ends else self.steps):
+                record, norm = self._take(step)
+                done = step + 1
+                epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
+                if log:
+                    log.add(done, record, norm)
+                    if epoch_ends or stop.asked:
+                        log.flush()
+                    held_out = self._validate(done, folder, log) if epoch_ends else None
+                    if epoch_ends or stop.asked:
+                        now = state.capture(done, self.progress, self.optimizer, self.feed, self.device)
+                        folder.save("last", done, self.objective.state_dict(), now)
+                    if held_out:
+                        ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
+                if stop.asked:
+                    raise Interrupted(f"interrupted; go on with: {go_on}")
+                if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
+                    break
+        return done
+
+    def _take(self, step: int) -> tuple[LossRecord, Tensor]:
+        """One step, and the norm of its gradient before clipping; nothing is read back to the host."""
+        batch = self.feed.next()
+        self.objective.weights.set_step(step)
+        factor = schedule.learning_rate_factor(self.schedule, step, self.steps)
+        schedule.set_learning_rates(self.optimizer, factor)
+        record = self.step(batch)
+        average_gradients(self.objective, self.fabric)
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        norms = [nn.utils.clip_grad_norm_(group, self.clip_norm) for group in groups]
+        self.optimizer.step()
+        return record, torch.stack(norms).norm()
+
+    def _validate(self, done: int, folder: RunFolder, log: Log) -> Validation:
+        """Held-out numbers into the log; the weights into the best checkpoint, where they are the best so far."""
+        views = self.feed.views
+        numbers = validate(self.objective, self.validation, self.seed, views)
+        held_out = self.progress.see(done, numbers | used(self.vae, self.validation, self.seed, views))
+        log.validation(held_out)
+        if held_out.is_best:
+            folder.save("best", done, self.objective.state_dict(), {"step": done})
+        return held_out
+
+
+def average_gradients(objective: Objective, fabric: Fabric) -> None:
+    """The mean gradient over processes, as one message."""
+    if fabric.world_size == 1:
+        return
+    gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
+    flat = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
+    assert isinstance(flat, torch.Tensor)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

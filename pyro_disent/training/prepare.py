@@ -1,0 +1,95 @@
+"""From a configuration to what is trained: data, latents, model and objective, made once and put on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from pyro_disent.data.dataset import DataSet, in_units
+from pyro_disent.errors import InputError
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import Latent
+from pyro_disent.models.program import forked_random_state, seed_random_state
+from pyro_disent.objectives.elbo import Objective
+from pyro_disent.threads import using
+from pyro_disent.training import building, datasets
+from pyro_disent.training.config import FitConfig
+from pyro_disent.training.feed import Feed
+from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.log import Reporter
+from pyro_disent.training.record import RunRecord
+from pyro_disent.training.run import RunFolder
+from pyro_disent.training.weights import check_alike, fitting, load_weights
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained, and on what."""
+
+    data: DataSet
+    """Train and validation images lie on the device."""
+    latents: tuple[Latent, ...]
+    edges: Mapping[str, list[float]]
+    """factor's name -> inner edges of the bins a predictor sees it in."""
+    vae: FactoredVAE
+    objective: Objective
+    views: int
+    """1, or 2 where the objective is about pairs."""
+    handed_over: tuple[str, ...]
+    """What came from Python, and has to be handed over again where the run goes on."""
+
+    def feed(self, config: FitConfig, rank: int = 0, world_size: int = 1) -> Feed:
+        """Training batches from the first one on."""
+        sharing = self.vae.sharing
+        return Feed(self.data.train, config.batch_size, config.seed, self.views, sharing, rank, world_size)
+
+
+def prepare(
+    config: FitConfig,
+    given: Given,
+    device: torch.device,
+    *,
+    data: DataSet | None,
+    recorded: RunRecord | None,
+    folder: RunFolder,
+    init: RunFolder | None,
+    reporter: Reporter,
+) -> Prepared:
+    """Load and build what a configuration names, with fresh weights or those of ``init``; nothing is written.
+
+    Args:
+        recorded: of a run that goes on: data, bins and latents are then those it recorded.
+        folder: of that run, whose weights have to fit what was handed over.
+
+    Raises:
+        InputError: for what does not exist, does not fit together, or is not what a run recorded.
+    """
+    if data is None:
+        with using(config.threads):
+            data = datasets.load_data(config, reporter.preparing, recorded.source if recorded else None)
+    elif recorded is not None:
+        datasets.check_unchanged(data, recorded.source)
+    if recorded is not None:
+        data = in_units(data, recorded.units)
+    edges = dict(recorded.edges) if recorded else building.factor_edges(data, config)
+    latents = recorded.build_latents(given.vae) if recorded else building.latents(config, data, given)
+    handed_over = recorded.handed_over if recorded else given.with_data(GIVEN in (config.data, data.source.kind))
+    with forked_random_state(device):
+        seed_random_state(config.seed, device)
+        vae, objective = building.build(config, data.image_shape, edges, latents, given, data.pairs.always)
+    if init is not None:
+        try:
+            load_weights(objective, init, "best")
+        except InputError:
+            check_alike(init, config, data.image_shape, latents)
+            raise
+    if recorded and given.names:
+        fitting(objective, folder, "last")  # whose absence would be taken for a damage of the optimizer's state
+    # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
+    objective.to(device).to(memory_format=torch.channels_last)
+    data.train.to(device)
+    data.validation.to(device)
+    views = 2 if given.needs_pairs(config.method) else 1
+    return Prepared(data, latents, edges, vae, objective, views, handed_over)
