@@ -48,7 +48,9 @@ class Source(NamedTuple):
     """Where the images came from, as it is printed and recorded in the run."""
 
     kind: str
-    """``local``, ``cache``, ``download`` or ``embedded``; ``given`` where Python handed it over."""
+    """``local``, ``cache``, ``download`` or ``embedded``; ``package`` where another package made it.
+
+    ``given`` where Python handed it over."""
     location: str
     """A folder or file; for generated images, what generated them."""
     sha256: str
