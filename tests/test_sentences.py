@@ -134,8 +134,8 @@ def test_no_value_is_too_odd(name: str, value: str) -> None:
             "--latent z=3:conditional,parents=y --latent w=2",
         ),
         (
-            "`latents={'z': {'units': 2, 'explains': {'each': ['a', 'b']}}, 'v': {'units': 1, 'explains': ['a', 'b']}}`",
-            "--latent z=2 --explains z=each:a,b --latent v=1 --explains v=a+b",
+            "`latents={'z': {'units': 2, 'explains': {'each': ['a', 'b']}}, 'v': {'explains': ['a', 'b']}}`",
+            "--latent z=2 --explains z=each:a,b --latent v=UNITS --explains v=a+b",
         ),
         ("`data_root=/a b/{c` does not exist", "--data-root /a b/{c does not exist"),
         (r"`data_root='\d'` is odd", r"--data-root \d is odd"),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import pyro_disent
+from pyro_disent.models.networks import networks
 from pyro_disent.plugins import BrokenPackage
 
 PACKAGE = '''
@@ -139,6 +140,10 @@ def spread_of_z(codes):
     yield Measurement("spread of codes", compute)
 
 
+def theirs(codes):
+    yield Measurement("their ELBO", lambda: {"elbo": Number("their ELBO", "", 0.0, "nats per image")})
+
+
 def mean_image(subject):
     figure = Figure(figsize=(1, 1))
     figure.add_subplot().imshow(subject.images.float().mean(0)[0].numpy())
@@ -233,6 +238,30 @@ def test_what_is_no_data_set_is_refused_before_a_run_begins(installed: Any, tmp_
     refused = call("fit", "--method", "cycle", "--data", "nothing", "--out", "run")
     assert refused.returncode == 2 and "nothing of another package loads a list: its" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_name_or_a_key_that_is_taken_is_said(
+    installed: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path_factory.mktemp("other") / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    groups = ("metrics]\nelbo = their_package:theirs", "networks]\nmlp = their_package:network")
+    (info / "entry_points.txt").write_text("\n".join(f"[pyro_disent.{group}" for group in groups))
+    monkeypatch.syspath_prepend(info.parent)
+    data = pyro_disent.load_data("bars")
+    with pytest.warns(BrokenPackage, match=r"mlp of another package .* is left out: there is one of this name already"):
+        encoder, decoder = networks("mlp")((1, 28, 28), 3)
+    vae = pyro_disent.FactoredVAE([pyro_disent.Latent("z", 3)], encoder, decoder)
+    with pytest.warns(BrokenPackage, match="the metric elbo of another package measures elbo, as bounds does, whose"):
+        found = pyro_disent.evaluate(vae, data)
+    assert found.numbers["elbo"].measure == "ELBO" and found.numbers["elbo"].value < 0
+
+
+def test_what_a_record_calls_handed_over_is_no_name(tmp_path: Path, call: Any) -> None:
+    refused = call("fit", "--method", "cycle", "--data", "rotated-mnist", "--network", "given", "--out", "run")
+    assert refused.returncode == 2 and "--network given is what was handed over from Python" in refused.stderr
+    assert "`" not in refused.stderr.replace("`pyro-disent`", "") and not (tmp_path / "run").exists()
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, call: Any) -> None:
