@@ -258,6 +258,11 @@ def test_a_name_or_a_key_that_is_taken_is_said(
     assert found.numbers["elbo"].measure == "ELBO" and found.numbers["elbo"].value < 0
 
 
+def test_what_a_package_is_made_of_comes_from_one_place() -> None:
+    code = "import sys, pyro_disent.extend as e; assert 'torch' not in sys.modules; [getattr(e, n) for n in e.__all__]"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_what_a_record_calls_handed_over_is_no_name(tmp_path: Path, call: Any) -> None:
     refused = call("fit", "--method", "cycle", "--data", "rotated-mnist", "--network", "given", "--out", "run")
     assert refused.returncode == 2 and "--network given is what was handed over from Python" in refused.stderr
