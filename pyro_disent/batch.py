@@ -133,10 +133,17 @@ class Batch:
         """This batch on a device, its images of a type; factors keep theirs, as equality is decided on them.
 
         Raises:
-            InputError: for a type that cannot hold pixels in [0, 1].
+            InputError: for what is no device, and a type that cannot hold pixels in [0, 1].
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
+        if device is not None:
+            try:
+                device = torch.device(device)
+            except (RuntimeError, TypeError) as error:
+                raise InputError(f"a batch goes to a device as cpu, cuda or cuda:1, and not to {device!r}") from error
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise InputError(f"the images of a batch are of a torch.dtype, as torch.float64, and not of {dtype!r}")
         if dtype is not None and not dtype.is_floating_point:
             raise InputError(f"the images of a batch are floats in [0, 1], which {dtype} cannot hold")
         images = self.images.to(device=device, dtype=dtype)

@@ -81,6 +81,7 @@ def as_tensor(values: Any, what: str) -> Tensor:
     Raises:
         InputError: for what is no numbers or has no even shape, naming ``what``.
     """
+    check_dense(values, what)
     if isinstance(values, Tensor):
         return values
     if isinstance(values, list | tuple) and values and not isinstance(values[0], list | tuple | int | float):
@@ -103,6 +104,17 @@ def as_tensor(values: Any, what: str) -> Tensor:
     return torch.from_numpy(array)
 
 
+def check_dense(values: Any, what: str) -> None:
+    """Raises InputError for sparse tensors, and for arrays of which something is masked."""
+    if isinstance(values, Tensor) and values.layout is not torch.strided:
+        layout = str(values.layout).removeprefix("torch.")
+        raise InputError(f"{what}: a tensor of layout {layout}, where a dense one is needed: give its to_dense()")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(
+            f"{what}: an array of which {np.ma.count_masked(values)} values are masked: give its filled(x)"
+        )
+
+
 def _of_pil(image: Any, what: str) -> Tensor:
     if image.mode not in ("L", "RGB", "1"):
         raise InputError(f"{what}: a PIL image of mode {image.mode}: use image.convert('L') or image.convert('RGB')")
@@ -120,7 +132,13 @@ def check_shape(shape: tuple[int, ...], taken: ImageShape) -> None:
         return
     channels, height, width = taken
     hint = ""
-    if shape[-3:] == (height, width, channels):
+    if shape[-3:] == (3, height, width) and channels == 1:
+        hint = ": images in color are made grey by images.mean(-3, keepdim=True), PIL's by image.convert('L')"
+        if len(shape) == 3:
+            hint += "; of three grey ones the axis of the channel is missing, as in images.unsqueeze(-3)"
+    elif shape[-3:] == (1, height, width) and channels == 3:
+        hint = ": grey images are given three channels by images.expand(..., 3, -1, -1), PIL's by image.convert('RGB')"
+    elif shape[-3:] == (height, width, channels):
         hint = ": channels come before height and width, as in images.permute(0, 3, 1, 2)"
     elif shape[-2:] == (height, width) and channels == 1:
         hint = ": the axis of the one channel is missing, as in images.unsqueeze(-3)"

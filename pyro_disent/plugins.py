@@ -18,21 +18,24 @@ def names(group: str, own: Iterable[str]) -> list[str]:
 
 
 class BrokenPackage(UserWarning):
-    """Something of another package that cannot be imported, and that nobody has named: it is left out."""
+    """Something of another package is left out: it cannot be imported and nobody named it, or its name is taken."""
 
 
 def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
     """All of a group by name, imported; a name of ours stays ours.
 
-    What cannot be imported is left out, and warned of by a `BrokenPackage`: nobody asked for it.
+    What cannot be imported is left out, and warned of by a `BrokenPackage`, as nobody asked for it; and so is what has
+    a name that is taken.
     """
     found = dict(own)
     for point in entry_points(group=group):
-        if point.name not in found:
-            try:
-                found[point.name] = _loaded(point)
-            except InputError as error:
-                warnings.warn(str(error), BrokenPackage, stacklevel=2)
+        if point.name in found:
+            _left_out(point)
+            continue
+        try:
+            found[point.name] = _loaded(point)
+        except InputError as error:
+            warnings.warn(str(error), BrokenPackage, stacklevel=2)
     return found
 
 
@@ -45,13 +48,24 @@ def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
     Raises:
         InputError: for a name that does not exist, with those that do, and for what cannot be imported.
     """
+    found = [point for point in entry_points(group=group) if point.name == name]
+    for point in found if name in own else found[1:]:
+        _left_out(point)
     if name in own:
         return own[name]
-    for point in entry_points(group=group):
-        if point.name == name:
-            return _loaded(point)
+    if found:
+        return _loaded(found[0])
     there_are = names(group, own)
     raise InputError(f"there is no {what} {name!r}; choose from {', '.join(there_are)}{did_you_mean(name, there_are)}")
+
+
+def _left_out(point: EntryPoint) -> None:
+    warnings.warn(
+        f"{point.name} of another package ({point.value}, entry-point group {point.group}) is left out: there is "
+        "one of this name already, and it needs another",
+        BrokenPackage,
+        stacklevel=3,
+    )
 
 
 def _loaded(point: EntryPoint) -> Any:

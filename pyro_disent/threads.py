@@ -41,11 +41,13 @@ def using(count: int | None) -> Iterator[None]:
     """This many threads in torch, in scikit-learn and in `data.threads.in_threads` meanwhile; None changes nothing.
 
     Raises:
-        InputError: for fewer than one.
+        InputError: for fewer than one, and what is no whole number.
     """
     if count is None:
         yield
         return
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InputError(f"`threads` is a whole number, 1 or more, not {count!r}")
     if count < 1:
         raise InputError(f"`threads` must be greater than 0, got {count}")
     import torch

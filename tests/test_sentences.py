@@ -101,8 +101,9 @@ def test_a_dict_is_an_option_for_each(name: str, value: dict[str, object]) -> No
 
 
 @given(names, st.lists(plain, min_size=1, max_size=4))
-def test_lists_and_tuples_are_joined(name: str, value: list[str]) -> None:
-    said = f"{FLAGS[name]} {','.join(value)}"
+def test_lists_and_tuples_are_joined_or_said_one_by_one(name: str, value: list[str]) -> None:
+    texts = value if name in ("guards", "hides") else [",".join(value)]
+    said = " ".join(f"{FLAGS[name]} {text}" for text in texts)
     assert as_flags(f"`{name}={value!r}`") == as_flags(f"`{name}={tuple(value)!r}`") == said
 
 
@@ -123,6 +124,19 @@ def test_no_value_is_too_odd(name: str, value: str) -> None:
         ("`latents={'y': N}` or `beta={'y': 30, 'z': 1e-3}`", "--latent y=N or --beta y=30 --beta z=1e-3"),
         ("`kinds={'a': 'text', 'b c': 'angle'}`", "--kind a=text --kind b c=angle"),
         ("`pair_by=who,light` or `pair_by=('who', 'light')`", "--pair-by who,light or --pair-by who,light"),
+        (
+            "`terms={'predictor': {'side': 'entropy', 'hide': ['a', 'b']}, 'dip': {'x': 2}}`",
+            "--term predictor.side=entropy --term predictor.hide=a,b --term dip.x=2",
+        ),
+        ("`hides=['a', 'b']` or `guards=('z',)`", "--hide a --hide b or --guard z"),
+        (
+            "`latents={'z': {'units': 3, 'family': 'conditional', 'settings': {'parents': 'y'}}, 'w': 2}`",
+            "--latent z=3:conditional,parents=y --latent w=2",
+        ),
+        (
+            "`latents={'z': {'units': 2, 'explains': {'each': ['a', 'b']}}, 'v': {'explains': ['a', 'b']}}`",
+            "--latent z=2 --explains z=each:a,b --latent v=UNITS --explains v=a+b",
+        ),
         ("`data_root=/a b/{c` does not exist", "--data-root /a b/{c does not exist"),
         (r"`data_root='\d'` is odd", r"--data-root \d is odd"),
         ("see `pyro-disent methods`", "see `pyro-disent methods`"),

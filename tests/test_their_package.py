@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import pyro_disent
+from pyro_disent.models.networks import networks
 from pyro_disent.plugins import BrokenPackage
 
 PACKAGE = '''
@@ -27,6 +28,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+import pyro_disent
 from pyro_disent.data.mnist import rotated as rotated_mnist
 from pyro_disent.evaluation.evaluate import Measurement, Number
 from pyro_disent.models.factored_vae import FactoredVAE, GenerativeModel
@@ -111,12 +113,35 @@ class Digits:
         return dataclasses.replace(made, name="digits", options={"digit": digit})
 
 
+class Bars:
+    """Made of arrays in memory, with no word of where they come from."""
+
+    @staticmethod
+    def load(request, *, seed=0, limit=None, progress=None, people: int = 12):
+        who = torch.arange(people).repeat_interleave(4)
+        images = torch.zeros(len(who), 1, 28, 28)
+        for number, person in enumerate(who.tolist()):
+            images[number, 0, person : person + 4, number % 4 :: 4] = 1
+        return pyro_disent.from_arrays(images, identity=who, seed=seed)
+
+
+def nothing(request, *, seed=0, limit=None, progress=None):
+    return [1, 2, 3]
+
+
+Nothing = type("Nothing", (), {"load": staticmethod(nothing)})
+
+
 def spread_of_z(codes):
     def compute():
         code = codes.test.codes["z"]
         return {"spread/z": Number("spread of codes", "z", float(code.std(0).mean()), "prior's scale")}
 
     yield Measurement("spread of codes", compute)
+
+
+def theirs(codes):
+    yield Measurement("their ELBO", lambda: {"elbo": Number("their ELBO", "", 0.0, "nats per image")})
 
 
 def mean_image(subject):
@@ -137,6 +162,8 @@ wide = their_package:model
 free-bits = their_package:free_bits
 [pyro_disent.datasets]
 digits = their_package:Digits
+bars = their_package:Bars
+nothing = their_package:Nothing
 [pyro_disent.metrics]
 spread = their_package:spread_of_z
 [pyro_disent.figures]
@@ -185,6 +212,61 @@ def test_all_of_it_is_used_from_the_command_line(installed: Any, tmp_path: Path,
     fit = run.record.fit
     assert (fit.model, fit.network, fit.likelihood, fit.options) == ("wide", "small", "soft", {"digit": 3})
     assert run.record.fit.max_steps == 3 and run.vae.guide.encoder[1].out_features == 24
+
+
+def test_a_data_set_made_of_arrays_is_found_again_by_its_name(installed: Any, tmp_path: Path, call: Any) -> None:
+    tiny = "--batch-size 8 --max-steps 2 --no-compile --network mlp --latent z=3 --out run"
+    done = call("fit", "--method", "cycle", "--data", "bars", "--data-option", "people=13", *shlex.split(tiny))
+    assert done.returncode == 0, done.stderr
+    for command in ("evaluate run", "swap run 0 1", "figures run", "fit --resume run --max-steps 3"):
+        again = call(*shlex.split(command))
+        assert again.returncode == 0, again.stderr
+    run = pyro_disent.load("run")
+    assert run.record.handed_over == () and run.record.source.kind == "package"
+    again = run.data()
+    assert (again.name, again.options) == ("bars", {"people": 13})
+    assert sum(len(split) for split in (again.train, again.validation, again.test)) == 13 * 4
+    assert run.evaluation_path() == run.evaluation_path(again)
+
+
+def test_a_data_set_from_a_folder_is_found_there_again(installed: Any, tmp_path: Path) -> None:
+    source = pyro_disent.load_data("bars", data_root=tmp_path).source
+    assert (source.kind, source.location) == ("local", str(tmp_path))
+
+
+def test_what_is_no_data_set_is_refused_before_a_run_begins(installed: Any, tmp_path: Path, call: Any) -> None:
+    refused = call("fit", "--method", "cycle", "--data", "nothing", "--out", "run")
+    assert refused.returncode == 2 and "nothing of another package loads a list: its" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_or_a_key_that_is_taken_is_said(
+    installed: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path_factory.mktemp("other") / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    groups = ("metrics]\nelbo = their_package:theirs", "networks]\nmlp = their_package:network")
+    (info / "entry_points.txt").write_text("\n".join(f"[pyro_disent.{group}" for group in groups))
+    monkeypatch.syspath_prepend(info.parent)
+    data = pyro_disent.load_data("bars")
+    with pytest.warns(BrokenPackage, match=r"mlp of another package .* is left out: there is one of this name already"):
+        encoder, decoder = networks("mlp")((1, 28, 28), 3)
+    vae = pyro_disent.FactoredVAE([pyro_disent.Latent("z", 3)], encoder, decoder)
+    with pytest.warns(BrokenPackage, match="the metric elbo of another package measures elbo, as bounds does, whose"):
+        found = pyro_disent.evaluate(vae, data)
+    assert found.numbers["elbo"].measure == "ELBO" and found.numbers["elbo"].value < 0
+
+
+def test_what_a_package_is_made_of_comes_from_one_place() -> None:
+    code = "import sys, pyro_disent.extend as e; assert 'torch' not in sys.modules; [getattr(e, n) for n in e.__all__]"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_record_calls_handed_over_is_no_name(tmp_path: Path, call: Any) -> None:
+    refused = call("fit", "--method", "cycle", "--data", "rotated-mnist", "--network", "given", "--out", "run")
+    assert refused.returncode == 2 and "--network given is what was handed over from Python" in refused.stderr
+    assert "`" not in refused.stderr.replace("`pyro-disent`", "") and not (tmp_path / "run").exists()
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, call: Any) -> None:

@@ -71,6 +71,9 @@ def fit(
 
     Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
     """
+    for name in ("method", "model", "network", "likelihood"):
+        if said.get(name) == "given":  # what a record says of what was handed over, and no name
+            raise InputError(f"--{name} given is what was handed over from Python: name one that `pyro-disent` has")
     method, data, preset = (said.pop(name, None) for name in ("method", "data", "preset"))
     for name, table in explained(explains).items():
         said.setdefault("latents", {}).setdefault(name, {}).update(table)

@@ -24,7 +24,7 @@ def _bar(console: Console, *, transient: bool) -> Progress:
 def shown_progress(what: str) -> Iterator[Callable[..., None]]:
     """A function of how much is done, how much there is, and what is done next, shown on stderr.
 
-    Off a terminal there is a line for each thing that is done, or for each tenth.
+    Off a terminal there is a line in ten seconds at most, as of training: none of what is done at once.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:
@@ -37,13 +37,12 @@ def shown_progress(what: str) -> Iterator[Callable[..., None]]:
 
             yield advance
         return
-    said = ("", 0)
+    spoke = time.monotonic()
 
     def say(done: int, total: int, doing: str = "") -> None:
-        nonlocal said
-        now = (doing, 10 * done // max(total, 1))
-        if said != now:
-            said = now
+        nonlocal spoke
+        if time.monotonic() - spoke >= SECONDS_BETWEEN_LINES:
+            spoke = time.monotonic()
             console.print(f"{what}: {doing + ', ' if doing else ''}{done} of {total}", markup=False)
 
     yield say

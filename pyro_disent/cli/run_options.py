@@ -38,17 +38,42 @@ ThreadsOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")]
 
 
-def load_run(path: Path, checkpoint: str, device: str) -> Run:
+_IN_PYTHON = {
+    "evaluate": "evaluate({data})",
+    "swap": "swap([0, 1]{comma}{data})",
+    "traverse": "traverse({data})",
+    "sample": "sample()",
+    "figures": "draw({data})",
+}
+"""command's name -> what does the same of a run in Python."""
+
+
+def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run:
     """A run as a command's options name it.
 
+    Args:
+        command: which one, for who can only do the same in Python.
+
     Raises:
-        InputError: for a folder that is no run, a checkpoint or a device that does not exist.
+        InputError: for a folder that is no run, a checkpoint or a device that does not exist, and for a model that was
+            handed over from Python.
     """
     if checkpoint not in ("best", "last"):
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
 
     from pyro_disent.experiments.run import load
+    from pyro_disent.training.given import call, in_words
+    from pyro_disent.training.run import RunFolder
 
+    handed_over = RunFolder(path).read_record().handed_over
+    if needed := [name for name in handed_over if name != "data"]:
+        data = "data=..." if "data" in handed_over else ""
+        method = _IN_PYTHON.get(command, "").format(data=data, comma=", " if data else "")
+        then = f".{method}" if method else ""
+        raise InputError(
+            f"{path} was trained with {in_words(needed)} handed over from Python, which does this by "
+            f"{call('load', path, needed)}{then}"
+        )
     return load(path, "best" if checkpoint == "best" else "last", device)
 
 
@@ -128,7 +153,7 @@ def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[...,
         checkpoint, device, as_json = (given.pop(name) for name in ("checkpoint", "device", "as_json"))
         check_out(out)
         # All runs are loaded before the command begins: a wrong path is told at once, and nothing is written.
-        loaded = [load_run(each, checkpoint, device) for each in (asked if is_list else [asked])]
+        loaded = [load_run(each, checkpoint, device, command.__name__) for each in (asked if is_list else [asked])]
         result = command(loaded if is_list else loaded[0], **given)
         if draws:
             figure, name = result

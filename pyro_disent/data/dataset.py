@@ -48,7 +48,9 @@ class Source(NamedTuple):
     """Where the images came from, as it is printed and recorded in the run."""
 
     kind: str
-    """``local``, ``cache``, ``download`` or ``embedded``; ``given`` where Python handed it over."""
+    """``local``, ``cache``, ``download`` or ``embedded``; ``package`` where another package made it.
+
+    ``given`` where Python handed it over."""
     location: str
     """A folder or file; for generated images, what generated them."""
     sha256: str
@@ -187,7 +189,7 @@ class Pairs(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataSet:
     """Three splits with disjoint identities, what varies in them, and where they came from."""
 
@@ -206,6 +208,12 @@ class DataSet:
     """What is known of the images, a line each: what folders and columns were taken for."""
     notes: tuple[str, ...] = ()
     """What may not be as it was meant, was left aside or changed, a sentence each: said before anything is trained."""
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(split):,}" for split in (self.train, self.validation, self.test))
+        shape = " x ".join(map(str, self.image_shape))
+        factors = f", factors {', '.join(factor.name for factor in self.factors)}" if self.factors else ""
+        return f"<DataSet {self.name}: {counts} images of {shape} for training, validation, test{factors}>"
 
     @property
     def of_pairs(self) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 A data set is a module, or any object, with ``load(request, *, seed, limit, progress, **options) -> DataSet``, a tuple
 ``FACTORS``, and, where there is something to say or to do before loading, ``describe(request)`` (its text says what
 would be used) and ``prepare(request, *, seed, progress, **options) -> Path``. Other packages name theirs as entry
-points of the group ``pyro_disent.datasets``. Nothing is imported before it is asked for.
+points of the group ``pyro_disent.datasets``; what they load may be made by `pyro_disent.from_arrays`: it gets its name
+here. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,7 +95,33 @@ def load(
     """
     limited(limit, 1)
     module, request = _resolve(name, source, root)
-    return module.load(request, seed=seed, limit=limit, progress=progress, **_checked(name, module.load, options))
+    said = _checked(name, module.load, options)
+    data = module.load(request, seed=seed, limit=limit, progress=progress, **said)
+    return data if name in BUILT_IN or is_folder(name) else _by_its_name(data, name, request, said)
+
+
+def _by_its_name(data: Any, name: str, request: Request, options: Mapping[str, Any]) -> DataSet:
+    """What another package loaded, as a run finds it again: by the name, the source and the options it was asked by.
+
+    Raises:
+        InputError: for what is no data set.
+    """
+    from pyro_disent.data.dataset import DataSet, Source
+
+    if not isinstance(data, DataSet):
+        raise InputError(
+            f"the data set {name} of another package loads a {type(data).__name__}: its `load` must return a DataSet, "
+            "as pyro_disent.from_arrays(...) makes one"
+        )
+    if data.source.kind != "given":
+        return data
+    root = request.root or next(iter(request.roots() if request.kind == "local" else ()), None)
+    if root is not None:
+        source = Source("local", str(absolute(root)), data.source.sha256)
+    else:
+        kind = "package" if request.kind == "auto" else request.kind
+        source = Source(kind, f"{name}, {data.source.location}", data.source.sha256)
+    return replace(data, name=name, source=source, options={**data.options, **options})
 
 
 def describe(name: str, *, source: str = "auto", root: Path | None = None) -> Description:

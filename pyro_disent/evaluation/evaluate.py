@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def evaluate(
     objective: Objective | None = None,
     checkpoint: str = "",
     steps: int | None = None,
+    handed_over: Container[str] = ("vae", "elbo"),
     seed: int = 0,
     progress: Progress | None = None,
     threads: int | None = None,
@@ -78,6 +80,7 @@ def evaluate(
         objective: it was trained with, if any: its opponents are measured too, and advice knows its weights.
         checkpoint: which weights these are, as it is recorded.
         steps: that it was trained for, where that is known: advice depends on it.
+        handed_over: what of ``vae`` and ``elbo`` was made by the user, and by no settings: advice is worded for that.
         seed: of how images are seen, of pairs, and of every probe.
         progress: told before each step.
         threads: of the CPU; None: what is fastest now, see `pyro_disent.threads.choose`.
@@ -104,19 +107,30 @@ def evaluate(
         seed=seed,
         blocks=codes.blocks,
         numbers=numbers,
-        advice=tuple(usage.advice(units, {} if objective is None else objective.betas(units), steps)),
+        advice=tuple(usage.advice(units, {} if objective is None else objective.betas(units), steps, handed_over)),
         checkpoint=checkpoint,
     )
 
 
 def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
     metrics = plugins.by_name(GROUP, {metric.__name__: metric for metric in METRICS})
-    measurements = [measurement for metric in metrics.values() for measurement in metric(codes)]
+    measurements = [(name, measurement) for name, metric in metrics.items() for measurement in metric(codes)]
     numbers: dict[str, Number] = {}
-    for done, measurement in enumerate(measurements):
+    of: dict[str, str] = {}
+    for done, (name, measurement) in enumerate(measurements):
         if progress:
             progress(done, len(measurements), measurement.title)
-        numbers |= measurement.compute()
+        found = measurement.compute()
+        if taken := [key for key in found if key in numbers]:
+            warnings.warn(
+                f"the metric {name} of another package measures {', '.join(taken)}, as {of[taken[0]]} does, whose "
+                "numbers stay: it needs keys of its own",
+                plugins.BrokenPackage,
+                stacklevel=2,
+            )
+        new = {key: number for key, number in found.items() if key not in numbers}
+        numbers |= new
+        of |= dict.fromkeys(new, name)
     if progress:
         progress(len(measurements), len(measurements), "evaluated")
     return numbers

@@ -32,7 +32,7 @@ class Number(NamedTuple):
         return cls(**{**values, "value": math.nan if values["value"] is None else values["value"]})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What was measured of a model, on which data."""
 
@@ -54,6 +54,10 @@ class Evaluation:
     """A sentence for each latent that says nothing or is ignored."""
     checkpoint: str = ""
     """``best`` or ``last``, of a run; empty for a model that is no run's."""
+
+    def __repr__(self) -> str:
+        of = f" of {self.run}" if self.run else ""
+        return f"<Evaluation{of} on {self.data}: {len(self.numbers)} numbers of {', '.join(self.blocks)}>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as they stand in ``evaluation.json``."""

@@ -80,6 +80,8 @@ def fit(
         InputError: for what cannot be trained; nothing is written.
         Diverged, StorageError, Interrupted: see `pyro_disent.training.fit.fit`; StorageError for figures as well.
     """
+    if on_validation is not None and not callable(on_validation):
+        raise InputError(f"`on_validation` is a function of a `pyro_disent.Validation`, not {on_validation!r}")
     elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
     given = Given.of(vae, elbo, encoder, decoder)
     settings = {name: value for name, value in settings.items() if value is not None}

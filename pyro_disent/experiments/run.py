@@ -105,6 +105,7 @@ class Run:
             objective=self.objective,
             checkpoint=self.checkpoint,
             steps=last_step(self.path / METRICS),
+            handed_over=self.record.handed_over,
             seed=seed,
             progress=progress,
             threads=threads,

@@ -244,7 +244,10 @@ class FactoredVAE(nn.Module):
             raise InputError("two latents have one family object: make one for each, as they may hold weights")
         widths: dict[str, int] = {}
         for latent in self.latents:
-            latent.family.bind(latent.units, dict(widths))
+            try:
+                latent.family.bind(latent.units, dict(widths))
+            except InputError as error:
+                raise InputError(f"latent {latent.name!r}: {error}") from error
             widths[latent.name] = latent.width
         self.image_shape, features = _shapes(sum(latent.width for latent in latents), encoder, decoder)
         self.model = self.Model(self.latents, decoder, likelihood or Bernoulli())
@@ -325,6 +328,8 @@ class FactoredVAE(nn.Module):
 
     def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """A draw of every latent from its prior, ``(count, width)`` each."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"prior_sample draws a whole number of codes, 1 or more, not {count!r}")
         where = "cpu" if generator is None else generator.device
         seed = int(torch.randint(2**62, (), generator=generator, device=where))
         with forked_random_state(self.device), self._querying():

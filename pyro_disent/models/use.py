@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -104,35 +104,57 @@ class Usage(NamedTuple):
         said = ((self.empty, "says nothing", "say nothing"), (self.ignored, "is ignored", "are ignored"))
         return ", ".join(f"{', '.join(names)} {many if len(names) > 1 else one}" for names, one, many in said if names)
 
-    def advice(self, units: Mapping[str, int], beta: Mapping[str, float], steps: int | None = None) -> list[str]:
+    def advice(
+        self,
+        units: Mapping[str, int],
+        beta: Mapping[str, float],
+        steps: int | None = None,
+        handed_over: Container[str] = (),
+    ) -> list[str]:
         """A sentence for each latent that says nothing or is ignored, with what to try.
 
         Args:
             units: latent's name -> how many it has.
             beta: latent's name -> weight on its KL.
             steps: that the model was trained for, where that is known: after few of them, more are the first advice.
+            handed_over: ``vae`` and ``elbo`` where these were made by the user, who then changes them and no setting.
         """
         early = (steps is not None and steps < FEW_STEPS) or all(nats < NEARLY_EMPTY for nats in self.kl.values())
         sentences = []
         for name in self.empty:
-            told = f"its KL is {self.kl[name]:.2g} nats, less than {EMPTY}: no image can be told by it from another"
-            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta, early)}")
+            # No KL is negative; the mean of a few estimates may be.
+            nats = f"{self.kl[name]:.2g} nats{' (estimated from draws)' * (self.kl[name] < 0)}"
+            told = f"its KL is {nats}, less than {EMPTY}: no image can be told by it from another"
+            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta, early, handed_over)}")
         for name in self.ignored:
             told = f"{name} from another image makes {100 * self.use[name]:.2g} % of the change that all latents make"
-            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta, early)}")
+            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta, early, handed_over)}")
         return sentences
 
-    def _try(self, name: str, units: Mapping[str, int], beta: Mapping[str, float], early: bool) -> str:
+    def _try(
+        self,
+        name: str,
+        units: Mapping[str, int],
+        beta: Mapping[str, float],
+        early: bool,
+        handed_over: Container[str],
+    ) -> str:
+        def weight(latent: str, value: int) -> str:
+            if "elbo" in handed_over:
+                return f"`DisentanglingELBO(beta={{{latent!r}: {value}}})`"
+            return f"`beta={{{latent!r}: {value}}}`"
+
         tries = ["training for longer"] if early else []
         if beta.get(name, 1.0) > 1:
-            tries.append(f"a smaller weight on its own KL than {beta[name]:g} (`beta={{{name!r}: 1}}`)")
+            tries.append(f"a smaller weight on its own KL than {beta[name]:g} ({weight(name, 1)})")
         others = {other: self.use.get(other, 0.0) for other in self.kl if other not in (*self.empty, *self.ignored)}
         if others:
             carrier = max(others, key=lambda other: (others[other], self.kl[other]))
             if beta.get(carrier, 1.0) < TRY_BETA:
-                tries.append(f"a weight on the KL of {carrier}, which carries all (`beta={{{carrier!r}: {TRY_BETA}}}`)")
+                tries.append(f"a weight on the KL of {carrier}, which carries all ({weight(carrier, TRY_BETA)})")
             if units.get(carrier, 1) > 1:
-                tries.append(f"fewer units for {carrier} than {units[carrier]} (`latents={{{carrier!r}: N}}`)")
+                said = f"`Latent({carrier!r}, N)`" if "vae" in handed_over else f"`latents={{{carrier!r}: N}}`"
+                tries.append(f"fewer units for {carrier} than {units[carrier]} ({said})")
         return f"try {_listed([*tries, 'another method'])}"
 
 

@@ -242,6 +242,13 @@ class Objective(ELBOModule):
             yield
 
     def forward(self, batch: Batch | Tensor) -> Tensor:
+        """The loss to differentiate, 0-d.
+
+        Raises:
+            InputError: where a weight warms up, gradients are wanted, and no step was said by ``weights.set_step``.
+        """
+        if torch.is_grad_enabled():
+            self.weights.check_told()
         return total(self.record(batch))
 
     def step(self, batch: Batch | Tensor) -> Step:

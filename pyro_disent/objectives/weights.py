@@ -7,7 +7,8 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from numbers import Integral, Real
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +31,24 @@ class WarmUp:
     steps: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weight, int | float) or not math.isfinite(self.weight):
+        if not _is_number(self.weight):
             raise InputError(f"a warm-up rises to a finite number, not {self.weight!r}")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, Integral) or self.steps < 1:
             raise InputError(f"a warm-up takes a whole number of steps, 1 or more, not {self.steps!r}")
+        # NumPy's are no JSON.
+        object.__setattr__(self, "weight", self.weight if isinstance(self.weight, int) else float(self.weight))
+        object.__setattr__(self, "steps", int(self.steps))
 
 
 Weight = float | WarmUp
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # of a whole number that no float holds
+        return False
 
 
 def weight_at(weight: Weight, step: int) -> float:
@@ -51,7 +63,12 @@ class Weights(nn.Module):
 
     def __init__(self, weights: Mapping[str, Weight]) -> None:
         super().__init__()
+        for name, weight in weights.items():
+            if not isinstance(weight, WarmUp) and not _is_number(weight):
+                raise InputError(f"the weight {name} is a finite number or a WarmUp(weight, steps), not {weight!r}")
         self.given = dict(weights)
+        self.is_told = False
+        """Whether anybody has said which step it is, where that matters."""
         self.step = 0
         """The step whose values they have, counted from 0."""
         self.values: Tensor
@@ -59,8 +76,14 @@ class Weights(nn.Module):
         self.register_buffer("values", torch.tensor(start, dtype=torch.float32, device="cpu"), persistent=False)
 
     def set_step(self, step: int) -> None:
-        """Give every scheduled weight its value at this step."""
-        self.step = step
+        """Give every scheduled weight its value at this step.
+
+        Raises:
+            InputError: for what is no whole number, 0 or more.
+        """
+        if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
+            raise InputError(f"a step is a whole number, counted from 0, not {step!r}")
+        self.step, self.is_told = int(step), True
         self._take_values_of(step)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -69,6 +92,14 @@ class Weights(nn.Module):
         for index, weight in enumerate(self.given.values()):
             self.values[index] = weight_at(weight, self.step)
         return self
+
+    def check_told(self) -> None:
+        """Raises InputError where a weight warms up and nobody ever said which step it is: it would stay 0."""
+        if not self.is_told and any(isinstance(weight, WarmUp) for weight in self.given.values()):
+            raise InputError(
+                "a weight of this objective warms up, and nobody says which step it is, so that it would stay 0: call "
+                "objective.weights.set_step(step) before each step, from 0, or train by pyro.infer.SVI, which counts"
+            )
 
     def _take_values_of(self, step: int) -> None:
         for index, weight in enumerate(self.given.values()):

@@ -43,8 +43,8 @@ def announced(
         f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
     ]
     lines += [
-        f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own "
-        f"(`latents={{{name!r}: 0}}` leaves it out)"
+        f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own"
+        + ("" if config.model == GIVEN else f" (`latents={{{name!r}: 0}}` leaves it out)")
         for name in idle(latents, data)
     ]
     return lines

@@ -32,6 +32,8 @@ class Choice:
     """Its option on the command line, where that is not its name; empty: it has none, as other options say it."""
     form: str | None = None
     """How the command line reads it, where it is no single value: see `pyro_disent.cli.named_values.FORMS`."""
+    instead: str = ""
+    """What is handed over in its place by who has no name for it, as the end of a sentence."""
     one_of: Sequence[str] = ()
     above: float | None = None
     """It must be greater."""
@@ -48,7 +50,8 @@ class Choice:
             return
         accepted, called = _KINDS.get(annotated.removesuffix(" | None"), (object, ""))
         if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool and called):
-            raise InputError(f"`{name}={value!r}` is not {called}")
+            said = getattr(value, "__name__", None) or repr(value)
+            raise InputError(f"`{name}={said}` is not {called}{self.instead}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"`{name}={value}` is not a finite number")
         if self.one_of and value not in self.one_of:
@@ -157,6 +160,7 @@ class FitConfig:
     network: str = choice(
         panel="Model",
         metavar="mlp|conv3x3|conv4x4",
+        instead=": name one, or hand over `encoder=` and `decoder=`",
         help="Encoder and decoder, those of other packages too; the preset's if not given.",
     )
     likelihood: str = choice(
@@ -184,6 +188,7 @@ class FitConfig:
         panel="Model",
         metavar="NAME",
         help="The graphical model: factored, or another package's; factored if not given.",
+        instead=": name one, or hand over `vae=`",
     )
     """Its name in the table of models."""
     epochs: int | None = choice(

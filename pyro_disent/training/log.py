@@ -110,7 +110,8 @@ class Log:
             why = over if progress.is_over else "on_validation"
             self.reporter.say(f"training ends after step {step} of {self.steps}: {why}")
         best = best_of(self.folder)
-        for sentence in best.usage.advice(units, beta, step) if best else ():
+        handed_over = self.folder.read_record().handed_over
+        for sentence in best.usage.advice(units, beta, step, handed_over) if best else ():
             self.reporter.say(f"best weights, of step {best.step}: {sentence}" if best else sentence)
 
     def _check(self, values: Tensor) -> None:

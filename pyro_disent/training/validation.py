@@ -10,6 +10,7 @@ import pyro
 import torch
 
 from pyro_disent.data.dataset import Split
+from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.models.use import Usage, use
@@ -82,11 +83,20 @@ def best_of(folder: RunFolder) -> Validation | None:
 
 
 def asked_to_end(on_validation: OnValidation | None, validation: Validation, device: torch.device) -> bool:
-    """Whether a callback ends the training; whatever it draws, training draws what it would have drawn."""
+    """Whether a callback ends the training; whatever it draws, training draws what it would have drawn.
+
+    Raises:
+        InputError: for an array or a tensor, which may be meant either way.
+    """
     if on_validation is None:
         return False
     with forked_random_state(device):
         answer = on_validation(validation)
+    if isinstance(answer, torch.Tensor | np.ndarray):
+        raise InputError(
+            f"`on_validation` returned values of shape {tuple(answer.shape)}: True ends the training, and None or "
+            "False do not; of a tensor, give bool(...) or item()"
+        )
     return isinstance(answer, bool | np.bool_) and bool(answer)
 
 

@@ -22,7 +22,7 @@ from pyro_disent.data.own.splits import IDENTITY, Known, data_set
 from pyro_disent.data.own.values import is_missing
 from pyro_disent.data.pairs import alone
 from pyro_disent.errors import InputError
-from pyro_disent.pixels import how_to_scale
+from pyro_disent.pixels import check_dense, how_to_scale
 
 Values = Sequence[Any] | NDArray[Any] | Tensor
 """One value an image: a list, an array or a tensor, ``(images,)``."""
@@ -218,6 +218,7 @@ def _kinds_of_pairs(names: Sequence[str], has_identity: bool) -> tuple[str, ...]
 
 
 def _numpy(values: NDArray[Any] | Tensor) -> NDArray[Any]:
+    check_dense(values, "images")
     if isinstance(values, Tensor):
         # NumPy has no bfloat16.
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy(force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -45,17 +46,36 @@ class ConditionalNormal(Family):
         """Makes the network where none was given.
 
         Raises:
-            InputError: for parents that are not declared before this latent.
+            InputError: for parents that are not declared before this latent, and a network of other widths.
         """
         if missing := [name for name in self.parents if name not in earlier]:
             raise InputError(f"a prior is conditioned on {', '.join(missing)}, which must be declared before it")
+        width = sum(earlier[name] for name in self.parents)
         if self.network is None:
-            width = sum(earlier[name] for name in self.parents)
             last = nn.Linear(self.hidden, 2 * units)
             # It starts as the standard normal; from there on it is learnt.
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.network = nn.Sequential(nn.Linear(width, self.hidden), nn.Tanh(), last)
+        else:
+            self._check(self.network, width, units)
+
+    def _check(self, network: nn.Module, width: int, units: int) -> None:
+        """Try it on two zeros, by a copy: no buffer of it moves."""
+        like = next(network.parameters(), torch.zeros(()))
+        try:
+            with torch.no_grad():
+                shape = tuple(copy.deepcopy(network).eval()(like.new_zeros(2, width)).shape)
+            got = f"gives {shape[-1]}" if shape[:1] == (2,) and len(shape) == 2 else f"gives {shape} for (2, {width})"
+        except (RuntimeError, ValueError) as error:
+            shape = ()
+            first = next((layer for layer in network.modules() if isinstance(layer, nn.Linear)), None)
+            got = f"cannot take them ({type(error).__name__})" if first is None else f"takes {first.in_features}"
+        if shape != (2, 2 * units):
+            raise InputError(
+                f"the network of its prior maps the {width} numbers of {' and '.join(self.parents)} (an angle is two) "
+                f"to {2 * units}, a mean and a log variance for each of {units} units; this one {got}"
+            )
 
     def prior(
         self, units: int, earlier: Mapping[str, Tensor], like: Tensor, batch: Batch | None
