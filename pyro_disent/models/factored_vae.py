@@ -323,13 +323,31 @@ class FactoredVAE(nn.Module):
         code = torch.cat(parts, -1)
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
-    def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """A draw of every latent from its prior, ``(count, width)`` each."""
+    def prior_sample(
+        self, count: int, generator: torch.Generator | None = None, *, held: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """A draw of every latent from its prior, each given the draws of those before it, ``(count, width)`` each.
+
+        Args:
+            count: how many.
+            generator: of the draws.
+            held: latent's name -> code ``(N, width)``, N ``count`` or 1, that it has in place of a draw: a prior that
+                depends on it is the one at this code.
+
+        Raises:
+            InputError: for a latent that does not exist, and codes of another shape.
+        """
+        codes = {name: self._code(self.latent(name), held) for name in held} if held else {}
+        if wrong := [name for name, code in codes.items() if len(code) not in (1, count)]:
+            raise InputError(
+                f"the code held of {wrong[0]!r} must be of 1 or {count} images, got {len(codes[wrong[0]])}"
+            )
+        known = {name: code.expand(1, count, -1) for name, code in codes.items()}
         where = "cpu" if generator is None else generator.device
         seed = int(torch.randint(2**62, (), generator=generator, device=where))
         with forked_random_state(self.device), self._querying():
             seed_random_state(seed, self.device)
-            trace = pyro.poutine.trace(self.model).get_trace(images=count)
+            trace = pyro.poutine.trace(pyro.condition(self.model, data=known)).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 
     def prior_of(self, latent: str, codes: dict[str, Tensor]) -> dist.TorchDistribution:

@@ -27,7 +27,7 @@ class Family(nn.Module):
 
     name: ClassVar[str]
     """On the command line and in a run's record."""
-    numbers: ClassVar[int] = 1
+    numbers: int = 1
     """Numbers of the code that a unit takes."""
     euclidean: ClassVar[bool] = True
     """Whether a code's covariance over images means something; on a circle it does not."""
@@ -113,7 +113,10 @@ class Family(nn.Module):
         return self.location(q), self.spread(q)
 
     def levels(self, count: int) -> Tensor:
-        """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %."""
+        """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %.
+
+        A discrete family gives one for each of its values, whatever ``count`` says.
+        """
         return torch.linspace(0.05, 0.95, count, dtype=torch.float32, device="cpu")
 
     def level_label(self, probability: float) -> str:
