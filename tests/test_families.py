@@ -26,12 +26,14 @@ from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from tests.models import SHAPE, linear_vae
 
+LABEL = {"values": [0.0, 2.0], "frequencies": [0.25, 0.75]}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in FAMILIES} | {
     "conditional": ("conditional", {"parents": "parent"}),
     "categorical": ("categorical", {"values": 4}),
     "categorical, learnt": ("categorical", {"values": 4, "learnt": True}),
     "binary": ("binary", {"probability": 0.3}),
     "binary, learnt": ("binary", {"learnt": True}),
+    "labelled": ("labelled", {"parents": "a_1+a_2+a_3", "labels": {f"a_{unit}": LABEL for unit in (1, 2, 3)}}),
     "mixture": ("mixture", {"components": 3}),
 }
 """Families with what they cannot do without, and with settings that change what they are."""
@@ -46,7 +48,7 @@ def unbound(name: str) -> Family:
 def made(name: str) -> Family:
     """A family, bound to three units and a parent of two numbers, with a prior that is not trivial."""
     family = unbound(name)
-    family.bind(UNITS, {"parent": 2})
+    family.bind(UNITS, {"parent": 2} | {name: len(label.values) for name, label in family.labels.items()})
     for parameter in family.parameters():
         nn.init.normal_(parameter, std=0.5)
     return family.double()
@@ -58,8 +60,23 @@ def posterior(family: Family, *batch: int, scale: float = 1.0) -> dist.TorchDist
 
 
 def prior(family: Family, *batch: int) -> dist.TorchDistribution:
-    earlier = {"parent": torch.randn(*batch, 2, dtype=torch.float64)}
-    return family.prior(UNITS, earlier, torch.zeros((), dtype=torch.float64), None)
+    return family.prior(UNITS, earlier(family, *batch), torch.zeros((), dtype=torch.float64), None)
+
+
+def earlier(family: Family, *batch: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """A parent of two numbers, and a choice of each label."""
+    hot = {
+        name: torch.eye(len(label.values), dtype=dtype)[torch.randint(len(label.values), batch)]
+        for name, label in family.labels.items()
+    }
+    return {"parent": torch.randn(*batch, 2, dtype=dtype), **hot}
+
+
+def images_for(vae: FactoredVAE, images: Tensor) -> Batch:
+    """With a value of each label that a prior depends on."""
+    labels = vae.latent("a").family.labels
+    like = torch.ones(1, len(images), device=images.device)
+    return Batch(images.unsqueeze(0), factors={name: label.values[1] * like for name, label in labels.items()})
 
 
 @pytest.fixture(params=CASES)
@@ -132,7 +149,7 @@ def test_extremes_stay_finite_in_float32(name: str, exponent: float, seed: int) 
     parameters = (10**exponent * torch.randn(8, family.posterior_parameters(UNITS))).requires_grad_()
     q = family.posterior(parameters, None)
     draw = q.rsample()
-    p = family.prior(UNITS, {"parent": torch.randn(8, 2)}, torch.zeros(()), None)
+    p = family.prior(UNITS, earlier(family, 8, dtype=torch.float32), torch.zeros(()), None)
     loss = family.kl(q, p, draw).sum() + draw.sum() + q.log_prob(draw).sum()
     (gradient,) = torch.autograd.grad(loss, parameters)
     assert loss.isfinite() and gradient.isfinite().all()
@@ -178,7 +195,9 @@ def test_every_parameter_is_trained(family: Family) -> None:
     before = {name: parameter.detach().clone() for name, parameter in objective.named_parameters()}
     for _ in range(3):  # a network whose last layer starts at 0 moves its first one from the second step on
         optimizer.zero_grad()
-        objective(torch.rand(4, *SHAPE)).backward()
+        values = [label.values for label in family.labels.values()]
+        factors = {name: torch.tensor([list(each) * 2]) for name, each in zip(family.labels, values, strict=True)}
+        objective(Batch(torch.rand(1, 4, *SHAPE), factors=factors)).backward()
         optimizer.step()
     assert [name for name, parameter in objective.named_parameters() if parameter.equal(before[name])] == []
 
@@ -194,12 +213,12 @@ def test_it_runs_on_meta_and_on_simulated_cuda(name: str) -> None:
         vae = linear_vae(latents_of(name))
     with pyro.validation_enabled(False):
         objective = DisentanglingELBO()(vae.model, vae.guide)
-        objective(Batch(torch.rand(1, 4, *SHAPE, device="meta"))).backward()
+        objective(images_for(vae, torch.rand(4, *SHAPE, device="meta"))).backward()
     with FakeTensorMode(allow_non_fake_inputs=False), pyro.validation_enabled(False):
         with torch.device("cuda"):
             vae = linear_vae(latents_of(name))
             objective = DisentanglingELBO()(vae.model, vae.guide)
-        loss = objective(Batch(torch.rand(1, 4, *SHAPE, device="cuda")))
+        loss = objective(images_for(vae, torch.rand(4, *SHAPE, device="cuda")))
         assert loss.device.type == "cuda"
 
 

@@ -6,7 +6,7 @@ from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle, ProjectedNormal
 from pyro_disent.models.families.discrete import Binary, Categorical
 from pyro_disent.models.families.mixture import Mixture
-from pyro_disent.models.families.normal import ConditionalNormal, Normal
+from pyro_disent.models.families.normal import ConditionalNormal, LabelledNormal, Normal
 from pyro_disent.models.families.table import FAMILIES, make, name_of, settings_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Circle",
     "ConditionalNormal",
     "Family",
+    "LabelledNormal",
     "Mixture",
     "Normal",
     "ProjectedNormal",

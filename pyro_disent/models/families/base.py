@@ -13,6 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
+from pyro_disent.models.labels import Label
 
 D = TypeVar("D", bound=Distribution)
 
@@ -31,6 +32,9 @@ class Family(nn.Module):
     """Numbers of the code that a unit takes."""
     euclidean: ClassVar[bool] = True
     """Whether a code's covariance over images means something; on a circle it does not."""
+
+    labels: Mapping[str, Label] = {}
+    """Labels that the prior depends on, by name: each is a site of the model, and among ``earlier`` as one-hot."""
 
     def __init__(self) -> None:  # an nn.Module's own takes anything
         super().__init__()

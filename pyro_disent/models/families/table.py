@@ -11,11 +11,11 @@ from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle
 from pyro_disent.models.families.discrete import Binary, Categorical
 from pyro_disent.models.families.mixture import Mixture
-from pyro_disent.models.families.normal import ConditionalNormal, Normal
+from pyro_disent.models.families.normal import ConditionalNormal, LabelledNormal, Normal
 
 GROUP = "pyro_disent.families"
 FAMILIES: dict[str, type[Family]] = {
-    family.name: family for family in (Normal, ConditionalNormal, Circle, Categorical, Binary, Mixture)
+    family.name: family for family in (Normal, ConditionalNormal, Circle, Categorical, Binary, Mixture, LabelledNormal)
 }
 
 
