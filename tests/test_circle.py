@@ -120,7 +120,12 @@ def test_from_the_command_line(tmp_path: Path, call: Any) -> None:
     assert record["format"] == 2 and record["latents"] == {
         "z": {"units": 4, "explains": "common"},
         "angle": {"units": 1, "family": "circle", "settings": {}, "explains": ["rotation"]},
-        "size": {"units": 2, "family": "conditional", "settings": {"parents": "z", "hidden": 5}, "explains": ["scale"]},
+        "size": {
+            "units": 2,
+            "family": "conditional",
+            "settings": {"parents": "z", "hidden": 5, "labels": {}},
+            "explains": ["scale"],
+        },
     }
     for command in (["traverse", "run", "--latent", "angle"], ["traverse", "run"], ["swap", "run", "0", "1"],
                     ["sample", "run", "--latent", "angle"]):  # fmt: skip

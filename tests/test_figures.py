@@ -60,8 +60,11 @@ class Painter:
         code = torch.cat([codes[latent.name] for latent in self.latents], -1)
         return ((code + 4) / 8).clamp(0, 1)[:, None, None].expand(-1, 1, 8, -1)
 
-    def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        return {latent.name: torch.randn(count, latent.width, generator=generator) for latent in self.latents}
+    def prior_sample(
+        self, count: int, generator: torch.Generator | None = None, *, held: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        drawn = {latent.name: torch.randn(count, latent.width, generator=generator) for latent in self.latents}
+        return drawn | {name: code.expand(count, -1) for name, code in (held or {}).items()}
 
     def images(self, count: int, seed: int = 0) -> Tensor:
         columns = torch.rand(count, 1, 1, 6, generator=torch.Generator().manual_seed(seed))

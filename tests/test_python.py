@@ -135,7 +135,9 @@ def test_other_packages_bring_families(monkeypatch: pytest.MonkeyPatch, tmp_path
     family = pyro_disent.load(tmp_path / "run").vae.latent("z").family
     assert type(family) is Laplace and family.scale == 2.0
     assert families.make("laplace", {"scale": "3"}, of="z").scale == 3.0
-    with pytest.raises(InputError, match="choose from normal, conditional, circle, laplace"):
+    with pytest.raises(
+        InputError, match="choose from normal, conditional, circle, categorical, binary, mixture, labelled, laplace"
+    ):
         families.make("gamma", {}, of="z")
 
 

@@ -36,7 +36,8 @@ def sample_latents(
 ) -> Figure:
     """``n`` images with only the named latents drawn from their prior, the others held at an image's posterior means.
 
-    The image and its reconstruction stand above.
+    A prior that depends on latents that are held is the one at their means. The image and its reconstruction stand
+    above.
 
     Args:
         vae: the model.
@@ -61,6 +62,6 @@ def sampled(
     vae: FactoredVAE, image: Tensor, latents: Sequence[str], n: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """The images of `sample_latents`, ``(n, channels, height, width)`` in [0, 1]."""
-    drawn = vae.prior_sample(n, generator)
-    held = {name: code.expand(n, -1) for name, code in vae.codes(image.unsqueeze(0)).items()}
-    return vae.decode({**held, **{vae.latent(name).name: drawn[name] for name in latents}})
+    drawn = {vae.latent(name).name for name in latents}
+    held = {name: code for name, code in vae.codes(image.unsqueeze(0)).items() if name not in drawn}
+    return vae.decode(vae.prior_sample(n, generator, held=held))

@@ -19,7 +19,7 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9, *, name:
         vae: the model.
         image: ``(channels, height, width)``, uint8 or float in [0, 1].
         latent: name of the latent that moves.
-        k: how many values, from the 5 % to the 95 % quantile.
+        k: how many values, from the 5 % to the 95 % quantile; a discrete latent shows all of its values, however many.
         name: of the image.
     """
     moved = traversed(vae, image, latent, k)
@@ -36,10 +36,15 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9, *, name:
 
 
 def traversed(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Tensor:
-    """The images of a traversal, ``(units, k, channels, height, width)`` in [0, 1]; arguments as in `traversal`."""
+    """The images of a traversal, ``(units, k, channels, height, width)`` in [0, 1]; arguments as in `traversal`.
+
+    The prior of a latent with parents is the one at the image's own parents.
+    """
     moving = vae.latent(latent)
     codes = vae.codes(image.unsqueeze(0))
-    values = moving.family.quantiles(vae.prior_of(latent, codes), moving.family.levels(k)).reshape(k, -1)
+    levels = moving.family.levels(k)
+    k = len(levels)
+    values = moving.family.quantiles(vae.prior_of(latent, codes), levels).reshape(k, -1)
     # A unit may take several numbers of the code (an angle is its cosine and sine); a unit's numbers are neighbors.
     numbers = moving.family.numbers
     code = codes[latent].repeat(moving.units, k, 1)

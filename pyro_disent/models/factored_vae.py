@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyro
@@ -17,6 +18,8 @@ from torch.nn import functional
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 from pyro_disent.models import param_store
+from pyro_disent.models.families.mixture import NormalMixture
+from pyro_disent.models.labels import Label, LabelSite
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.likelihoods import Bernoulli, Likelihood
 from pyro_disent.models.program import (
@@ -78,6 +81,7 @@ class GenerativeModel(_OfImages):
         super().__init__()
         self.latents = tuple(latents)
         self.priors = nn.ModuleDict({latent.name: latent.family for latent in latents})
+        self.labels = nn.ModuleList(LabelSite(label) for label in _labels(latents).values())
         self.decoder, self.likelihood = decoder, likelihood
 
     def prior_dist(self, latent: Latent, earlier: dict[str, Tensor], batch: Batch | None) -> dist.TorchDistribution:
@@ -111,9 +115,12 @@ class GenerativeModel(_OfImages):
         if x is not None:
             views, images = x.shape[:2]
         with _plates(views, images, like.device):
+            labels = {site.label.name: site(batch) for site in cast(Iterable[LabelSite], self.labels)}
             values: dict[str, Tensor] = {}
             for latent in self.latents:
-                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, values, batch))
+                # Without labels the values themselves: a handler or a subclass may look at what is there.
+                earlier = {**labels, **values} if labels else values
+                values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, earlier, batch))
             code = _side_by_side([seen(name, value) for name, value in values.items()])
             return pyro.sample("x", self.x_dist(code), obs=x if observe else None)
 
@@ -162,6 +169,16 @@ class Guide(_OfImages):
         images = batch.images.to(like.dtype)
         with _plates(batch.views, batch.size, like.device):
             return {name: pyro.sample(name, q) for name, q in self.posteriors(images, batch).items()}
+
+
+def _labels(latents: Sequence[Latent]) -> dict[str, Label]:
+    """The labels that priors depend on, each once; raises InputError where two priors have another idea of one."""
+    result: dict[str, Label] = {}
+    for latent in latents:
+        for name, label in latent.family.labels.items():
+            if result.setdefault(name, label) != label:
+                raise InputError(f"two priors depend on the label {name!r} with different values or frequencies")
+    return result
 
 
 def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
@@ -242,7 +259,10 @@ class FactoredVAE(nn.Module):
             raise InputError(f"the name {name!r} of a model: it must be letters, digits, hyphens and underscores")
         if len({id(latent.family) for latent in latents}) < len(latents):
             raise InputError("two latents have one family object: make one for each, as they may hold weights")
-        widths: dict[str, int] = {}
+        labels = _labels(self.latents)
+        if taken := labels.keys() & set(names):
+            raise InputError(f"{', '.join(sorted(taken))} cannot be both a latent and a label that a prior depends on")
+        widths = {name: len(label.values) for name, label in labels.items()}
         for latent in self.latents:
             try:
                 latent.family.bind(latent.units, dict(widths))
@@ -326,21 +346,57 @@ class FactoredVAE(nn.Module):
         code = torch.cat(parts, -1)
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
-    def prior_sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """A draw of every latent from its prior, ``(count, width)`` each."""
+    def prior_sample(
+        self, count: int, generator: torch.Generator | None = None, *, held: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """A draw of every latent from its prior, each given the draws of those before it, ``(count, width)`` each.
+
+        Args:
+            count: how many.
+            generator: of the draws.
+            held: latent's name -> code ``(N, width)``, N ``count`` or 1, that it has in place of a draw: a prior that
+                depends on it is the one at this code.
+
+        Raises:
+            InputError: for a latent that does not exist, and codes of another shape.
+        """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"prior_sample draws a whole number of codes, 1 or more, not {count!r}")
+        codes = {name: self._code(self.latent(name), held) for name in held} if held else {}
+        if wrong := [name for name, code in codes.items() if len(code) not in (1, count)]:
+            raise InputError(
+                f"the code held of {wrong[0]!r} must be of 1 or {count} images, got {len(codes[wrong[0]])}"
+            )
+        known = {name: code.expand(1, count, -1) for name, code in codes.items()}
         where = "cpu" if generator is None else generator.device
         seed = int(torch.randint(2**62, (), generator=generator, device=where))
         with forked_random_state(self.device), self._querying():
             seed_random_state(seed, self.device)
-            trace = pyro.poutine.trace(self.model).get_trace(images=count)
+            trace = pyro.poutine.trace(pyro.condition(self.model, data=known)).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 
     def prior_of(self, latent: str, codes: dict[str, Tensor]) -> dist.TorchDistribution:
-        """p(latent | the latents declared before it), at their codes ``(N, width)``: batch shape ``(N,)`` or ``()``."""
+        """p(latent | the latents declared before it), at their codes ``(N, width)``: batch shape ``(N,)`` or ``()``.
+
+        A normal prior that depends on labels is the mixture over their values, by their frequencies.
+        """
+        named = self.latent(latent)
+        sites = [s for s in cast(Iterable[LabelSite], self.model.labels) if s.label.name in named.family.labels]
         with self._querying():
-            return self.model.prior_dist(self.latent(latent), codes, None)
+            if not sites:
+                return self.model.prior_dist(named, codes, None)
+            logits, parts = [], []
+            for choice in itertools.product(*(range(len(site.label.values)) for site in sites)):
+                index = [torch.tensor(value, device=self.device) for value in choice]
+                count = len(next(iter(codes.values())))
+                hot = {s.label.name: s.one_hot(i).expand(count, -1) for s, i in zip(sites, index, strict=True)}
+                logits.append(torch.stack([s.log_frequencies[i] for s, i in zip(sites, index, strict=True)]).sum())
+                parts.append(self.model.prior_dist(named, {**hot, **codes}, None))
+            return NormalMixture(
+                torch.stack(logits).expand(count, -1),
+                torch.stack([part.mean for part in parts], -2),
+                torch.stack([part.stddev for part in parts], -2),
+            )
 
     def _images(self, images: Any) -> Tensor:
         """Images of the shape that this model takes, ``(N, C, H, W)``, not yet looked at."""

@@ -95,6 +95,12 @@ class DisentanglingELBO(ELBO):
             raise InputError(f"a batch says what its pairs share of {', '.join(sorted(nowhere))}, which are no sites")
         if unknown := self._named - p.nodes.keys():
             raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
+        unlabelled = [n for n, s in p.nodes.items() if (s.get("infer") or {}).get("label") and not s["is_observed"]]
+        if unlabelled:
+            raise InputError(
+                f"a prior depends on {', '.join(unlabelled)}, which the batch does not have among its factors: a KL "
+                "needs it"
+            )
         return Step(model, guide, batch, q, p)
 
     def _with_masks(self, latents: tuple[Latent, ...], batch: Batch) -> Batch:
@@ -129,7 +135,11 @@ class DisentanglingELBO(ELBO):
         A latent's KL is scaled and masked as Pyro does with `poutine.scale` and `poutine.mask`, by the guide's site.
         """
         latents, observed = step.latents, observed_latents(step)
-        step.p.compute_log_prob(lambda _, site: site["is_observed"] and not (site["infer"] or {}).get("_deterministic"))
+        # A label is what the objective is conditioned on: its frequency is no part of it.
+        apart = ("_deterministic", "label")
+        step.p.compute_log_prob(
+            lambda _, site: site["is_observed"] and not any((site["infer"] or {}).get(key) for key in apart)
+        )
         log_prob = {name: site["log_prob"] for name, site in step.p.nodes.items() if "log_prob" in site}
         reconstruction = -_sum([value for name, value in log_prob.items() if name not in observed])
         kl = {name: _scaled(step.kl(name).sum(-1), step.q.nodes[name]) for name in latents}

@@ -12,6 +12,8 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.models import table
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.families import ConditionalNormal
+from pyro_disent.models.labels import Label
 from pyro_disent.models.latents import Latent, shared_by
 from pyro_disent.models.likelihoods import likelihood
 from pyro_disent.models.networks import Networks, networks
@@ -32,6 +34,8 @@ def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tup
     """
     given = given or Given()
     made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
+    if given.vae is None:
+        _count_labels(made, data, config.seed)
     several = len(data.pairs.kinds) > 1 and not data.pairs.always
     if several and (common := [latent.name for latent in made if latent.explains == "common"]):
         kinds = ", ".join("+".join(kind) for kind in data.pairs.kinds)
@@ -45,6 +49,31 @@ def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tup
             "shared: give a latent that explains common, or factors that can be equal"
         )
     return made
+
+
+def _count_labels(made: Sequence[Latent], data: DataSet, seed: int) -> None:
+    """Parents of priors that are no latents but factors: their values and frequencies in the training images.
+
+    Raises:
+        InputError: for a factor that is no label, and one that has other values beside the training images.
+    """
+    taken = {latent.name for latent in made}
+    there = {factor.name for factor in data.factors} - taken
+    families = [latent.family for latent in made if isinstance(latent.family, ConditionalNormal)]
+    wanted = list(dict.fromkeys(name for family in families for name in family.parents if name in there))
+    if not wanted:
+        return
+    training, *others = (split.examples(seed).factors for split in (data.train, data.validation, data.test))
+    labels = {name: Label.count(name, training[name]) for name in wanted}
+    for name, label in labels.items():
+        values = torch.tensor(label.values, dtype=torch.float64)
+        if not all(bool(torch.isin(factors[name].double().cpu(), values).all()) for factors in others):
+            raise InputError(
+                f"a prior cannot depend on {name!r}: images of the validation or the test split have a value that no "
+                "training image has, or none"
+            )
+    for family in families:
+        family.labels = {name: labels[name] for name in family.parents if name in labels}
 
 
 def _explaining(specs: Mapping[str, LatentSpec], data: DataSet) -> tuple[Latent, ...]:

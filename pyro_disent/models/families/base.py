@@ -13,6 +13,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
+from pyro_disent.models.labels import Label
 
 D = TypeVar("D", bound=Distribution)
 
@@ -27,10 +28,13 @@ class Family(nn.Module):
 
     name: ClassVar[str]
     """On the command line and in a run's record."""
-    numbers: ClassVar[int] = 1
+    numbers: int = 1
     """Numbers of the code that a unit takes."""
     euclidean: ClassVar[bool] = True
     """Whether a code's covariance over images means something; on a circle it does not."""
+
+    labels: Mapping[str, Label] = {}
+    """Labels that the prior depends on, by name: each is a site of the model, and among ``earlier`` as one-hot."""
 
     def __init__(self) -> None:  # an nn.Module's own takes anything
         super().__init__()
@@ -113,7 +117,10 @@ class Family(nn.Module):
         return self.location(q), self.spread(q)
 
     def levels(self, count: int) -> Tensor:
-        """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %."""
+        """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %.
+
+        A discrete family gives one for each of its values, whatever ``count`` says.
+        """
         return torch.linspace(0.05, 0.95, count, dtype=torch.float32, device="cpu")
 
     def level_label(self, probability: float) -> str:

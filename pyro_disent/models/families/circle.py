@@ -91,7 +91,7 @@ class Circle(Family):
     """
 
     name: ClassVar[str] = "circle"
-    numbers: ClassVar[int] = 2
+    numbers = 2
     euclidean: ClassVar[bool] = False
 
     def prior(

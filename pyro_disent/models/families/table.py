@@ -9,10 +9,14 @@ from pyro_disent import plugins, signatures
 from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.circle import Circle
-from pyro_disent.models.families.normal import ConditionalNormal, Normal
+from pyro_disent.models.families.discrete import Binary, Categorical
+from pyro_disent.models.families.mixture import Mixture
+from pyro_disent.models.families.normal import ConditionalNormal, LabelledNormal, Normal
 
 GROUP = "pyro_disent.families"
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (Normal, ConditionalNormal, Circle)}
+FAMILIES: dict[str, type[Family]] = {
+    family.name: family for family in (Normal, ConditionalNormal, Circle, Categorical, Binary, Mixture, LabelledNormal)
+}
 
 
 def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:

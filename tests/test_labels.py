@@ -1,0 +1,183 @@
+"""Priors that depend on labels: sites of the model, observed where a batch has them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from scipy import stats
+from torch import Tensor
+
+from pyro_disent import load
+from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import CompiledStep, EagerStep
+from pyro_disent.errors import InputError
+from pyro_disent.figures.traversal import traversed
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.families import ConditionalNormal, LabelledNormal
+from pyro_disent.models.labels import Label
+from pyro_disent.models.latents import Latent
+from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.training import building, datasets
+from pyro_disent.training.fit import fit
+from pyro_disent.training.run import RunFolder
+from tests.models import SHAPE, linear_vae
+from tests.table import tiny
+
+SIZE = Label("size", (0.5, 1.0, 3.0), (0.2, 0.5, 0.3))
+LIT = Label("lit", (0.0, 1.0), (0.6, 0.4))
+MEANS = torch.tensor([-40.0, 0.0, 30.0])
+
+
+def vae_by_table() -> FactoredVAE:
+    """y has a unit a label: N(-40, 1), N(0, 1) or N(30, 1) by size, and N(0, 1) whether it is lit or not."""
+    family = LabelledNormal("size+lit", {"size": SIZE, "lit": LIT})
+    vae = linear_vae([Latent("z", 2), Latent("y", 2, family)])
+    with torch.no_grad():
+        next(family.parameters())[:, 0] = MEANS
+    return vae
+
+
+def batch(images: int = 6, **factors: list[float]) -> Batch:
+    said = factors or {"size": [0.5, 1, 3, 3, 1, 0.5], "lit": [0, 1, 0, 1, 1, 1]}
+    return Batch(torch.rand(1, images, *SHAPE), factors={name: torch.tensor([each]) for name, each in said.items()})
+
+
+def test_labels_are_counted() -> None:
+    label = Label.count("size", torch.tensor([3.0, 0.5, 3.0, 1.0]))
+    assert label == Label("size", (0.5, 1.0, 3.0), (0.25, 0.25, 0.5))
+    assert Label.from_json("size", label.to_json()) == label
+    for values, says in (
+        ([1.0, math.nan], "not known of every"),
+        ([1.0, 1.0], "have 1"),
+        (list(range(300)), "have 300"),
+    ):
+        with pytest.raises(InputError, match=says):
+            Label.count("size", torch.tensor(values))
+
+
+def test_the_kl_is_to_the_prior_of_the_images_own_label() -> None:
+    vae, data = vae_by_table(), batch()
+    step = DisentanglingELBO().step(vae.model, vae.guide, data)
+    q = step.posterior("y")
+    means = torch.stack([MEANS[[0, 1, 2, 2, 1, 0]], torch.zeros(6)], -1)
+    expected = 0.5 * (q.variance + (q.mean - means).square() - 1 - q.variance.log())
+    torch.testing.assert_close(step.kl("y"), expected)
+    record = DisentanglingELBO().per_image(step)  # the label's own frequency is no part of the objective
+    p = step.p.nodes["x"]["fn"]
+    torch.testing.assert_close(record.reconstruction, -p.log_prob(data.images))
+    assert record.observed == {}
+
+
+def test_what_is_drawn_has_the_labels_frequencies() -> None:
+    vae = vae_by_table()
+    torch.manual_seed(0)
+    y = vae.prior_sample(20_000, torch.Generator().manual_seed(0))["y"]
+    nearest = (y[:, :1] - MEANS).abs().argmin(-1)
+    expected = 20_000 * torch.tensor(SIZE.frequencies, dtype=torch.float64)
+    assert stats.chisquare(nearest.bincount().numpy(), expected.numpy()).pvalue > 1e-4
+    around = (y[:, 0] - MEANS[nearest]).double()
+    assert stats.kstest(around.numpy(), "norm").pvalue > 1e-4
+    for handler in (pyro.condition, poutine.do):
+        held = handler(vae.model, data={"size": torch.full((1, 500), 2)})
+        trace = poutine.trace(held).get_trace(images=500)
+        assert abs(trace.nodes["y"]["value"][..., 0].mean().item() - 30) < 4.5 / math.sqrt(500)
+
+
+def test_a_traversal_goes_over_labels_by_their_frequencies() -> None:
+    """The quantiles of 0.2 N(-40, 1) + 0.5 N(0, 1) + 0.3 N(30, 1)."""
+    vae = vae_by_table()
+    codes = vae.codes(torch.rand(SHAPE))
+    quantiles = vae.latent("y").family.quantiles(vae.prior_of("y", codes), torch.tensor([0.1, 0.45, 0.85]))
+    expected = [[-40 + stats.norm.ppf(0.5)], [stats.norm.ppf(0.5)], [30 + stats.norm.ppf(0.5)]]
+    torch.testing.assert_close(quantiles[:, 0, :1].double(), torch.tensor(expected).double(), atol=1e-4, rtol=0)
+    normal = torch.from_numpy(stats.norm.ppf([0.1, 0.45, 0.85]))
+    torch.testing.assert_close(quantiles[:, 0, 1].double(), normal, atol=1e-4, rtol=0)
+    assert traversed(vae, torch.rand(SHAPE), "y", 4).shape == (2, 4, *SHAPE)
+
+
+def test_a_batch_without_the_label_is_encoded_and_has_no_kl() -> None:
+    vae = vae_by_table()
+    images = torch.rand(1, 3, *SHAPE)
+    assert vae.encode(images[0])["y"][0].shape == (3, 2)
+    with pytest.raises(InputError, match="depends on size, lit, which the batch does not have among its factors"):
+        DisentanglingELBO().step(vae.model, vae.guide, Batch(images))
+    elbo, data = DisentanglingELBO(), batch(2, size=[2.0, 1.0], lit=[0.0, 0.0])
+    with pytest.raises(InputError, match=r"values of it that no training image had: there were 0\.5, 1, 3"):
+        elbo.step(vae.model, vae.guide, data)
+    with pyro.validation_enabled(False):  # as in a training, where nothing is read back: loud, if not in words
+        unseen = elbo.per_image(elbo.step(vae.model, vae.guide, data))
+    assert unseen.loss.isnan().tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("family", ["table", "network"])
+def test_it_trains_compiled_as_eager_and_by_svi(family: str) -> None:
+    labels = {"size": SIZE, "lit": LIT}
+    made = LabelledNormal("size+lit", labels) if family == "table" else ConditionalNormal("z+size", labels=labels)
+    vae = linear_vae([Latent("z", 2), Latent("y", 2, made)]).double()
+    objective = DisentanglingELBO()(vae.model, vae.guide)
+    data = batch().to(dtype=torch.float64)
+    gradients: list[list[Tensor]] = []
+    for step in (EagerStep(objective), CompiledStep(objective, backend="eager")):
+        torch.manual_seed(6)
+        record = step(data)
+        grads = [parameter.grad for parameter in objective.parameters()]
+        gradients.append([record.loss, *(grad.clone() for grad in grads if grad is not None)])
+    assert len(gradients[0]) == len(list(objective.parameters())) + 1
+    torch.testing.assert_close(*gradients)
+    before = {name: each.detach().clone() for name, each in vae.named_parameters()}
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.01}), loss=Trace_ELBO())
+    for _ in range(3):
+        svi.step(data)
+    assert [name for name, each in vae.named_parameters() if each.equal(before[name])] == []
+
+
+def test_labels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="one label a unit, 3, and has 1"):
+        linear_vae([Latent("y", 3, LabelledNormal("lit", {"lit": LIT}))])
+    with pytest.raises(InputError, match="depends on lit, of which no values were counted"):
+        linear_vae([Latent("y", 1, LabelledNormal("lit"))])
+    other = Label("lit", (0.0, 1.0), (0.5, 0.5))
+    two = [Latent(name, 1, LabelledNormal("lit", {"lit": label})) for name, label in (("y", LIT), ("w", other))]
+    with pytest.raises(InputError, match="'lit' with different values or frequencies"):
+        linear_vae(two)
+    with pytest.raises(InputError, match="both a latent and a label"):
+        linear_vae([Latent("lit", 1), Latent("y", 1, LabelledNormal("lit", {"lit": LIT}))])
+
+
+def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
+    data = datasets.load_data(tiny("vae", "celeba"))
+    factor = "Male"
+    settings = {"parents": factor}
+    latents = {
+        "z": {"units": 4, "explains": "common"},
+        "y": {"units": 1, "family": "labelled", "settings": settings, "explains": [factor]},
+    }
+    path = tmp_path / "run"
+    fit(tiny("vae", "celeba", max_steps=2, latents=latents), RunFolder(path))
+    run = load(path)
+    label = run.vae.latent("y").family.labels[factor]
+    values = data.train.examples(0).factors[factor].tolist()
+    assert label.values == tuple(sorted(set(values)))
+    expected = [values.count(value) / len(values) for value in label.values]
+    assert list(label.frequencies) == pytest.approx(expected, abs=1e-6)
+    assert run.vae.prior_sample(3)["y"].shape == (3, 1)
+    again = load(path)
+    assert again.vae.latent("y").family.settings() == run.vae.latent("y").family.settings()
+
+
+@pytest.mark.parametrize(
+    ("parent", "says"),
+    [("rotation", "cannot depend on 'rotation': a label has 2 to 256 values|no training image has"), ("w", "on w, ")],
+)
+def test_what_is_no_label_is_refused(parent: str, says: str) -> None:
+    latents = {"z": {"units": 2}, "y": {"units": 1, "family": "conditional", "settings": {"parents": parent}}}
+    config = tiny("vae", "rotated-mnist", limit=1024, latents=latents)
+    data = datasets.load_data(config)
+    with pytest.raises(InputError, match=says):
+        building.build(config, data.image_shape, {}, building.latents(config, data))
