@@ -47,7 +47,7 @@ def swap_matrix(
     labels = list(row_labels)
     if truth is not None:
         true = as_float(truth).to(cells.device)
-        wrong = 1 - (cells - true).abs()
+        wrong = (1 - (cells - true).abs().mean(2, keepdim=True)).expand_as(true)  # grey, the mean of the channels
         body = [line for row in zip(body, _unnamed(true), _unnamed(wrong), strict=True) for line in row]
         labels = [label for name in row_labels or [""] * len(rows) for label in (name, "truth", "difference")]
     return grid(
