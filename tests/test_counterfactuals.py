@@ -16,6 +16,7 @@ from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.counterfactuals import independent_pairs, interval, swap_error
 from pyro_disent.evaluation.evaluate import counterfactuals
 from pyro_disent.evaluation.result import Number
+from pyro_disent.figures.swap import swap_truth
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, each, swapped
 
@@ -235,3 +236,34 @@ def test_a_real_data_set_is_measured_and_the_seed_is_all_it_depends_on(name: str
     assert torch.equal(torch.get_rng_state(), state)
     assert one is not None and one.swapped.factors == tuple(factor.name for factor in data.factors)
     assert one.left_alone > 0 and one.error > 0
+
+
+class TestTruthOfASwapMatrix:
+    """Cell (i, j) of the figure: what is shared from the row, the rest from the column."""
+
+    split = Dials()
+    rows, columns = [0, 25, 50], [7, 11]
+
+    def expected(self) -> Tensor:
+        """The identity's pixels of the row, the dials of the column."""
+        images = torch.empty(3, 2, 1, 2, 2, dtype=torch.uint8)
+        for i, row in enumerate(self.rows):
+            for j, column in enumerate(self.columns):
+                images[i, j, 0, 0] = self.split.images[row, 0, 0]
+                images[i, j, 0, 1] = self.split.images[column, 0, 1]
+        return images
+
+    def test_what_is_drawn_comes_from_the_column(self) -> None:
+        vae = vae_of(torch.eye(4))
+        found = swap_truth(vae, data_of(self.split), self.rows, self.columns, shared=["z"])
+        assert found is not None and torch.equal(found, self.expected())
+
+    def test_or_from_the_row(self) -> None:
+        vae = vae_of(torch.eye(4))
+        found = swap_truth(vae, data_of(self.split), self.columns, self.rows, shared=["y"])
+        assert found is not None and torch.equal(found, self.expected().transpose(0, 1))
+
+    def test_there_is_none_of_what_cannot_be_drawn(self) -> None:
+        vae = vae_of(torch.eye(4))
+        for split, shared in ((self.split, ["z", "y"]), (Dials(drawable=("angle",)), ["z"])):
+            assert swap_truth(vae, data_of(split), self.rows, self.columns, shared=shared) is None

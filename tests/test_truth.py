@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyro_disent.data import registry
-from pyro_disent.data.own.arrays import from_arrays
-from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.chairs.drawn.family import draw, luma, render_chair
+from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.faces.drawn.attributes import ATTRIBUTES, sample_attributes
 from pyro_disent.data.faces.drawn.design import sample_nuisances
 from pyro_disent.data.faces.drawn.faces import draw_face
+from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError
 
 SMALL = {"celeba": {"counts": (4, 4, 8)}, "chairs": {"counts": (2, 2, 3)}}

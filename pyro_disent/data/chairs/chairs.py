@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_disent.data.cached import Cached, key, newest
 from pyro_disent.data.chairs import rendered
 from pyro_disent.data.chairs.drawn import family
-from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts
+from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts, Family
 from pyro_disent.data.chairs.rendered import SIZE
 from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
 from pyro_disent.data.images import array_cache
@@ -68,7 +68,7 @@ class ChairSplit(GroupedSplit):
         factors: ``azimuth`` and ``elevation`` in radians, ``zoom`` where it is known, ``(images,)`` float32.
         asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] of the chair from half a turn away.
         pairs: what two images of a pair have in common, see `pairs_of`.
-        family, rows: of embedded chairs, what draws them, and which of its images these are, ``(images,)``.
+        drawn_by, rows: of embedded chairs, what draws them, and which of its images these are, ``(images,)``.
 
     Raises:
         InputError: where an image has no other that it could be paired with.
@@ -83,7 +83,7 @@ class ChairSplit(GroupedSplit):
         factors: dict[str, Tensor],
         asymmetry: Tensor,
         pairs: Pairs,
-        family: synthetic.Family | None = None,
+        drawn_by: Family | None = None,
         rows: np.ndarray | None = None,
     ) -> None:
         groups = grouped(pairs.kinds, {**factors, "identity": labels["identity"]})
@@ -92,17 +92,17 @@ class ChairSplit(GroupedSplit):
             kinds = " or ".join("+".join(kind) for kind in pairs.kinds)
             raise InputError(f"chair {chair} has a view without another one of the same {kinds}: a pair needs two")
         super().__init__(images, labels, factors, pairs, {"identity": labels["identity"]})
-        self.asymmetry, self.family, self.rows = asymmetry, family, rows
+        self.asymmetry, self.drawn_by, self.rows = asymmetry, drawn_by, rows
 
     @property
     def drawable(self) -> tuple[str, ...]:
         """All factors of embedded chairs; none of the real ones, which are files."""
-        return tuple(self.factors) if self.family is not None else ()
+        return tuple(self.factors) if self.drawn_by is not None else ()
 
     def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
-        assert self.family is not None and self.rows is not None
-        of_a, of_b = (self.family.views(self.rows[places.cpu().numpy()]) for places in (a, b))
-        images = self.family.drawn(of_a._replace(**{name: getattr(of_b, name) for name in factors}))
+        assert self.drawn_by is not None and self.rows is not None
+        of_a, of_b = (self.drawn_by.views(self.rows[places.cpu().numpy()]) for places in (a, b))
+        images = self.drawn_by.drawn(of_a._replace(**{name: getattr(of_b, name) for name in factors}))
         return torch.from_numpy(images).to(self.images.device)
 
 
@@ -297,8 +297,8 @@ def load(
     if limit is not None:
         selected[0] = _limited(arrays, selected[0], limit, pairs)
     embedded = chairs.found.path is None
-    family = synthetic.Family(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
-    train, validation, test = (_subset(arrays, index, pairs, family) for index in selected)
+    drawn_by = Family(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
+    train, validation, test = (_subset(arrays, index, pairs, drawn_by) for index in selected)
     return DataSet(
         name="chairs",
         train=train,
@@ -370,12 +370,12 @@ def _limited(arrays: Arrays, index: np.ndarray, limit: int, pairs: Pairs) -> np.
     return np.sort(index[chosen.numpy()])
 
 
-def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, family: synthetic.Family | None) -> ChairSplit:
+def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, drawn_by: Family | None) -> ChairSplit:
     whole = index[-1] - index[0] + 1 == len(index)  # then no copy is made of the images
     rows: slice | np.ndarray = slice(index[0], index[-1] + 1) if whole else index
     images, asymmetry = torch.from_numpy(arrays["images"][rows]), torch.from_numpy(arrays["asymmetry"][rows])
     labels, factors = (_tensors(arrays, prefix, rows) for prefix in ("labels/", "factors/"))
-    return ChairSplit(images, labels, factors, asymmetry, pairs, family, index)
+    return ChairSplit(images, labels, factors, asymmetry, pairs, drawn_by, index)
 
 
 def _tensors(arrays: Arrays, prefix: str, rows: slice | np.ndarray) -> dict[str, Tensor]:
