@@ -115,7 +115,7 @@ def swap_error(vae: FactoredVAE, split: Split, pair: Pairing, *, pairs: int = PA
     if not chosen.latents or len(split) < 2:
         return None
     examples = split.examples(seed)
-    shown = examples.labels.get("identity", torch.arange(len(split))).cpu()
+    shown = examples.labels.get("identity", torch.arange(len(split), device="cpu")).cpu()
     a, b = independent_pairs(shown, pairs, seed)
     images = examples.images
     mean = (images[:].sum(0, dtype=torch.float64) / (255 * len(images))).float().to(vae.device)

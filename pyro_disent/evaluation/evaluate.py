@@ -72,7 +72,7 @@ def evaluate(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Evaluation:
-    """Measure what fits the data: bounds and uses always, swaps against the truth, probes, leaks, identities in new views.
+    """Measure what fits the data: bounds and uses always, swaps by the truth, probes, leaks, identities in new views.
 
     Args:
         vae: the model.
