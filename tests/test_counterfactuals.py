@@ -238,6 +238,20 @@ def test_a_real_data_set_is_measured_and_the_seed_is_all_it_depends_on(name: str
     assert one.left_alone > 0 and one.error > 0
 
 
+@pytest.mark.cuda
+def test_a_gpu_finds_the_same() -> None:
+    weight = torch.eye(4)
+    weight[2, 0] = 0.05
+    here = swap_error(vae_of(weight), Dials(), PAIR)
+    vae = vae_of(weight)
+    vae.model.to("cuda")
+    vae.guide.to("cuda")
+    there = swap_error(vae, Dials().to("cuda"), PAIR)
+    assert here is not None and there is not None and here.swapped == there.swapped
+    for name in ("error", "ceiling", "left_alone", "mean_image", "reversibility"):
+        assert getattr(there, name) == pytest.approx(getattr(here, name), rel=1e-3, abs=1e-9)
+
+
 class TestTruthOfASwapMatrix:
     """Cell (i, j) of the figure: what is shared from the row, the rest from the column."""
 
