@@ -42,6 +42,8 @@ OF_RUNS = (
     "evaluate run again --data rotated-mnist --seed 1 --checkpoint last --device cpu --threads 1 --json",
     "swap run 0 1 --out swap.pdf --seed 1 --checkpoint last --device cpu --json",
     "traverse run --latent y --index 1 --steps 3 --out traverse.svg --seed 1 --checkpoint last --device cpu --json",
+    "interpolate run 0 1 --latent y --steps 3 --out way.pdf --seed 1 --checkpoint last --device cpu --json",
+    "do run 0 y=1 z[0]=-1 --out do.png --seed 1 --checkpoint last --device cpu --json",
     "sample run --latent z --n 4 --index 1 --out sample.png --seed 1 --checkpoint last --device cpu --json",
     "figures run --seed 1 --checkpoint last --device cpu --json",
     "methods",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
+from pyro_disent.cli import data, do, evaluate, figures, fit, interpolate, methods, sample, swap, traverse
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.plugins import BrokenPackage
@@ -45,6 +45,8 @@ COMMANDS = (
     evaluate.evaluate,
     swap.swap,
     traverse.traverse,
+    interpolate.interpolate,
+    do.do,
     sample.sample,
     figures.figures,
     methods.methods,

@@ -104,6 +104,11 @@ def place(out: Path | None, run: Path, name: str) -> Path:
     return out or figures / name
 
 
+def called(images: Sequence[str]) -> list[str]:
+    """What images are called in a figure's file name: by the folder too, as files of two people may have one name."""
+    return ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
+
+
 class Said(NamedTuple):
     """What a command prints."""
 

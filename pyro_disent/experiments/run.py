@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods tha
     from pyro_disent.evaluation.evaluate import Progress
     from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.figures.inputs import Chosen, Image
+    from pyro_disent.queries.do import Value
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,45 @@ class Run:
         names = [each.name for each in self.vae.latents]
         differing = [name for name in names if name not in self.shared]
         return self.vae.latent((differing or names)[-1] if latent is None else latent).name
+
+    def interpolate(
+        self,
+        first: Image,
+        last: Image,
+        latents: Sequence[str] = (),
+        steps: int = 9,
+        *,
+        data: DataSet | None = None,
+        seed: int = 0,
+    ) -> Figure:
+        """From one image to another in the named latents, see `figures.interpolation`; images as in `swap`.
+
+        Args:
+            latents: which ones move, the others held as in the first image; all, where none is named.
+            steps: how many decoded images, 2 or more.
+        """
+        from pyro_disent.figures import interpolation
+
+        latents = list(dict.fromkeys(self.vae.latent(name).name for name in latents))  # before the data are loaded
+        if steps < 2:
+            raise InputError(f"an interpolation has `steps` of 2 or more, got {steps}")
+        (a, b), names = self._images([first, last], data, seed)
+        return interpolation(self.vae, a, b, latents, steps, names=names)
+
+    def do(self, image: Image, values: Mapping[str, Value], *, data: DataSet | None = None, seed: int = 0) -> Figure:
+        """An image beside what it would be if latents had these values, see `figures.counterfactual`.
+
+        Args:
+            image: one, as in `swap`.
+            values: what is set, see `queries.do`, which gives the images themselves.
+            seed: of how a test image is seen, and of what is drawn.
+        """
+        from pyro_disent.figures import counterfactual
+        from pyro_disent.queries.do import settings
+
+        settings(self.vae, values)  # refused before the data are loaded
+        images, names = self._images([image], data, seed)
+        return counterfactual(self.vae, images, values, seed=seed, labels=names)
 
     def sample(
         self,
