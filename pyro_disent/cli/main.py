@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from pyro_disent.cli import data, do, evaluate, figures, fit, interpolate, methods, sample, swap, traverse
+from pyro_disent.cli import (
+    data,
+    do,
+    encode,
+    evaluate,
+    figures,
+    fit,
+    interpolate,
+    methods,
+    posterior,
+    sample,
+    swap,
+    traverse,
+)
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
 from pyro_disent.plugins import BrokenPackage
@@ -47,6 +60,8 @@ COMMANDS = (
     traverse.traverse,
     interpolate.interpolate,
     do.do,
+    encode.encode,
+    posterior.posterior,
     sample.sample,
     figures.figures,
     methods.methods,

@@ -27,6 +27,7 @@ RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FILE.png", help="Where to write; in RUN/figures if not given.")
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which test image, from 0.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="Which weights.")]

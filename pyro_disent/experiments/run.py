@@ -31,11 +31,13 @@ from pyro_disent.training.weights import load_weights
 
 if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods that need them
     from matplotlib.figure import Figure
+    from xarray import Dataset
 
     from pyro_disent.evaluation.evaluate import Progress
     from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.figures.inputs import Chosen, Image
     from pyro_disent.queries.do import Value
+    from pyro_disent.queries.encode import Encoded
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,53 @@ class Run:
         settings(self.vae, values)  # refused before the data are loaded
         images, names = self._images([image], data, seed)
         return counterfactual(self.vae, images, values, seed=seed, labels=names)
+
+    def encode(
+        self,
+        images: str | Path | DataSet,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Encoded:
+        """What the posterior of each image says of every latent, with its name; `Encoded.write` makes a file of it.
+
+        Args:
+            images: an image file, a folder of them (all below it, resized as the model takes them), a data set's name,
+                or a data set: all of its splits.
+            skip_bad: leave out the files that cannot be read.
+            seed: of how a data set's images are seen, as in `swap`.
+            progress: called with (images done, images in all).
+
+        Raises:
+            InputError: for what is none of these, files that cannot be read, and data of another shape.
+        """
+        from pyro_disent.experiments.encoded import encoded
+
+        fit = self.record.fit
+        return encoded(self.vae, images, fit, self.data, skip_bad=skip_bad, seed=seed, progress=progress)
+
+    def posterior(
+        self, images: Iterable[Image] | int = 16, draws: int = 100, *, data: DataSet | None = None, seed: int = 0
+    ) -> dict[str, Dataset]:
+        """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.posterior.groups`.
+
+        `queries.posterior.inference_data` makes of it what ArviZ works on, and `queries.posterior.write` a file.
+
+        Args:
+            images: as in `swap`, or how many of the first test images.
+            draws: how many of each.
+        """
+        from pyro_disent.queries.posterior import groups
+
+        if isinstance(images, int):
+            data = self.data() if data is None else data
+            images = range(min(images, len(data.test)))
+        chosen = list(images)
+        if not chosen:
+            raise InputError("there are no images to draw posteriors of")
+        shown, names = self._images(chosen, data, seed)
+        return groups(self.vae, shown, draws=draws, seed=seed, names=[", ".join(parts) for parts in names])
 
     def sample(
         self,
