@@ -21,7 +21,7 @@ from pyro_disent.experiments.run import Run
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.queries import images as queries_images
-from pyro_disent.queries.encode import Encoded, encode
+from pyro_disent.queries.encoding import Encoded, encode
 from pyro_disent.queries.images import Part
 from tests.models import SHAPE, linear_vae
 

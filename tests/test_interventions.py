@@ -22,8 +22,8 @@ from pyro_disent.figures import counterfactual, interpolation, save
 from pyro_disent.models.factored_vae import FactoredVAE, Guide
 from pyro_disent.models.families import Circle, ConditionalNormal
 from pyro_disent.models.latents import Latent, each
-from pyro_disent.queries.do import descendants, do, settings
-from pyro_disent.queries.interpolate import interpolate
+from pyro_disent.queries.interpolation import interpolate
+from pyro_disent.queries.intervention import descendants, do, settings
 from tests.models import SHAPE, linear_vae
 
 IMAGES = torch.rand(5, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

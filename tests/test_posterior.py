@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from pyro.infer import Predictive
 from torch import nn
 
 import pyro_disent
@@ -20,7 +20,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import Circle, ConditionalNormal
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.models.likelihoods import Normal
-from pyro_disent.queries.posterior import groups, inference_data, write
+from pyro_disent.queries.draws import arviz_groups, inference_data, write_groups
 from tests.models import SHAPE, linear_vae
 
 GROUPS = ["posterior", "posterior_predictive", "log_likelihood", "prior", "prior_predictive", "observed_data"]
@@ -47,7 +47,7 @@ def logits(vae: FactoredVAE, drawn: xarray.Dataset) -> np.ndarray:
 
 def test_dimensions_have_names() -> None:
     vae = a_vae()
-    found = groups(vae, IMAGES, draws=4, names=list("vwxyz"))
+    found = arviz_groups(vae, IMAGES, draws=4, names=list("vwxyz"))
     assert list(found) == GROUPS
     of_images = {"chain": 1, "draw": 4, "image": 5}
     for group in ("posterior", "prior"):
@@ -64,11 +64,11 @@ def test_dimensions_have_names() -> None:
 
 
 def test_the_log_likelihood_is_that_of_the_draws() -> None:
-    found = groups(a_vae(), IMAGES, draws=3)
+    found = arviz_groups(a_vae(), IMAGES, draws=3)
     vae = a_vae()
     for likelihood in (None, Normal(0.3)):
         vae = a_vae(likelihood)
-        found = groups(vae, IMAGES, draws=3)
+        found = arviz_groups(vae, IMAGES, draws=3)
         outputs, x = logits(vae, found["posterior"]), IMAGES.flatten(1).numpy()
         if likelihood is None:
             density = x * outputs - np.logaddexp(0, outputs)
@@ -81,7 +81,7 @@ def test_the_log_likelihood_is_that_of_the_draws() -> None:
 def test_draws_are_of_the_posterior_and_of_the_prior() -> None:
     vae = a_vae()
     draws = 4_000
-    found = groups(vae, IMAGES, draws=draws)
+    found = arviz_groups(vae, IMAGES, draws=draws)
     mean, scale = vae.encode(IMAGES)["y"]
     posterior = found["posterior"]["y"][0]
     assert np.allclose(posterior.mean("draw"), mean, atol=5 * float(scale.max()) / math.sqrt(draws))
@@ -102,9 +102,9 @@ def test_draws_are_of_the_posterior_and_of_the_prior() -> None:
 
 
 def test_arviz_opens_the_file(tmp_path: Path) -> None:
-    made = groups(a_vae(), IMAGES, draws=20)
+    made = arviz_groups(a_vae(), IMAGES, draws=20)
     data = inference_data(made)
-    path = write(made, tmp_path / "posterior.nc")
+    path = write_groups(made, tmp_path / "posterior.nc")
     import arviz
 
     opened = arviz.from_netcdf(path)
@@ -126,15 +126,14 @@ def _direction(angles: np.ndarray) -> float:
 
 
 def test_from_pyro_makes_prior_draws_of_several_images() -> None:
-    """It squeezes every axis of length 1 of what it is given, as of the views: so the README says."""
-    from pyro.infer import Predictive
+    """It squeezes axes of length 1 itself, whatever Pyro gave: that of the views, and of a latent's only unit."""
+    inference_data({})  # which imports ArviZ without its notice
+    import arviz
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
     drawn = Predictive(a_vae().model, num_samples=7)(images=5)
-    data = arviz.from_pyro(prior={"z": drawn["z"]})
-    assert data["prior"]["z"].shape == (1, 7, 5, 3)
+    assert drawn["z"].shape == (7, 1, 5, 3) and drawn["y"].shape == (7, 1, 5, 1)
+    data = arviz.from_pyro(prior={name: drawn[name] for name in ("y", "z")})
+    assert data["prior"]["z"].shape == (1, 7, 5, 3) and data["prior"]["y"].shape == (1, 7, 5)
 
 
 @pytest.fixture(scope="module")
@@ -182,4 +181,4 @@ class TestTheCommandLineIsTheSame:
 
 def test_no_images_and_no_draws() -> None:
     with pytest.raises(InputError, match="1 or more images and draws of each, got 5 and 0"):
-        groups(a_vae(), IMAGES, draws=0)
+        arviz_groups(a_vae(), IMAGES, draws=0)

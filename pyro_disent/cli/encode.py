@@ -32,7 +32,7 @@ def encode(
 ) -> Said:
     """Where each unit of every latent is in every image and how sure that is, with the names of the images' files."""
     from pyro_disent.cli.progress import shown_progress
-    from pyro_disent.queries.encode import SUFFIXES
+    from pyro_disent.queries.encoding import SUFFIXES
     from pyro_disent.queries.tables import check_place
 
     check_place(table, SUFFIXES, overwrite=overwrite)

@@ -25,10 +25,10 @@ def posterior(
     seed: int = 0,
 ) -> Said:
     """Draws from posterior and prior, and the images and log-likelihoods that go with them: for `arviz.from_netcdf`."""
-    from pyro_disent.queries.posterior import write
+    from pyro_disent.queries.draws import write_groups
     from pyro_disent.queries.tables import check_place
 
     path = table or run.path / "posterior.nc"
     check_place(path, (".nc",), overwrite=overwrite)
-    write(run.posterior(images, draws, seed=seed), path, overwrite=overwrite)
+    write_groups(run.posterior(images, draws, seed=seed), path, overwrite=overwrite)
     return Said([path], {"path": str(path)})

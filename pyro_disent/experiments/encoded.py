@@ -10,7 +10,7 @@ from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.pixels import check_shape
-from pyro_disent.queries.encode import Encoded, encode
+from pyro_disent.queries.encoding import Encoded, encode
 from pyro_disent.queries.images import Files, of_data
 from pyro_disent.training.config import FitConfig
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods tha
     from pyro_disent.evaluation.evaluate import Progress
     from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.figures.inputs import Chosen, Image
-    from pyro_disent.queries.do import Value
-    from pyro_disent.queries.encode import Encoded
+    from pyro_disent.queries.encoding import Encoded
+    from pyro_disent.queries.intervention import Value
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class Run:
             seed: of how a test image is seen, and of what is drawn.
         """
         from pyro_disent.figures import counterfactual
-        from pyro_disent.queries.do import settings
+        from pyro_disent.queries.intervention import settings
 
         settings(self.vae, values)  # refused before the data are loaded
         images, names = self._images([image], data, seed)
@@ -279,15 +279,15 @@ class Run:
     def posterior(
         self, images: Iterable[Image] | int = 16, draws: int = 100, *, data: DataSet | None = None, seed: int = 0
     ) -> dict[str, Dataset]:
-        """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.posterior.groups`.
+        """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.arviz_groups`.
 
-        `queries.posterior.inference_data` makes of it what ArviZ works on, and `queries.posterior.write` a file.
+        `queries.inference_data` makes of it what ArviZ works on, and `queries.write_groups` a file.
 
         Args:
             images: as in `swap`, or how many of the first test images.
             draws: how many of each.
         """
-        from pyro_disent.queries.posterior import groups
+        from pyro_disent.queries.draws import arviz_groups
 
         if isinstance(images, int):
             data = self.data() if data is None else data
@@ -296,7 +296,7 @@ class Run:
         if not chosen:
             raise InputError("there are no images to draw posteriors of")
         shown, names = self._images(chosen, data, seed)
-        return groups(self.vae, shown, draws=draws, seed=seed, names=[", ".join(parts) for parts in names])
+        return arviz_groups(self.vae, shown, draws=draws, seed=seed, names=[", ".join(parts) for parts in names])
 
     def sample(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.queries.do import Value, do
+from pyro_disent.queries.intervention import Value, do
 
 COLUMNS = ("image", "decoded", "counterfactual", "difference")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
-from pyro_disent.queries.interpolate import interpolate
+from pyro_disent.queries.interpolation import interpolate
 
 
 def interpolation(

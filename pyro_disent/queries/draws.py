@@ -16,7 +16,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.pixels import as_pixels
 from pyro_disent.queries import tables
-from pyro_disent.queries.encode import unit_names
+from pyro_disent.queries.encoding import unit_names
 
 if TYPE_CHECKING:  # both take long to import
     from xarray import Dataset
@@ -28,7 +28,7 @@ _PIXELS = ("channel", "height", "width")
 _ORDER = ("posterior", "posterior_predictive", "log_likelihood", "prior", "prior_predictive", "observed_data")
 
 
-def groups(
+def arviz_groups(
     vae: FactoredVAE, images: Any, *, draws: int = 100, seed: int = 0, names: Sequence[str] = ()
 ) -> dict[str, Dataset]:
     """Draws of a model for images, in ArviZ' groups, with named dimensions; the bound is q, so it is one chain.
@@ -94,8 +94,8 @@ def groups(
     }
 
 
-def write(datasets: Mapping[str, Dataset], path: Path | str, *, overwrite: bool = False) -> Path:
-    """Write what `groups` gives as netCDF, whole or not at all: ``arviz.from_netcdf`` opens it.
+def write_groups(datasets: Mapping[str, Dataset], path: Path | str, *, overwrite: bool = False) -> Path:
+    """Write what `arviz_groups` gives as netCDF, whole or not at all: ``arviz.from_netcdf`` opens it.
 
     Raises:
         InputError: for another suffix than ``.nc``, a file that is there, unless it is to be replaced, and a disk that
