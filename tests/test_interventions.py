@@ -20,7 +20,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.experiments.run import Run
 from pyro_disent.figures import counterfactual, interpolation, save
 from pyro_disent.models.factored_vae import FactoredVAE, Guide
-from pyro_disent.models.families import Circle, ConditionalNormal
+from pyro_disent.models.families import Binary, Categorical, Circle, ConditionalNormal
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.queries.interpolation import interpolate
 from pyro_disent.queries.intervention import descendants, do, settings
@@ -163,25 +163,15 @@ class TestDo:
         assert [float(part) for part in settings(vae, {"c": "1,2,-3"})["c"].values()] == [1, 2, -3]
 
     def test_a_value_outside_of_a_family(self) -> None:
-        class Bit(pyro_disent.Family):
-            name = "bit"
-
-            def posterior_parameters(self, units: int) -> int:
-                return units
-
-            def prior(self, units, earlier, like, batch):
-                return dist.Bernoulli(like.new_full((units,), 0.5)).to_event(1)
-
-            def posterior(self, parameters, batch):
-                return dist.Bernoulli(logits=parameters).to_event(1)
-
-            def center(self, q):
-                return (q.mean > 0.5).to(q.mean)
-
-        vae = linear_vae([Latent("bit", 2, Bit()), Latent("y", 1)])
-        assert torch.equal(do(vae, IMAGES.float(), {"bit[0]": 1}).codes["bit"][:, 0], torch.ones(5))
-        with pytest.raises(InputError, match=r"a bit latent cannot be bit\[0\]=0.5"):
-            do(vae, IMAGES.float(), {"bit[0]": 0.5})
+        vae = linear_vae([Latent("bit", 2, Binary()), Latent("kind", 2, Categorical(3)), Latent("y", 1)]).double()
+        found, codes = do(vae, IMAGES, {"bit[0]": 1, "kind[1]": 2}).codes, vae.codes(IMAGES)
+        assert torch.equal(found["bit"], torch.cat([torch.ones(5, 1), codes["bit"][:, 1:]], -1))
+        assert torch.equal(found["kind"], torch.cat([codes["kind"][:, :3], torch.tensor([[0.0, 0, 1]] * 5)], -1))
+        with pytest.raises(InputError, match=r"a binary latent cannot be bit\[0\]=0.5"):
+            do(vae, IMAGES, {"bit[0]": 0.5})
+        for value in (3, -1, 0.5, math.nan):
+            with pytest.raises(InputError, match=rf"kind cannot be {value}: a choice is a whole number from 0 to 2"):
+                do(vae, IMAGES, {"kind": value})
 
     @pytest.mark.parametrize(
         ("values", "why"),

@@ -21,7 +21,7 @@ def counterfactual(
 ) -> Figure:
     """A row for every image: itself, its reconstruction, its counterfactual, and what is different between these two.
 
-    Where nothing is different the last one is grey, brighter where the counterfactual is, and darker where that is.
+    The difference is as under a swap matrix: white where there is none, grey by its size, the mean of the channels.
 
     Args:
         vae: the model.
@@ -31,7 +31,7 @@ def counterfactual(
         labels: left of the rows; empty, or one for each image.
     """
     made = do(vae, images, values, seed=seed)
-    different = (made.image - made.reconstruction + 1) / 2
+    different = (1 - (made.image - made.reconstruction).abs().mean(1, keepdim=True)).expand_as(made.image)
     drawn = f"; {', '.join(made.redrawn)} drawn given that" if made.redrawn else ""
     return grid(
         [list(row) for row in zip(as_float(images), made.reconstruction, made.image, different, strict=True)],
