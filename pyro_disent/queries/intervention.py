@@ -64,17 +64,23 @@ def do(vae: FactoredVAE, images: Any, values: Mapping[str, Value], *, seed: int 
     return Counterfactual(vae.decode(codes), vae.decode(seen), seen, redrawn)
 
 
-def descendants(vae: FactoredVAE, latents: Iterable[str]) -> list[str]:
-    """The latents whose priors depend on one of these, directly or through others, in the order of the model."""
+def parents(vae: FactoredVAE) -> dict[str, set[str]]:
+    """latent's name -> the latents that its prior depends on, as Pyro's own analysis of the model finds them."""
     with vae.querying(0):
         found = get_dependencies(vae.model, model_kwargs={"images": 1})
-    parents = cast(Mapping[str, Mapping[str, Any]], found["prior_dependencies"])
+    above = cast(Mapping[str, Mapping[str, Any]], found["prior_dependencies"])
+    names = [latent.name for latent in vae.latents]
+    return {name: (set(above[name]) & set(names)) - {name} for name in names}
+
+
+def descendants(vae: FactoredVAE, latents: Iterable[str]) -> list[str]:
+    """The latents whose priors depend on one of these, directly or through others, in the order of the model."""
     reached = set(latents)
     below = []
-    for latent in vae.latents:
-        if (set(parents[latent.name]) - {latent.name}) & reached:
-            reached.add(latent.name)
-            below.append(latent.name)
+    for name, above in parents(vae).items():
+        if above & reached:
+            reached.add(name)
+            below.append(name)
     return below
 
 
