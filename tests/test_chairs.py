@@ -22,6 +22,7 @@ from pyro_disent.data.images import array_cache
 from pyro_disent.data.sources import Request
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
+from pyro_disent.experiments.presets import configure
 from tests.models import masks
 
 TINY = (2, 1, 1)
@@ -338,3 +339,15 @@ def test_a_limit_keeps_partners_together(factors: list[str]) -> None:
         assert len(split) == min(limit, len(whole)) or limit % 2  # pairs of elevations are two
         assert split.labels["identity"].max() == (len(split) > len(whole) / 2)  # of two chairs
         split.batch(torch.arange(len(split)), torch.Generator())
+
+
+def test_the_quick_cycle_weighs_the_view_s_kl_only_where_there_is_such_a_latent() -> None:
+    quick = configure("cycle", "chairs", "quick", {})
+    assert quick.beta == {"y": 30.0, "z": 0.3}
+    assert configure("vae", "chairs", "quick", {}).beta is None
+    assert configure("cycle", "chairs", "paper", {}).beta is None
+    assert configure("cycle", "chairs", "quick", {"latents": {"y": {"units": 0}}}).beta == {"z": 0.3}
+    assert configure("cycle", "chairs", "quick", {"beta": {"y": 4.0}}).beta == {"y": 4.0, "z": 0.3}
+    assert configure("cycle", "chairs", "quick", {"beta": 2.0}).beta == 2.0
+    others = {"z": {"units": 0}, "y": {"units": 0}, "identity": {"units": 3}}
+    assert configure("cycle", "chairs", "quick", {"latents": others}).beta is None

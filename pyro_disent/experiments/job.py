@@ -15,7 +15,7 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.own.arrays import as_data_set
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure, reconfigure
+from pyro_disent.experiments.presets import beta_of, configure, reconfigure
 from pyro_disent.experiments.run import Run, load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
@@ -176,7 +176,8 @@ def _with_given(config: FitConfig, given: Given, said: Mapping[str, Any]) -> Fit
         config = dataclasses.replace(config, method=GIVEN, beta=None, weights={}, terms={}, bins=None, warmup_steps=0)
     if given.vae is not None:
         latents = described(given.vae)
-        return dataclasses.replace(config, latents=latents, network=GIVEN, likelihood=GIVEN, model=GIVEN)
+        beta = config.beta if "beta" in said else None  # a preset's is for the preset's latents
+        return dataclasses.replace(config, latents=latents, network=GIVEN, likelihood=GIVEN, model=GIVEN, beta=beta)
     if given.networks is not None:
         config = dataclasses.replace(config, network=GIVEN)
     return _with_those_latents(config, said)
@@ -187,7 +188,7 @@ def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig
     if "latents" not in said:
         return config
     latents = {name: config.latents[name] for name in as_mapping(said["latents"]) if name in config.latents}
-    return dataclasses.replace(config, latents=latents)
+    return dataclasses.replace(config, latents=latents, beta=beta_of(latents, config.beta, said))
 
 
 def _resume(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pyro_disent.data import registry
@@ -37,7 +37,17 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
     with_method = settings.pop(WITH, {})
     for part in methods.parse(method) if method != GIVEN else []:
         settings = overridden(settings, with_method.get(part.name, {}))
-    return _checked(overridden(settings, said))
+    settings = overridden(settings, said)
+    return _checked(settings | {"beta": beta_of(settings["latents"], settings.get("beta"), said)})
+
+
+def beta_of(latents: Iterable[str], beta: Any, said: Mapping[str, Any]) -> Any:
+    """Weights on KLs without those that a preset has for latents which the user left out; what the user said stays."""
+    if not isinstance(beta, Mapping):
+        return beta
+    by_user = said.get("beta")
+    kept = {*latents, *(by_user if isinstance(by_user, Mapping) else ())}
+    return {name: weight for name, weight in beta.items() if name in kept} or None
 
 
 def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
