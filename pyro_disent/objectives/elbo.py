@@ -201,8 +201,8 @@ class DisentanglingELBO(ELBO):
         if _told(latent) in self.weights:
             posterior = posterior * self.weights[_told(latent)]
         elif _told(latent, 0) in self.weights:
-            each = [self.weights[_told(latent, unit)] for unit in range(known.shape[-1])]
-            posterior = posterior * torch.stack(each)
+            columns = enumerate(posterior.unbind(-1))
+            posterior = torch.stack([each * self.weights[_told(latent, unit)] for unit, each in columns], -1)
         return kl.masked_fill(known, 0.0), prior.masked_fill(~known, 0.0), posterior.masked_fill(~known, 0.0)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
