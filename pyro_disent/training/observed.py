@@ -203,6 +203,7 @@ def observations(
 
 
 def _observation(name: str, share: float, seed: int, latents: Sequence[Latent], data: DataSet) -> Observation:
+    _check_factor(name, {factor.name: factor for factor in data.factors}, latents, data)
     found = _unit_of(name, latents)
     if found is None:
         raise InputError(
