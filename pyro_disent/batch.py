@@ -45,18 +45,23 @@ class Batch:
         factors: factor's name -> known value in every view, ``(views, images)``; angles in radians, NaN where it is not
             known. Whole numbers and bools become float64, so that what was unequal stays so.
         pairing: what the views of each pair have in common, where comparing ``factors`` does not tell.
+        observed: latent's name -> its value in every view, as `Family.embed` takes it, ``(views, images)`` or
+            ``(views, images, units)``; NaN where it is not known. Seen by an objective, see `DisentanglingELBO`.
+        index: which images of their split these are, ``(views, images)`` int64, where that is known.
 
     Raises:
         InputError: for images that are not five-dimensional or have more than two views, pixels of another type, or out
             of range where the images lie on a CPU (elsewhere nobody looks: it would wait for the device); for masks
             that are not bool or do not speak of each image (a mask of N units alone would silently mask the wrong
-            axis); and for factors that are no numbers or not one in every view of each image.
+            axis); and for factors and observed values that are no numbers or not one in every view of each image.
     """
 
     images: Tensor
     shared: Mapping[str, Tensor] = field(default_factory=dict)
     factors: Mapping[str, Tensor] = field(default_factory=dict)
     pairing: Pairing | None = None
+    observed: Mapping[str, Tensor] = field(default_factory=dict)
+    index: Tensor | None = None
 
     def __post_init__(self) -> None:
         images = as_pixels(self.images)
@@ -68,6 +73,7 @@ class Batch:
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "shared", {name: self._mask(name, mask) for name, mask in self.shared.items()})
         object.__setattr__(self, "factors", {name: self._factor(name, each) for name, each in self.factors.items()})
+        object.__setattr__(self, "observed", {name: self._value(name, each) for name, each in self.observed.items()})
 
     def _mask(self, name: str, mask: Any) -> Tensor:
         if isinstance(mask, bool):
@@ -94,6 +100,16 @@ class Batch:
             raise InputError(f"factor {name!r} must be real numbers, got {values.dtype}")
         return values if values.is_floating_point() else values.double()
 
+    def _value(self, name: str, values: Any) -> Tensor:
+        values = as_tensor(values, f"the observed {name!r}").to(self.images.device)
+        values = values.unsqueeze(-1) if values.dim() == 2 else values
+        if values.dim() != 3 or values.shape[:2] != self.images.shape[:2] or values.is_complex():
+            raise InputError(
+                f"the observed {name!r} must be real numbers of shape (views, images) = {tuple(self.images.shape[:2])} "
+                f"or (views, images, units), got {values.dtype} {tuple(values.shape)}"
+            )
+        return values if values.is_floating_point() else values.double()
+
     @classmethod
     def unchecked(
         cls,
@@ -101,15 +117,19 @@ class Batch:
         shared: Mapping[str, Tensor] | None = None,
         factors: Mapping[str, Tensor] | None = None,
         pairing: Pairing | None = None,
+        observed: Mapping[str, Tensor] | None = None,
+        index: Tensor | None = None,
     ) -> Self:
         """A batch of what is known to be right: nothing is looked at, so nothing waits for a device in a step.
 
         Args:
             images: ``(views, images, channels, height, width)``, float in [0, 1].
             shared: masks of two dimensions, on the device of the images, as are ``factors``.
+            observed: ``(views, images, units)``, there as well.
         """
         batch = object.__new__(cls)
         said = {"images": images, "shared": shared or {}, "factors": factors or {}, "pairing": pairing}
+        said |= {"observed": observed or {}, "index": index}
         for name, value in said.items():
             object.__setattr__(batch, name, value)
         return batch
@@ -154,7 +174,9 @@ class Batch:
             return {name: tensor.to(images.device) for name, tensor in tensors.items()}
 
         pairing = None if self.pairing is None else self.pairing._replace(equal=moved(self.pairing.equal))
-        return Batch.unchecked(images, moved(self.shared), moved(self.factors), pairing)
+        index = None if self.index is None else self.index.to(images.device)
+        shared, factors, observed = moved(self.shared), moved(self.factors), moved(self.observed)
+        return Batch.unchecked(images, shared, factors, pairing, observed, index)
 
     @property
     def views(self) -> int:
@@ -173,4 +195,13 @@ class Batch:
 
     def sharing(self, masks: Mapping[str, Tensor]) -> Batch:
         """This batch with these masks, in the order they come in; those that it brings itself go before them."""
-        return Batch.unchecked(self.images, {**masks, **self.shared}, self.factors, self.pairing)
+        return replaced(self, shared={**masks, **self.shared})
+
+    def observing(self, values: Mapping[str, Tensor]) -> Batch:
+        """This batch with these values of latents, ``(views, images, units)``, NaN where they are not known."""
+        return replaced(self, observed={**self.observed, **values})
+
+
+def replaced(batch: Batch, **changed: Any) -> Batch:
+    """A batch with other parts; nothing is looked at."""
+    return Batch.unchecked(**{**vars(batch), **changed})

@@ -6,6 +6,7 @@ mixed devices and on any read-back, but cannot run a backward; the meta device r
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyro_disent.batch import Batch
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.families import Categorical, Circle
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import NETWORKS
-from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.objectives import methods
+from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training import building, datasets, schedule
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Silent
+from pyro_disent.training.observed import Observed, observations
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.syncs import refused_syncs
@@ -58,6 +62,35 @@ def test_backward_on_the_meta_device(method: str, data: str) -> None:
         assert [name for name, p in objective.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("method", ["vae", "cycle+similarity+predictor"])
+def test_a_value_that_is_observed_lies_where_the_images_do(method: str) -> None:
+    case("chairs")
+    values = {"azimuth": (2, 4, 1), "elevation": (2, 4, 1), "kind": (2, 4, 1)}
+
+    def made() -> Objective:
+        latents = [
+            *case("chairs").latents,
+            Latent("azimuth", 1, Circle(), explains=("azimuth",)),
+            Latent("elevation", 1, explains=("elevation",)),
+            Latent("kind", 1, Categorical(3), explains=("kind",)),
+        ]
+        setting = methods.Setting(
+            case("chairs").latents, {name: torch.tensor(e) for name, e in case("chairs").edges.items()}
+        )
+        vae = FactoredVAE(latents, *NETWORKS["mlp"](case("chairs").image_shape, sum(each.width for each in latents)))
+        return methods.build(method, setting, known={"azimuth": [0.1], "kind": [0.5]})(vae.model, vae.guide)
+
+    with FakeTensorMode(allow_non_fake_inputs=False), pyro.validation_enabled(False):
+        with torch.device("cuda"):
+            objective = made()
+            observed = {name: torch.rand(shape) for name, shape in values.items()}
+        assert objective(batch_of("chairs", "cuda").observing(observed)).device.type == "cuda"
+    with pyro.validation_enabled(False):
+        objective = made().to("meta")
+        observed = {name: torch.rand(shape, device="meta") for name, shape in values.items()}
+        objective(batch_of("chairs", "meta").observing(observed)).backward()
+
+
 class NoReadBack(TorchDispatchMode):
     """Raises at any operation that hands a value to the host, in a backward as well; takes note of all others."""
 
@@ -75,14 +108,19 @@ class NoReadBack(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("method", ROWS)
+@pytest.mark.parametrize("method", [*ROWS, "observed"])
 def test_nothing_is_read_back_from_batch_to_update(method: str, data: str, tmp_path: Path) -> None:
     """Batch, forward, backward, clipping, optimizer and log, as the loop has them."""
-    config = tiny(method, data, warmup_steps=5)
+    is_observed, method = method == "observed", "cycle" if method == "observed" else method
+    config = tiny(method, data, warmup_steps=0 if is_observed else 5)
     loaded = datasets.load_data(config)
-    edges = building.factor_edges(loaded, config)
-    vae, objective = building.build(config, loaded.image_shape, edges, building.latents(config, loaded))
-    feed = Feed(loaded.train, config.batch_size, 0, 2, vae.sharing)
+    if is_observed:
+        config = dataclasses.replace(config, observe={factor.name: 0.5 for factor in loaded.factors[:2]})
+    edges, latents = building.factor_edges(loaded, config), building.latents(config, loaded)
+    found = observations(config.observe, 0, latents, loaded)
+    vae, objective = building.build(config, loaded.image_shape, edges, latents, observed=found)
+    values = Observed(found, latents, loaded.train)
+    feed = Feed(loaded.train, config.batch_size, 0, 2, lambda batch: vae.sharing(values(batch)))
     optimizer, step = schedule.make_optimizer(objective, config.lr), EagerStep(objective)
     folder = RunFolder(tmp_path / "run")
     folder.create(RECORD)

@@ -28,7 +28,7 @@ FIT = (
     "--model factored --lr 1e-3 --schedule cosine --clip-norm 10 --seed 3 --preset paper --patience 1 --device cpu "
     "--devices 1 --precision 32 --compile-mode default --threads 1 --factors rotation --out run --quiet",
     f"--method info-nce --data rotated-mnist {TINY} --term info-nce.temperature=0.2 --data-option factors=scale "
-    "--out run --overwrite --json",
+    "--observe scale=0.5 --out run --overwrite --json",
     "--config run/config.json --out again --max-steps 1",
     "--config run/config.json --init run --out onwards --epochs 1",
     "--resume run --max-steps 3",

@@ -73,6 +73,13 @@ def whole(text: str, option: str) -> int:
         raise InputError(f"{option}: {text!r} is not a whole number") from None
 
 
+def shares(given: list[str], option: str) -> dict[str, float]:
+    """``NAME``, all of it, or ``NAME=SHARE``."""
+    whole = dict.fromkeys((name for name in given if "=" not in name), 1.0)
+    said = pairs([item for item in given if "=" in item], option, "NAME=SHARE").items()
+    return whole | {name: number(value, option) for name, value in said}
+
+
 def folder(given: str, option: str) -> str:
     """Found from anywhere, as a run records it."""
     return str(Path(given).absolute())
@@ -88,6 +95,7 @@ FORMS: dict[str, tuple[type, Callable[[Any, str], Any]]] = {
     ),
     "number or named": (list[str], lambda given, option: one_or_named(given, option, number)),
     "options of terms": (list[str], of_terms),
+    "shares": (list[str], shares),
     "whole or named": (list[str], lambda given, option: one_or_named(given, option, whole)),
 }
 """form of a `Choice` -> what typer gathers, and how the setting is read from it."""

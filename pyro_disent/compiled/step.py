@@ -116,20 +116,21 @@ class CompiledStep(EagerStep):
         # What `parameters()` and `buffers()` give, each of which walks through all modules again.
         parameters = _different([part._parameters for part in modules])
         buffers = _different([part._buffers for part in modules])
-        inputs = [batch.images, *batch.shared.values(), *batch.factors.values()]
+        tables = (batch.shared, batch.factors, batch.observed)
+        inputs = [batch.images, *(tensor for table in tables for tensor in table.values())]
         kinds = tuple(
             (each.shape, each.stride(), each.dtype, each.device, each.requires_grad)
             for each in (*parameters, *buffers, *inputs)
         )
         modes = tuple(module.training for module in modules)
-        return parameters, buffers, inputs, (modes, tuple(batch.shared), tuple(batch.factors), kinds)
+        return parameters, buffers, inputs, (modes, tuple(map(tuple, tables)), kinds)
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
         batch = self.objective.sharing(batch)
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
-        shared, factors = tuple(batch.shared), tuple(batch.factors)
+        tables = [tuple(table) for table in (batch.shared, batch.factors, batch.observed)]
         own_parameters, own_buffers, inputs, signature = self._arguments(batch)
 
         def step(*tensors: Tensor) -> list[Tensor]:
@@ -139,7 +140,9 @@ class CompiledStep(EagerStep):
                 channels_last(parameter.detach()).requires_grad_(own.requires_grad)
                 for parameter, own in zip(parameters, own_parameters, strict=True)
             ]
-            again = Batch.unchecked(images, dict(zip(shared, labels)), dict(zip(factors, labels[len(shared) :])))  # noqa: B905
+            values = iter(labels)
+            shared, factors, observed = ({name: next(values) for name in table} for table in tables)
+            again = Batch.unchecked(images, shared, factors, observed=observed)
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))

@@ -133,7 +133,8 @@ class Split:
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The images at ``index`` ``(images,)`` in one or two views, with their factors; nothing touches the host.
 
-        With two views each image is paired with another view of what the pair has in common, never with itself.
+        With two views each image is paired with another view of what the pair has in common, never with itself. The
+        batch's ``index`` says which images both views are of; without, no factor of them can be observed.
         """
         raise NotImplementedError
 

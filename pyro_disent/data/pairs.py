@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pyro_disent.batch import Batch, Pairing
+from pyro_disent.batch import Batch, Pairing, replaced
 from pyro_disent.data.dataset import Examples, Images, Pairs, Split
 from pyro_disent.errors import InputError
 
@@ -78,13 +78,11 @@ class GroupedSplit(Split):
             for name, codes in self.groups.items()
             if name not in self.pairs.always
         }
-        return Batch.unchecked(
-            batch.images, factors=batch.factors, pairing=known._replace(equal={**known.equal, **others})
-        )
+        return replaced(batch, pairing=known._replace(equal={**known.equal, **others}))
 
     def _seen(self, chosen: Tensor) -> Batch:
         factors = {name: values[chosen] for name, values in self.factors.items()}
-        return Batch.unchecked(self.pixels(chosen), factors=factors)
+        return Batch.unchecked(self.pixels(chosen), factors=factors, index=chosen)
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if len(self._count) == 1:

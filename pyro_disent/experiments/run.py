@@ -410,7 +410,8 @@ def load(
     check_again(needed, given.names, folder.path, call("load", folder.path, needed))
     check_minimized(record.minimized, given, folder.path)
     latents = record.build_latents(vae)
-    vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, record.pairs.always)
+    always, observed = record.pairs.always, record.observed
+    vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, always, observed)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyro
@@ -20,7 +20,16 @@ from pyro_disent.models import param_store
 from pyro_disent.models.latents import Latent, check_shared, sharing
 from pyro_disent.models.program import Program
 from pyro_disent.objectives.exchange import Exchange
-from pyro_disent.objectives.step import AdversarialTerm, LossRecord, Step, Term, declared, drawn, observed_latents
+from pyro_disent.objectives.step import (
+    AdversarialTerm,
+    LossRecord,
+    Step,
+    Term,
+    declared,
+    drawn,
+    observed_latents,
+    with_observed,
+)
 from pyro_disent.objectives.weights import Weight, Weights
 
 
@@ -30,6 +39,10 @@ class DisentanglingELBO(ELBO):
     Works wherever Pyro takes an ELBO: ``SVI(vae.model, vae.guide, optim, loss=DisentanglingELBO())``, or bound to model
     and guide as an ``nn.Module`` (`Objective`).
 
+    Where a batch has a latent's value v (`Batch.observed`), decoder and priors see v, and in place of beta KL(q || p)
+    stands ``-beta log p(v | parents) - alpha log q(v | x)``, unit by unit: what Kingma et al. 2014 do with a label. The
+    terms see the posterior as where nothing is observed. Under the exchange, this is no bound on log p(x, v).
+
     Args:
         terms: what is added.
         weights: term's name -> weight; its own default where it is not named. Any weight may be a `WarmUp`.
@@ -37,8 +50,13 @@ class DisentanglingELBO(ELBO):
             objective only: the record stays in unweighted nats.
         exchange: decode under the exchange of what the pair shares (Eq. 2).
         num_particles: posterior draws that each evaluation is averaged over.
+        alpha: weight on -log q(v | x) of latents that are observed.
+        known: latent's name -> the share of the training images that its value is known of, one number or one a unit:
+            -log q(v | x) is divided by it, so that alpha is a weight per image that has a value, however few in a batch
+            have one. 1 where none is said.
 
     Raises:
+        InputError: for a share that is not above 0 and at most 1.
         ValueError: for a weight of a term that is not there.
     """
 
@@ -50,6 +68,8 @@ class DisentanglingELBO(ELBO):
         beta: Weight | Mapping[str, Weight] = 1.0,
         exchange: bool = False,
         num_particles: int = 1,
+        alpha: Weight = 1.0,
+        known: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
         if isinstance(num_particles, bool) or not isinstance(num_particles, int) or num_particles < 1:
             raise InputError(f"num_particles={num_particles!r} is not a whole number from 1")
@@ -63,7 +83,13 @@ class DisentanglingELBO(ELBO):
         term_weights = {term.name: given.get(term.name, term.default_weight) for term in added}
         self._named = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
-        self.weights = Weights({"beta": 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights})
+        told = {
+            _told(name, unit): 1 / _share(name, share)
+            for name, each in (known or {}).items()
+            for unit, share in (enumerate(each) if isinstance(each, Sequence) else [(None, each)])
+        }
+        plain = 1.0 if isinstance(beta, Mapping) else beta
+        self.weights = Weights({"beta": plain, **betas, **term_weights, _ALPHA: alpha, **told})
 
     @property
     def needs_pairs(self) -> bool:
@@ -78,14 +104,16 @@ class DisentanglingELBO(ELBO):
 
         Raises:
             InputError: for a batch that does not say what its pairs share where that is needed, or speaks of latents
-                that the model does not have, for a guide that draws what the model does not, and where ``beta`` names a
-                latent that is not there.
+                that the model does not have, for a guide that draws what the model does not, where ``beta`` names a
+                latent that is not there, and for values of latents that are observed and do not fit them.
         """
-        batch = self._with_masks(declared(model, guide), Batch.of(batch))
+        latents = declared(model, guide)
+        batch = self._with_masks(latents, Batch.of(batch))
         q = poutine.trace(guide).get_trace(batch)
+        values = with_observed(q, batch, latents)
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
-            p = poutine.trace(poutine.replay(model, trace=q)).get_trace(batch)
+            p = poutine.trace(poutine.replay(model, trace=values)).get_trace(batch)
         if strange := [name for name in drawn(q) if name not in p.nodes]:
             raise InputError(
                 f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
@@ -142,16 +170,40 @@ class DisentanglingELBO(ELBO):
         )
         log_prob = {name: site["log_prob"] for name, site in step.p.nodes.items() if "log_prob" in site}
         reconstruction = -_sum([value for name, value in log_prob.items() if name not in observed])
-        kl = {name: _scaled(step.kl(name).sum(-1), step.q.nodes[name]) for name in latents}
-        known = {name: -log_prob[name] for name in observed}
+        kl: dict[str, Tensor] = {}
+        known, told = {name: -log_prob[name] for name in observed}, {}
+        for name in latents:
+            nats, site, mask = step.kl(name), step.q.nodes[name], step.known(name)
+            if mask is not None:
+                nats, prior, posterior = self._of_known(step, name, nats, mask)
+                known[name], told[name] = _scaled(prior.sum(-1), site), _scaled(posterior.sum(-1), site)
+            kl[name] = _scaled(nats.sum(-1), site)
         active = {n: t for n, t in self.terms.items() if adversarial or not isinstance(t, AdversarialTerm)}
         terms = {name: term(step) for name, term in active.items()}
         opponents = {
             name: term.opponent_loss(step) for name, term in active.items() if isinstance(term, AdversarialTerm)
         }
-        loss = reconstruction + sum(self._beta(name) * value for name, value in (kl | known).items())
+        loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *known.items()))
+        loss = loss + self.weights[_ALPHA] * sum(told.values()) if told else loss
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
-        return LossRecord(loss, reconstruction, kl, terms, opponents, known)
+        return LossRecord(loss, reconstruction, kl, terms, opponents, known, told)
+
+    def _of_known(self, step: Step, latent: str, kl: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit by unit, ``(views, images, units)``: KL where the value is not known, else -log p and -log q of it."""
+        if kl.shape[-1] != known.shape[-1]:
+            raise InputError(
+                f"a batch observes {known.shape[-1]} units of {latent!r}, whose KL has no parts: observe a latent of "
+                "one unit, or of a family that is independent over its units"
+            )
+        family, value = step.family(latent), cast(Tensor, step.p.nodes[latent]["value"])
+        prior = -family.log_prob(step.prior(latent), value)
+        posterior = -family.log_prob(step.posterior(latent), value)
+        if _told(latent) in self.weights:
+            posterior = posterior * self.weights[_told(latent)]
+        elif _told(latent, 0) in self.weights:
+            columns = enumerate(posterior.unbind(-1))
+            posterior = torch.stack([each * self.weights[_told(latent, unit)] for unit, each in columns], -1)
+        return kl.masked_fill(known, 0.0), prior.masked_fill(~known, 0.0), posterior.masked_fill(~known, 0.0)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
         """`evaluate` of fresh steps, averaged over ``num_particles`` of them."""
@@ -221,8 +273,18 @@ class ForwardCycle(DisentanglingELBO):
         weights: Mapping[str, Weight] | None = None,
         beta: Weight | Mapping[str, Weight] = 1.0,
         num_particles: int = 1,
+        alpha: Weight = 1.0,
+        known: Mapping[str, float | Sequence[float]] | None = None,
     ) -> None:
-        super().__init__(terms, weights=weights, beta=beta, exchange=True, num_particles=num_particles)
+        super().__init__(
+            terms,
+            weights=weights,
+            beta=beta,
+            exchange=True,
+            num_particles=num_particles,
+            alpha=alpha,
+            known=known,
+        )
 
 
 class Objective(ELBOModule):
@@ -314,6 +376,20 @@ ALL_FROZEN = "nothing is left to train: all parameters that the loss depends on 
 
 def _beta(latent: str) -> str:
     return f"beta:{latent}"
+
+
+_ALPHA = "alpha"
+
+
+def _told(latent: str, unit: int | None = None) -> str:
+    """What -log q of a value is multiplied by: of all units, or of one."""
+    return f"known:{latent}" if unit is None else f"known:{latent}[{unit}]"
+
+
+def _share(latent: str, share: Any) -> float:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise InputError(f"the share of images that {latent!r} is known of is above 0 and at most 1, not {share!r}")
+    return float(share)
 
 
 def total(record: LossRecord) -> Tensor:

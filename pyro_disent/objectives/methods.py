@@ -262,6 +262,7 @@ def build(
     beta: Weight | Mapping[str, Weight] | None = None,
     warmup_steps: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    known: Mapping[str, Sequence[float]] | None = None,
 ) -> DisentanglingELBO:
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
 
@@ -270,6 +271,7 @@ def build(
         beta: weight on every KL, or latent's name -> weight; None: the method's.
         warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
         options: term's name -> its options, see `Method.options`.
+        known: of latents that are observed, see `DisentanglingELBO`; ``weights`` may then name ``alpha``.
 
     Raises:
         InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
@@ -286,6 +288,7 @@ def build(
     if len(names) < len(made):
         raise InputError(f"the method {expression!r} adds one term twice")
     given = dict(weights or {})
+    alpha = given.pop("alpha", 1.0) if known and "alpha" not in names else 1.0
     if unknown := given.keys() - names:
         accepted = f"its terms are {', '.join(sorted(names))}" if names else "it has no terms"
         raise InputError(
@@ -302,6 +305,8 @@ def build(
         weights=final,
         beta=own if beta is None else beta,
         exchange=any(method.exchange for method in chosen),
+        alpha=alpha,
+        known=known,
     )
 
 

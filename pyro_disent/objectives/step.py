@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
 from pyro_disent.models.families import Family, Normal
 from pyro_disent.models.latents import Latent
+from pyro_disent.objectives.exchange import per_number
 
 _ANY_FAMILY = Normal()
 """Of a site that is no declared latent: its KL by torch's closed form, or from the draw."""
@@ -28,7 +30,8 @@ class LossRecord(NamedTuple):
     """
 
     loss: Tensor
-    """reconstruction + beta x (KL + observed) + weighted terms; the opponents' own losses are not part of it."""
+    """reconstruction + beta x (KL + observed) + alpha x told + weighted terms; the opponents' own losses are not part
+    of it."""
     reconstruction: Tensor
     """-log p(x | what the decoder saw)."""
     kl: dict[str, Tensor]
@@ -38,7 +41,11 @@ class LossRecord(NamedTuple):
     opponents: dict[str, Tensor]
     """term's name -> its opponent's own loss."""
     observed: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
-    """name of a latent that `pyro.condition` observes -> -log p of its value; it has no KL."""
+    """name of a latent that is observed, by `pyro.condition` or by `Batch.observed` -> -log p of its value, summed over
+    the units that are; these have no KL."""
+    told: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
+    """name of a latent that `Batch.observed` observes -> -log q(value | x), summed over the units that are, each over
+    the share of the training images that it is known of."""
 
     def map(self, function: Callable[..., Tensor], *others: LossRecord) -> LossRecord:
         """The record of a function of each tensor, and of its likes in other records of the same objective."""
@@ -65,7 +72,7 @@ class Step(NamedTuple):
     q: poutine.Trace
     """The guide's trace: posteriors and their draws."""
     p: poutine.Trace
-    """The model's trace, replayed on those draws."""
+    """The model's trace, replayed on those draws, and on the value of a latent where `Batch.observed` has it."""
 
     @property
     def latents(self) -> list[str]:
@@ -74,8 +81,7 @@ class Step(NamedTuple):
 
     def family(self, latent: str) -> Family:
         """What the latent is, which knows how its posterior is handled."""
-        ours = (each for each in declared(self.model, self.guide) if each.name == latent)
-        return next((each.family for each in ours), _ANY_FAMILY)
+        return family_of(declared(self.model, self.guide), latent)
 
     def posterior(self, latent: str) -> Distribution:
         """q(latent | x), batch shape ``(views, images)``."""
@@ -85,8 +91,13 @@ class Step(NamedTuple):
         """p(latent | what it depends on), batch shape ``(views, images)``."""
         return cast(Distribution, self.p.nodes[latent]["fn"])
 
+    def known(self, latent: str) -> Tensor | None:
+        """Where the batch observes the latent, ``(views, images, units)`` bool; None where it says nothing of it."""
+        values = self.batch.observed.get(latent)
+        return None if values is None else ~values.isnan()
+
     def draw(self, latent: str) -> Tensor:
-        """The posterior's draw, ``(views, images, width)``."""
+        """The posterior's draw, ``(views, images, width)``, whatever is observed."""
         return cast(Tensor, self.q.nodes[latent]["value"])
 
     def center(self, latent: str) -> Tensor:
@@ -145,6 +156,11 @@ def declared(model: Any, guide: Any) -> tuple[Latent, ...]:
     return ()
 
 
+def family_of(latents: tuple[Latent, ...], name: str) -> Family:
+    """What a latent is, of a program's."""
+    return next((each.family for each in latents if each.name == name), _ANY_FAMILY)
+
+
 def drawn(trace: poutine.Trace) -> list[str]:
     return [n for n, site in trace.nodes.items() if site["type"] == "sample" and not site_is_subsample(site)]
 
@@ -154,3 +170,29 @@ def observed_latents(step: Step) -> list[str]:
     names = [latent.name for latent in declared(step.model, step.guide)]
     sites = step.p.nodes
     return [n for n in dict.fromkeys([*names, *drawn(step.q)]) if n in sites and sites[n]["is_observed"]]
+
+
+def with_observed(q: poutine.Trace, batch: Batch, latents: tuple[Latent, ...]) -> poutine.Trace:
+    """A guide's trace with each latent's value where the batch observes it: what the model is replayed on.
+
+    So the decoder and the priors of later latents see the value, at the latent's own site and name, while the guide's
+    trace keeps the posteriors and their draws.
+
+    Raises:
+        InputError: for latents that the guide does not draw, and values of other units than they have.
+    """
+    if not batch.observed:
+        return q
+    if unknown := [name for name in batch.observed if name not in drawn(q)]:
+        raise InputError(f"a batch observes {', '.join(unknown)}, and the guide draws no such latent")
+    units = {latent.name: latent.units for latent in latents}
+    mixed = q.copy()
+    for name, values in batch.observed.items():
+        site = q.nodes[name]
+        wanted = units.get(name, values.shape[-1])
+        if values.shape[-1] != wanted:
+            raise InputError(f"a batch observes {values.shape[-1]} units of {name!r}, which has {wanted}")
+        known, draw = ~values.isnan(), cast(Tensor, site["value"])
+        code = family_of(latents, name).embed(values.to(draw.dtype).masked_fill(~known, 0.0))
+        mixed.nodes[name] = {**site, "value": torch.where(per_number(known, name, draw.shape[-1]), code, draw)}
+    return mixed

@@ -24,6 +24,7 @@ from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.observed import Observation, known_shares, specs_with
 
 
 def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:
@@ -34,7 +35,11 @@ def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tup
     """
     given = given or Given()
     made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
+    if config.observe and given.elbo is not None:
+        raise InputError("an elbo handed over says `observe` itself: leave that away")
     if given.vae is None:
+        if more := specs_with(config.observe, made, data):
+            made = _explaining({**config.latents, **more}, data)
         _count_labels(made, data, config.seed)
     several = len(data.pairs.kinds) > 1 and not data.pairs.always
     if several and (common := [latent.name for latent in made if latent.explains == "common"]):
@@ -107,6 +112,7 @@ def build(
     latents: Sequence[Latent],
     given: Networks | Given | None = None,
     always: Sequence[str] = (),
+    observed: Sequence[Observation] = (),
 ) -> tuple[FactoredVAE, Objective]:
     """Model and objective of a configuration, with fresh weights from torch's random state.
 
@@ -115,13 +121,14 @@ def build(
         latents: those of the configuration, made for the data.
         given: what was handed over of them, or encoder and decoder alone.
         always: factors that every pair has in common.
+        observed: factors that are the values of latents.
 
     Raises:
         InputError: for names that do not exist, and where what was handed over is missing or does not fit the images.
     """
     given = given if isinstance(given, Given) else Given(given)
     vae = _vae(config, image_shape, latents, given)
-    elbo = _elbo(config, edges, latents, always) if given.elbo is None else given.elbo
+    elbo = _elbo(config, edges, latents, always, observed) if given.elbo is None else given.elbo
     return vae, elbo(vae.model, vae.guide)
 
 
@@ -142,7 +149,11 @@ def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], 
 
 
 def _elbo(
-    config: FitConfig, edges: Mapping[str, list[float]], latents: Sequence[Latent], always: Sequence[str]
+    config: FitConfig,
+    edges: Mapping[str, list[float]],
+    latents: Sequence[Latent],
+    always: Sequence[str],
+    observed: Sequence[Observation],
 ) -> DisentanglingELBO:
     if config.method == GIVEN:
         raise InputError("the objective of this configuration was handed over from Python: hand it over again")
@@ -158,15 +169,16 @@ def _elbo(
         weights=config.weights,
         beta=config.beta,
         warmup_steps=config.warmup_steps,
+        known=known_shares(observed, latents),
     )
 
 
 def check_given(objective: Objective, example: Batch, given: Given) -> None:
-    """Evaluate once what was handed over, which nobody has seen yet: what it cannot do is said before a run begins.
+    """Evaluate once what was handed over, and what is observed: what it cannot do is said before a run begins.
 
     No random state, no mode and no buffer is moved.
     """
-    if given.vae is None and given.elbo is None:
+    if given.vae is None and given.elbo is None and not example.observed:
         return
     buffers = {name: buffer.clone() for name, buffer in objective.named_buffers()}
     with forked_random_state(example.images.device), torch.no_grad():

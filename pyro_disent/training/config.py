@@ -72,6 +72,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "dict[str, Weight]": (Mapping, "a table of weights by their terms"),
     "dict[str, dict[str, Any]]": (Mapping, "a table of options by their terms"),
     "dict[str, Any]": (Mapping, "a table of options"),
+    "dict[str, float]": (Mapping, "a list of factors, or a table of shares by their factors"),
 }
 _NEEDED: Any = dataclasses.MISSING
 
@@ -242,6 +243,15 @@ class FitConfig:
         help="Bins equally wide or equally filled; range if not given.",
     )
     """Equally wide bins (``range``) or equally filled ones (``quantile``)."""
+    observe: dict[str, float] = choice(
+        factory=dict,
+        panel="Method",
+        metavar="FACTOR|FACTOR=SHARE",
+        form="shares",
+        help="A factor that is the latent's value, of all training images or of a share; repeatable.",
+    )
+    """factor's name -> share of the training images, or of their identities, whose value the latent has that explains
+    it: above 0, at most 1. A list of names will do."""
     opponent_lr: float | None = choice(
         None, panel="Method", metavar="X", above=0, help="Learning rate of opponents; their own if not given."
     )
@@ -349,6 +359,9 @@ class FitConfig:
 
         specs = {name: LatentSpec.of(latent, name) for name, latent in as_mapping(self.latents).items()}
         object.__setattr__(self, "latents", {name: spec for name, spec in specs.items() if spec.units})
+        if isinstance(self.observe, str | list | tuple):
+            names = [self.observe] if isinstance(self.observe, str) else self.observe
+            object.__setattr__(self, "observe", dict.fromkeys(names, 1.0))
         if not self.latents:
             raise InputError("a model needs at least one latent: give one by `latents={NAME: UNITS}`")
         for field in dataclasses.fields(self):
@@ -356,6 +369,11 @@ class FitConfig:
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
                 raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
+        for factor, share in self.observe.items():
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+                raise InputError(
+                    f"`observe={{{factor!r}: {share!r}}}` is no share of the images: above 0 and at most 1"
+                )
         if (self.epochs is None) == (self.max_steps is None):
             raise InputError("say how long to train by `epochs` or by `max_steps`, one of the two")
         if self.batch_size % self.devices:

@@ -140,6 +140,7 @@ def fit(
                 None if init is None else init.path,
                 trained.handed_over,
                 given.minimized,
+                trained.observed.observations,
             )
             folder.create(begun, overwrite=overwrite)
             if kept := folder.kept:
@@ -147,7 +148,7 @@ def fit(
         lines = announced(
             config, trained.latents, trained.data, trained.edges, device, how, threads, steps, trained.views
         )
-        for line in lines:
+        for line in (*lines, *trained.observed.in_words(trained.views, objective.elbo.exchange)):
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
         done = loop.run(start, folder, log, on_validation, how_to_go_on(folder.path, trained.handed_over))

@@ -20,7 +20,8 @@ GIVEN = "given"
 OF_A_VAE = ("latents", "network", "likelihood", "model")
 """Settings that a vae says itself."""
 OF_AN_ELBO = (
-    "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps"
+    "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps",
+    "observe",
 )  # fmt: skip
 """Settings that an ELBO says itself."""
 OF_DATA = ("source", "data_root", "limit", "options")

@@ -147,6 +147,8 @@ def _named(record: LossRecord) -> dict[str, Tensor]:
         "loss": record.loss,
         "reconstruction": record.reconstruction,
         **{f"kl.{name}": value for name, value in record.kl.items()},
+        **{f"observed.{name}": value for name, value in record.observed.items()},
+        **{f"told.{name}": value for name, value in record.told.items()},
         **{f"term.{name}": value for name, value in record.terms.items()},
         **{f"opponent.{name}": value for name, value in record.opponents.items()},
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import DataSet, in_units
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
@@ -19,6 +20,7 @@ from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.given import GIVEN, Given
 from pyro_disent.training.log import Reporter
+from pyro_disent.training.observed import Observed, observations
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.weights import check_alike, fitting, load_weights
@@ -39,10 +41,15 @@ class Prepared:
     """1, or 2 where the objective is about pairs."""
     handed_over: tuple[str, ...]
     """What came from Python, and has to be handed over again where the run goes on."""
+    observed: Observed
+    """Adds to training batches the values of latents that are known."""
 
     def feed(self, config: FitConfig, rank: int = 0, world_size: int = 1) -> Feed:
         """Training batches from the first one on."""
-        sharing = self.vae.sharing
+
+        def sharing(batch: Batch) -> Batch:
+            return self.vae.sharing(self.observed(batch))
+
         return Feed(self.data.train, config.batch_size, config.seed, self.views, sharing, rank, world_size)
 
 
@@ -75,10 +82,11 @@ def prepare(
         data = in_units(data, recorded.units)
     edges = dict(recorded.edges) if recorded else building.factor_edges(data, config)
     latents = recorded.build_latents(given.vae) if recorded else building.latents(config, data, given)
+    observed = recorded.observed if recorded else observations(config.observe, config.seed, latents, data)
     handed_over = recorded.handed_over if recorded else given.with_data(GIVEN in (config.data, data.source.kind))
     with forked_random_state(device):
         seed_random_state(config.seed, device)
-        vae, objective = building.build(config, data.image_shape, edges, latents, given, data.pairs.always)
+        vae, objective = building.build(config, data.image_shape, edges, latents, given, data.pairs.always, observed)
     if init is not None:
         try:
             load_weights(objective, init, "best")
@@ -92,4 +100,5 @@ def prepare(
     data.train.to(device)
     data.validation.to(device)
     views = 2 if given.needs_pairs(config.method) else 1
-    return Prepared(data, latents, edges, vae, objective, views, handed_over)
+    values = Observed(observed, latents, data.train)
+    return Prepared(data, latents, edges, vae, objective, views, handed_over, values)

@@ -24,6 +24,7 @@ from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig, without_aliases
 from pyro_disent.training.given import GIVEN
 from pyro_disent.training.hardware import precision
+from pyro_disent.training.observed import Observation
 
 FORMAT = 2
 """Of the file; older ones are read by `_of_format_0` and `_of_format_1`."""
@@ -61,6 +62,8 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     handed_over: tuple[str, ...] = ()
     """Of data, vae, elbo, encoder, decoder, what was handed over from Python and has to be again."""
+    observed: tuple[Observation, ...] = ()
+    """Factors that are the values of latents."""
     minimized: str = ""
     """An ELBO that was handed over, in words; empty where there was none."""
 
@@ -91,6 +94,7 @@ class RunRecord:
             "latents": {name: spec.to_json() for name, spec in self.latents.items()},
             "edges": dict(self.edges),
             "units": dict(self.units),
+            "observed": [each.to_json() for each in self.observed],
             "device": self.device,
             "precision": self.precision,
             "compiled": self.compiled,
@@ -127,6 +131,7 @@ class RunRecord:
                 compiled=content["compiled"],
                 step=content.get("step", ""),
                 units=content.get("units", {}),
+                observed=tuple(Observation.from_json(each) for each in content.get("observed", ())),
                 threads=content.get("threads"),
                 init=content.get("init"),
                 versions=content.get("versions", {}),
@@ -252,6 +257,7 @@ def record_of(
     init: Path | None,
     handed_over: tuple[str, ...] = (),
     minimized: str = "",
+    observed: tuple[Observation, ...] = (),
 ) -> RunRecord:
     """The record of a run that begins."""
     spec = LatentSpec.describing if "vae" in handed_over else LatentSpec.rebuilding
@@ -273,6 +279,7 @@ def record_of(
         versions=versions(),
         handed_over=handed_over,
         minimized=minimized,
+        observed=observed,
     )
 
 

@@ -68,7 +68,7 @@ class FaceSplit(Split):
             chosen = torch.stack([index, (index + step) % len(self)])
         factors = _by_name(self.attributes[chosen])
         pairing = Pairing.of(factors, rest_differs=True)
-        return Batch.unchecked(self.pixels(chosen), factors=factors, pairing=pairing)
+        return Batch.unchecked(self.pixels(chosen), factors=factors, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
         """Every face once; nothing is drawn, so ``seed`` changes nothing."""

@@ -112,7 +112,9 @@ class ColoredMNIST(Split):
         # Contiguous, as the product takes the order of its axes in memory from the colors.
         paint = colors.permute(1, 2, 0).contiguous()[..., None, None]
         factors = dict(zip(CHANNELS, colors, strict=True))
-        return Batch.unchecked(digits * paint, factors=factors, pairing=Pairing.of(factors, always=("identity",)))
+        pairing = Pairing.of(factors, always=("identity",))
+        chosen = index.expand(views, -1)
+        return Batch.unchecked(digits * paint, factors=factors, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, in its own color. That was drawn by the data set's seed, so ``seed`` changes nothing."""

@@ -117,7 +117,8 @@ class RotatedMNIST(Split):
         images = self.images.index_select(0, index).float().div_(255)
         # Rounding could lift a white pixel above 1, which no Bernoulli accepts.
         pairing = Pairing.of(drawn, always=("identity",))
-        return Batch.unchecked(self._seen(images, drawn).clamp_(max=1), factors=drawn, pairing=pairing)
+        seen, chosen = self._seen(images, drawn).clamp_(max=1), index.expand(views, -1)
+        return Batch.unchecked(seen, factors=drawn, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""

@@ -34,6 +34,13 @@ class Family(nn.Module):
     """Whether a code's covariance over images means something; on a circle it does not."""
     measured_in: ClassVar[str] = ""
     """The physical unit of `location`, as radians."""
+    circular: ClassVar[bool] = False
+    """Whether a value of a unit is an angle."""
+
+    @property
+    def choices(self) -> int | None:
+        """Values that a unit can have; None: any number, or any angle."""
+        return None
 
     labels: Mapping[str, Label] = {}
     """Labels that the prior depends on, by name: each is a site of the model, and among ``earlier`` as one-hot."""
@@ -97,6 +104,34 @@ class Family(nn.Module):
     def kl_is_exact(self, q: Distribution, p: Distribution) -> bool:
         """Whether `kl` of these is exact, and not one draw's unbiased estimate."""
         return _closed_form(*_by_unit(q, p)[:2]) is not None
+
+    def embed(self, values: Tensor) -> Tensor:
+        """The code of values that a latent is observed to have, ``(..., width)`` for values ``(..., units)``.
+
+        A number is its own code. Angles are in radians, and choices are counted from 0.
+
+        Raises:
+            InputError: of a family whose units take several numbers, which has to say how.
+        """
+        if self.numbers != 1:
+            raise InputError(
+                f"a latent of the family {type(self).__name__} cannot be observed: it takes {self.numbers} numbers a "
+                "unit, and has no embed of its own"
+            )
+        return values
+
+    def log_prob(self, p: Distribution, code: Tensor) -> Tensor:
+        """log p(code), ``(..., units)``, or ``(..., 1)`` where it does not factorize over the units.
+
+        Args:
+            p: a prior or a posterior of this family.
+            code: ``(..., width)``, as `embed` gives it.
+        """
+        one, _, by_unit = _by_unit(p, p)
+        value = one.log_prob(code)
+        if not by_unit:
+            return value.unsqueeze(-1)
+        return value if self.numbers == 1 else value.unflatten(-1, (-1, self.numbers)).sum(-1)
 
     def center(self, q: Distribution) -> Tensor:
         """The posterior's center as the decoder takes it, ``(..., width)``."""

@@ -95,6 +95,7 @@ class Circle(Family):
     numbers = 2
     euclidean: ClassVar[bool] = False
     measured_in: ClassVar[str] = "radians"
+    circular: ClassVar[bool] = True
 
     def prior(
         self, units: int, earlier: Mapping[str, Tensor], like: Tensor, batch: Batch | None
@@ -120,6 +121,16 @@ class Circle(Family):
     def kl_is_exact(self, q: Distribution, p: Distribution) -> bool:
         both = isinstance(q, ProjectedNormal) and isinstance(p, ProjectedNormal)
         return both or super().kl_is_exact(q, p)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """Cosine and sine of angles in radians."""
+        return torch.stack([values.cos(), values.sin()], -1).flatten(-2)
+
+    def log_prob(self, p: Distribution, code: Tensor) -> Tensor:
+        """With respect to the angle."""
+        if isinstance(p, ProjectedNormal):
+            return p.log_density(code.unflatten(-1, (-1, 2)))
+        return super().log_prob(p, code)
 
     def center(self, q: Distribution) -> Tensor:
         return functional.normalize(_concentration(q), dim=-1).flatten(-2)

@@ -154,6 +154,10 @@ class Categorical(Family):
         if self.learnt and self.prior_logits is None:
             self.prior_logits = nn.Parameter(torch.zeros(units, self.values))
 
+    @property
+    def choices(self) -> int:
+        return self.values
+
     def posterior_parameters(self, units: int) -> int:
         return units * self.values
 
@@ -170,6 +174,16 @@ class Categorical(Family):
         if isinstance(q, OneHots) and isinstance(p, OneHots):
             return _kl_of_choices(q, p)
         return super().kl(q, p, draw)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """One-hot vectors of choices, which are counted from 0."""
+        places = torch.arange(self.values, dtype=values.dtype, device=values.device)
+        return (values.unsqueeze(-1) == places).to(values.dtype).flatten(-2)
+
+    def log_prob(self, p: Distribution, code: Tensor) -> Tensor:
+        if isinstance(p, OneHots):
+            return (code.unflatten(-1, (-1, self.values)) * p.log_probabilities).sum(-1)
+        return super().log_prob(p, code)
 
     def center(self, q: Distribution) -> Tensor:
         """The most probable choice, with the gradient of the probabilities."""
@@ -243,6 +257,10 @@ class Binary(Family):
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
         if self.learnt and self.prior_logits is None:
             self.prior_logits = nn.Parameter(torch.full((units,), self.probability).logit())
+
+    @property
+    def choices(self) -> int:
+        return 2
 
     def posterior_parameters(self, units: int) -> int:
         return units
