@@ -156,6 +156,15 @@ class Batch:
         pairing = None if self.pairing is None else self.pairing._replace(equal=moved(self.pairing.equal))
         return Batch.unchecked(images, moved(self.shared), moved(self.factors), pairing)
 
+    def part(self, which: slice) -> Batch:
+        """Some of the images, in all views, and what is known of them."""
+        shared = {name: mask[which] for name, mask in self.shared.items()}
+        factors = {name: values[:, which] for name, values in self.factors.items()}
+        pairing = self.pairing
+        if pairing is not None:
+            pairing = pairing._replace(equal={name: equal[which] for name, equal in pairing.equal.items()})
+        return Batch.unchecked(self.images[:, which], shared, factors, pairing)
+
     @property
     def views(self) -> int:
         return self.images.shape[0]

@@ -82,9 +82,9 @@ def fit(
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
     # A run may go on on another device than it was begun on, and for longer.
-    beside = said.keys() - {"device", "threads", "epochs", "max_steps", "patience"}
+    beside = said.keys() - {"device", "devices", "threads", "epochs", "max_steps", "patience"}
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
-        but = ", but --device, --threads, --epochs, --max-steps and --patience" if resume else ""
+        but = ", but --device, --devices, --threads, --epochs, --max-steps and --patience" if resume else ""
         raise InputError(
             f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )

@@ -156,7 +156,12 @@ class CompiledStep(EagerStep):
             return own_parameters, [buffer.clone() for buffer in own_buffers], [tensor.detach() for tensor in inputs]
 
         # torch would ask at every step whether this is still what was compiled for; the signature does.
-        options = {**list_mode_options(self.mode or "default"), "guard_filter_fn": lambda guards: [False] * len(guards)}
+        # An eager step and a compiled one draw the same noise: Inductor's own generator gives other numbers.
+        options = {
+            **list_mode_options(self.mode or "default"),
+            "guard_filter_fn": lambda guards: [False] * len(guards),
+            "fallback_random": True,
+        }
         with (
             forked_random_state(batch.images.device),
             pyro.validation_enabled(False),

@@ -55,7 +55,8 @@ def fit(
 
     A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
     over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for
-    ``device``, ``threads``, ``patience``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
+    ``device``, ``devices``, ``threads``, ``patience``, and ``epochs`` or ``max_steps``, by which it goes further than
+    it was to go.
 
     Args:
         method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.
@@ -203,7 +204,8 @@ def _resume(
     device, threads = said.pop("device", None), said.pop("threads", None)
     if isinstance(data, str | Path):
         said["data"], data = named(str(data)), None
-    longer = {name: said.pop(name) for name in ("epochs", "max_steps", "patience") if said.get(name) is not None}
+    changes = ("epochs", "max_steps", "patience", "devices")
+    changed = {name: said.pop(name) for name in changes if said.get(name) is not None}
     begun_with = config.to_json()
     for name, value in without_aliases(said).items():
         if value is None:
@@ -214,7 +216,7 @@ def _resume(
                 f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
                 "as it was begun, on any device"
             )
-    config = reconfigure(config, longer)
+    config = reconfigure(config, changed)
     handed_over = None if data is None else as_data_set(data)
     if threads is not None:
         config = dataclasses.replace(config, threads=threads)

@@ -378,8 +378,9 @@ class FitConfig:
             raise InputError(f"the configuration is not whole: {error}") from error
 
     def lasting(self, other: FitConfig) -> FitConfig:
-        """The same, for as long as another one lasts."""
-        return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps, patience=other.patience)
+        """The same, for as long as another one lasts, and on as many devices."""
+        lasting = {name: getattr(other, name) for name in ("epochs", "max_steps", "patience", "devices")}
+        return dataclasses.replace(self, **lasting)
 
 
 def choices() -> dict[str, Choice]:

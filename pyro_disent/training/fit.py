@@ -11,7 +11,7 @@ import torch
 from pyro_disent.compiled.allocator import keep_freed_memory
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
-from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
+from pyro_disent.models.program import forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
@@ -106,7 +106,6 @@ def fit(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
         step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
-        seed_random_state(config.seed + fabric.global_rank, device)
         loop = Loop(
             vae=trained.vae,
             objective=objective,
@@ -121,12 +120,16 @@ def fit(
             progress=Progress(config.patience),
             fabric=fabric,
         )
-        start = 0
+        start, pending = 0, state.Pending()
         if recorded:
-            folder.open()
-            start = state.restore(folder, objective, loop.progress, optimizer, feed, device)
-            folder.forget_metrics_after(start)
-            _go_on(recorded, config, folder, device, start, steps, reporter)
+            if is_first:
+                folder.open()
+            start, pending, is_older = state.restore(folder, objective, loop.progress, optimizer, feed)
+            if is_older:
+                reporter.say("older    state of an earlier version: from here on, what is drawn is drawn by new rules")
+            if is_first:
+                folder.forget_metrics_after(start)
+                _go_on(recorded, config, folder, device, start, steps, reporter)
         elif is_first:
             begun = record_of(
                 config,
@@ -149,7 +152,7 @@ def fit(
         )
         for line in lines:
             reporter.say(line)
-        log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
+        log = stack.enter_context(Log(folder, reporter, feed, steps, start, pending)) if is_first else None
         done = loop.run(start, folder, log, on_validation, how_to_go_on(folder.path, trained.handed_over))
         if log:
             _end(log, loop, done, folder, trained)

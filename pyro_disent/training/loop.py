@@ -13,6 +13,7 @@ from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import Split
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.program import hashed, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training import schedule, state
@@ -44,7 +45,7 @@ class Loop:
     clip_norm: float
     """Largest norm of the gradient of a parameter group."""
     seed: int
-    """Of what is drawn in a validation."""
+    """Of whatever is drawn: the noise of a step follows from it, the step and the process."""
     progress: Progress
     fabric: Fabric
 
@@ -74,11 +75,11 @@ class Loop:
                 epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
                 if log:
                     log.add(done, record, norm)
-                    if epoch_ends or stop.asked:
+                    if epoch_ends:
                         log.flush()
                     held_out = self._validate(done, folder, log) if epoch_ends else None
                     if epoch_ends or stop.asked:
-                        now = state.capture(done, self.progress, self.optimizer, self.feed, self.device)
+                        now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
                         folder.save("last", done, self.objective.state_dict(), now)
                     if held_out:
                         ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
@@ -91,6 +92,7 @@ class Loop:
     def _take(self, step: int) -> tuple[LossRecord, Tensor]:
         """One step, and the norm of its gradient before clipping; nothing is read back to the host."""
         batch = self.feed.next()
+        seed_random_state(hashed("noise", self.seed, step, self.fabric.global_rank), self.device)
         self.objective.weights.set_step(step)
         factor = schedule.learning_rate_factor(self.schedule, step, self.steps)
         schedule.set_learning_rates(self.optimizer, factor)
