@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
 from pyro_disent.cli.sentences import as_flags
-from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
+from pyro_disent.errors import Diverged, InputError, Interrupted, StoppedAtOnce, StorageError
 from pyro_disent.plugins import BrokenPackage
 
-EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_SIGNAL = 2, 3, 4, 128
+
+
+class _Commands(TyperGroup):
+    """Typer would make an exit without a word of Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, StoppedAtOnce) else signal.SIGINT
+            said = Interrupted(str(stop) or "interrupted", number)
+            for note in getattr(stop, "__notes__", ()):
+                said.add_note(note)
+            raise said from stop
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Explicitly disentangled VAEs: train, evaluate, and look at latents that have names.",
     no_args_is_help=True,
     add_completion=False,
@@ -57,7 +75,7 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     try:
-        with _warnings_in_a_sentence():
+        with _warnings_in_a_sentence(), _told_of_sigterm():
             code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
@@ -70,10 +88,24 @@ def main() -> None:
     except StorageError as error:
         code = _fail(_said(error), EXIT_STORAGE)
     except Interrupted as stop:
-        code = _fail(_said(stop), EXIT_INTERRUPTED)
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        code = _fail(as_flags("; ".join(["interrupted", *getattr(stop, "__notes__", ())])), EXIT_INTERRUPTED)
+        code = _fail(_said(stop), EXIT_SIGNAL + stop.number)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _told_of_sigterm() -> Iterator[None]:
+    """SIGTERM is an exception, as Ctrl-C is: what is half done is tidied up, and its exit code says it."""
+
+    def stop(number: int, _: object) -> None:
+        raise StoppedAtOnce("terminated", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

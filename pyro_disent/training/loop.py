@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training import schedule, state
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.interrupts import stop_on_interrupt
+from pyro_disent.training.interrupts import Stop
 from pyro_disent.training.log import Log
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.validation import OnValidation, Progress, Validation, asked_to_end, used, validate
@@ -42,6 +43,8 @@ class Loop:
     steps: int
     schedule: str
     """Of the learning rates, see `schedule.learning_rate_factor`."""
+    checkpoint_minutes: float
+    """Between two checkpoints inside of an epoch; 0: there are none."""
     clip_norm: float
     """Largest norm of the gradient of a parameter group."""
     seed: int
@@ -54,7 +57,7 @@ class Loop:
         return self.fabric.device
 
     def run(
-        self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str
+        self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str, stop: Stop
     ) -> int:
         """Train from a step on, and write metrics and checkpoints; the number of steps taken when it ends.
 
@@ -62,31 +65,35 @@ class Loop:
             start: steps taken before.
             log: of the process that writes; None in all others.
             go_on: how a user resumes this run, for the message of an interrupt.
+            stop: whether a signal asks for its end.
 
         Raises:
             Diverged: at the first loss that is not finite.
-            Interrupted: at Ctrl-C, after the state was saved.
+            Interrupted: at a signal, after the state was saved.
+            StoppedAtOnce: at a second one.
         """
-        done, ends = start, self.progress.is_over
-        with stop_on_interrupt() as stop:
-            for step in range(start, 0 if ends else self.steps):
-                record, norm = self._take(step)
-                done = step + 1
-                epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
-                if log:
-                    log.add(done, record, norm)
-                    if epoch_ends:
-                        log.flush()
-                    held_out = self._validate(done, folder, log) if epoch_ends else None
-                    if epoch_ends or stop.asked:
-                        now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
-                        folder.save("last", done, self.objective.state_dict(), now)
-                    if held_out:
-                        ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
-                if stop.asked:
-                    raise Interrupted(f"interrupted; go on with: {go_on}")
-                if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
-                    break
+        done, ends, saved = start, self.progress.is_over, time.monotonic()
+        stop.go_on = lambda: "" if folder.kept else go_on  # while a run is kept aside, this one has no checkpoint
+        for step in range(start, 0 if ends else self.steps):
+            record, norm = self._take(step)
+            done = step + 1
+            epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
+            if log:
+                log.add(done, record, norm)
+                if epoch_ends:
+                    log.flush()
+                held_out = self._validate(done, folder, log) if epoch_ends else None
+                due = 0 < 60 * self.checkpoint_minutes <= time.monotonic() - saved
+                if epoch_ends or due or stop.number:
+                    now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
+                    folder.save("last", done, self.objective.state_dict(), now)
+                    saved = time.monotonic()
+                if held_out:
+                    ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
+            if stop.number:
+                raise Interrupted(f"interrupted; go on with: {go_on}", stop.number)
+            if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
+                break
         return done
 
     def _take(self, step: int) -> tuple[LossRecord, Tensor]:
