@@ -38,6 +38,10 @@ class StoppedAtOnce(KeyboardInterrupt):
         self.number = number
 
 
+class Lost(RuntimeError):
+    """Another process of a training is gone: how to go on from the last checkpoint. Exit code 5."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The known name that a wrong one is most like, as the end of a sentence; empty where it is like none."""
     close = get_close_matches(name, list(known), n=1)

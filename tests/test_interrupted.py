@@ -42,7 +42,7 @@ def _each_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def signalled_at(step: int, *signals: int) -> Any:
     """A training's step that brings signals with it."""
-    take = loop.Loop._take
+    take = loop.Loop._gradients
 
     def stopping(self: loop.Loop, number: int) -> Any:
         taken = take(self, number)
@@ -58,7 +58,7 @@ def signalled_at(step: int, *signals: int) -> Any:
 def test_a_signal_saves_the_state_and_says_how_to_go_on(
     number: int, code: int, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.Loop, "_take", signalled_at(2, number))
+    monkeypatch.setattr(loop.Loop, "_gradients", signalled_at(2, number))
     stopped = call("fit", "--method", "vae", *SMALL, "--max-steps", "4", "--out", "run")
     assert stopped.returncode == code
     assert stopped.stderr.splitlines()[-1] == "pyro-disent: interrupted; go on with: pyro-disent fit --resume run"
@@ -72,7 +72,7 @@ def test_a_signal_saves_the_state_and_says_how_to_go_on(
 def test_a_second_signal_stops_at_once_and_says_so(
     signals: tuple[int, int], code: int, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.Loop, "_take", signalled_at(6, *signals))  # 4 steps an epoch
+    monkeypatch.setattr(loop.Loop, "_gradients", signalled_at(6, *signals))  # 4 steps an epoch
     stopped = call("fit", "--method", "vae", *SMALL, "--max-steps", "8", "--out", "run")
     assert stopped.returncode == code
     said = "stopped at once, what was trained after the last checkpoint is lost; go on with: pyro-disent fit --resume"

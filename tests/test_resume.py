@@ -398,7 +398,7 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
 @settings(max_examples=8, deadline=None)
 @given(stops=st.lists(st.integers(0, 9), max_size=3, unique=True).map(sorted))
 def test_a_run_stopped_at_any_steps_equals_one_that_was_not(stops: list[int], uninterrupted: RunFolder) -> None:
-    take, waiting = loop.Loop._take, list(stops)
+    take, waiting = loop.Loop._gradients, list(stops)
 
     def stopping(self: loop.Loop, step: int) -> Any:
         if waiting and step == waiting[0]:
@@ -408,7 +408,7 @@ def test_a_run_stopped_at_any_steps_equals_one_that_was_not(stops: list[int], un
 
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         patch.setattr(log, "LOG_EVERY", 3)
-        patch.setattr(loop.Loop, "_take", stopping)
+        patch.setattr(loop.Loop, "_gradients", stopping)
         folder = RunFolder(Path(root) / "run")
         for number in range(len(stops) + 1):
             with contextlib.suppress(Interrupted):

@@ -15,10 +15,10 @@ from typer.core import TyperGroup
 
 from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
 from pyro_disent.cli.sentences import as_flags
-from pyro_disent.errors import Diverged, InputError, Interrupted, StoppedAtOnce, StorageError
+from pyro_disent.errors import Diverged, InputError, Interrupted, Lost, StoppedAtOnce, StorageError
 from pyro_disent.plugins import BrokenPackage
 
-EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_SIGNAL = 2, 3, 4, 128
+EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_LOST, EXIT_SIGNAL = 2, 3, 4, 5, 128
 
 
 class _Commands(TyperGroup):
@@ -81,14 +81,9 @@ def main() -> None:
         code = stop.exit_code
     except typer.TyperException as error:
         code = _fail(_plain(error.format_message()), EXIT_INPUT)
-    except InputError as error:
-        code = _fail(_said(error), EXIT_INPUT)
-    except Diverged as error:
-        code = _fail(_said(error), EXIT_DIVERGED)
-    except StorageError as error:
-        code = _fail(_said(error), EXIT_STORAGE)
-    except Interrupted as stop:
-        code = _fail(_said(stop), EXIT_SIGNAL + stop.number)
+    except (InputError, Diverged, StorageError, Lost, Interrupted) as error:
+        # What all processes of a training raise is said by one of them, whose exit code is the command's.
+        code = 0 if getattr(error, "is_said_by_another", False) else _fail(_said(error), _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
@@ -140,6 +135,13 @@ def _plain(message: str) -> str:
 def _said(error: BaseException) -> str:
     """An error and its notes, such as what became of a run that was to be replaced; settings are options."""
     return as_flags("; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())]))
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, Interrupted):
+        return EXIT_SIGNAL + error.number
+    codes = {InputError: EXIT_INPUT, Diverged: EXIT_DIVERGED, StorageError: EXIT_STORAGE, Lost: EXIT_LOST}
+    return next(code for kind, code in codes.items() if isinstance(error, kind))
 
 
 def _fail(message: str, code: int) -> int:

@@ -27,6 +27,7 @@ from pyro_disent.training.prepare import Prepared, prepare
 from pyro_disent.training.record import RunRecord, record_of
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.together import Together, ending_together
 from pyro_disent.training.validation import OnValidation, Progress
 
 
@@ -89,6 +90,7 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
+        stack.enter_context(ending_together(fabric))
         trained = prepare(
             config, given, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter
         )
@@ -115,6 +117,8 @@ def fit(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
         step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
+        go_on = how_to_go_on(folder.path, trained.handed_over)
+        together = Together(fabric, go_on)
         loop = Loop(
             vae=trained.vae,
             objective=objective,
@@ -129,6 +133,7 @@ def fit(
             seed=config.seed,
             progress=Progress(config.patience),
             fabric=fabric,
+            together=together,
         )
         start, pending = 0, state.Pending()
         if recorded:
@@ -167,7 +172,8 @@ def fit(
         for line in lines:
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start, pending)) if is_first else None
-        done = loop.run(start, folder, log, on_validation, how_to_go_on(folder.path, trained.handed_over), stop)
+        together.share_weights(objective)
+        done = loop.run(start, folder, log, on_validation, go_on, stop)
         if log:
             _end(log, loop, done, folder, trained)
     fabric.barrier()
