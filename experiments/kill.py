@@ -46,9 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--every", type=float, default=0.2, help="seconds between checkpoints")
-    parser.add_argument("--within", type=float, default=2.0, help="seconds in which a kill falls")
+    parser.add_argument("--within", type=float, default=3.0, help="seconds in which a kill falls")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         result = kill_and_compare(Path(root), given.kills, given.seed, given.steps, given.every, given.within)
@@ -57,13 +57,13 @@ def main() -> None:
 
 
 def kill_and_compare(root: Path, kills: int, seed: int, steps: int, every: float, within: float) -> dict[str, Any]:
-    settings = {"source": "embedded", "limit": 1600, "batch_size": 16, "max_steps": steps, "network": "mlp"}
+    settings = {"source": "embedded", "limit": 4800, "batch_size": 16, "max_steps": steps, "network": "mlp"}
     fixed = {"device": "cpu", "threads": 1, "compile": False, "checkpoint_minutes": every / 60}
     config = configure(METHOD, DATA, "quick", settings | fixed)
     torch.set_num_threads(1)
     for module in IMPORTED:
         importlib.import_module(module)
-    taken = mmap.mmap(-1, 8)
+    taken = mmap.mmap(-1, 16)
     whole = RunFolder(root / "whole")
     if (code := ended(lambda: fit(config, whole), taken)) != 0:
         raise SystemExit(f"the training left alone ended with {code}")
@@ -93,6 +93,7 @@ def kill_and_compare(root: Path, kills: int, seed: int, steps: int, every: float
         "kills_before_the_first_checkpoint": len(log) - len(lost),
         "lost_steps": {"most": max(lost, default=0), "mean": sum(lost) / max(len(lost), 1)},
         "lost_seconds": {"most": max((each["lost_seconds"] for each in log if "lost_steps" in each), default=0)},
+        "seconds_between_checkpoints": every,
         "runs": runs,
         "log": log,
     }
@@ -105,7 +106,7 @@ def go_on(config: FitConfig, folder: RunFolder) -> None:
 
 def ended(train: Callable[[], None], taken: mmap.mmap, after: float = LONGEST, at_start: bool = True) -> int:
     """The exit code of a training in a process of its own, which is killed so long after its start or first step."""
-    taken[:8] = bytes(8)
+    taken[:] = bytes(16)
     gc.freeze()
     if (child := os.fork()) == 0:
         code = 1
@@ -127,11 +128,13 @@ def ended(train: Callable[[], None], taken: mmap.mmap, after: float = LONGEST, a
 
 
 def train_noting_steps(train: Callable[[], None], taken: mmap.mmap) -> None:
-    """Train, and note in memory that outlives this process how many steps were taken."""
+    """Train, and note in memory that outlives this process how many steps were taken, and when the first of them."""
     update = loop.Loop._update
 
     def noting(self: loop.Loop, record: Any, step: int) -> Any:
         result = update(self, record, step)
+        if not any(taken[8:]):
+            taken[8:] = struct.pack("<d", time.time())
         taken[:8] = struct.pack("<Q", step + 1)
         return result
 
@@ -152,11 +155,12 @@ def left(folder: RunFolder, taken: mmap.mmap) -> dict[str, Any]:
     state, _ = folder.state("last"), folder.weights("last")
     with contextlib.suppress(InputError):  # there may be none yet
         folder.weights("best")
-    steps = int.from_bytes(taken[:8], "little")
+    steps, first = struct.unpack("<Qd", taken[:])
+    saved = max((folder.checkpoints / "last.json").stat().st_mtime, first)
     return {
         "left": f"step {state['step']}",
         "lost_steps": max(steps - state["step"], 0),
-        "lost_seconds": round(now - (folder.checkpoints / "last.json").stat().st_mtime, 3) if steps else 0.0,
+        "lost_seconds": round(now - saved, 3) if steps else 0.0,
     }
 
 

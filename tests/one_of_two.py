@@ -47,7 +47,9 @@ def main(method: str, compiled: str, out: Path) -> None:
     step = CompiledStep(objective, backend="aot_eager") if compiled == "compiled" else EagerStep(objective)
     batch = part_of_batch(rank)
     seed_random_state(noise_of(rank), CPU)
-    record = together.average(objective, step(batch))
+    with together.one_batch():
+        record = step(batch)
+    record = together.average(objective, record)
     gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
     torch.save({"gradients": gradients, "loss": record.loss}, out / f"{rank}.pt")
 

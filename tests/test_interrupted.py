@@ -19,7 +19,7 @@ from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
 from tests.table import RECORD, tiny
-from tests.test_resume import assert_same_run
+from tests.test_resume import assert_same_run, files
 
 SMALL = ("--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile")
 
@@ -189,6 +189,19 @@ def test_a_folder_with_anything_else_in_it_is_not_begun_in(tmp_path: Path) -> No
     with pytest.raises(InputError, match="is not a run's folder"):
         run.refuse_existing(overwrite=False)
     assert (run.path / "checkpoints/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"a,b\n1,2\n", b"step,split\n" + b"1" * 200_000], ids=["bytes", "columns", "long"]
+)
+def test_damaged_metrics_are_refused_before_anything_is_written(content: bytes, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    fit(tiny("vae", max_steps=1), run)
+    run.metrics_file.write_bytes(content)
+    before = files(run.path)
+    with pytest.raises(InputError, match=r"metrics\.csv cannot be read as metrics"):
+        fit(tiny("vae", max_steps=2), run, resume=True)
+    assert files(run.path) == before
 
 
 @pytest.mark.parametrize("error", [InputError("no such image"), OSError("disk full"), KeyboardInterrupt()], ids=repr)

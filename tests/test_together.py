@@ -34,7 +34,7 @@ def side_by_side(parts: list[Batch]) -> Batch:
 
 
 @pytest.mark.parametrize("compiled", ["eager", "compiled"])
-@pytest.mark.parametrize("method", ["cycle+similarity+predictor"])
+@pytest.mark.parametrize("method", ["cycle+similarity+predictor", "info-nce+dip"])
 def test_two_processes_have_the_gradient_of_one_that_sees_all(
     method: str, compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +55,7 @@ def test_two_processes_have_the_gradient_of_one_that_sees_all(
     objective = one_of_two.objective_of(method, seed=0)
     record = EagerStep(objective)(side_by_side([one_of_two.part_of_batch(rank) for rank in (0, 1)]))
     expected = {name: parameter.grad for name, parameter in objective.named_parameters()}
-    assert len(expected) > 8 and any(gradient.abs().max() > 0.1 for gradient in expected.values())
+    assert len(expected) >= 8 and any(gradient.abs().max() > 0.1 for gradient in expected.values())
     for name, gradient in expected.items():
         torch.testing.assert_close(first["gradients"][name], gradient, rtol=1e-6, atol=1e-9, msg=name)
         assert torch.equal(first["gradients"][name], second["gradients"][name])

@@ -78,6 +78,7 @@ def fit(
         folder.refuse_existing(overwrite)
     else:
         config = as_recorded(config, recorded, folder.path, moved_to, data, given)
+        folder.metrics()  # which is refused here where it is damaged, before anything is written
         if not has_state and recorded.init is not None:
             init = RunFolder(Path(recorded.init))
     if given.elbo is None and config.method != GIVEN:
@@ -116,9 +117,9 @@ def fit(
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
-        step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
-        go_on = how_to_go_on(folder.path, trained.handed_over)
-        together = Together(fabric, go_on)
+        together = Together(fabric)
+        with together.one_batch():
+            step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
         loop = Loop(
             vae=trained.vae,
             objective=objective,
@@ -172,6 +173,7 @@ def fit(
         for line in lines:
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start, pending)) if is_first else None
+        together.go_on = go_on = how_to_go_on(folder.path, trained.handed_over)
         together.share_weights(objective)
         done = loop.run(start, folder, log, on_validation, go_on, stop)
         if log:

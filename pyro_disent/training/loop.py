@@ -118,7 +118,8 @@ class Loop:
         batch = self.feed.next()
         seed_random_state(hashed("noise", self.seed, step, self.fabric.global_rank), self.device)
         self.objective.weights.set_step(step)
-        return self.step(batch)
+        with self.together.one_batch():
+            return self.step(batch)
 
     def _update(self, record: LossRecord, step: int) -> tuple[LossRecord, Tensor]:
         """Weights from the gradients; the record of the whole batch, and the norm of its gradient before clipping."""

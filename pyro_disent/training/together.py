@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pyro_disent.errors import Diverged, InputError, Lost, StorageError
+from pyro_disent.objectives.gathered import over_processes
 from pyro_disent.objectives.step import LossRecord
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Together:
             with self._not_lost():
                 dist.broadcast(flat, 0)
             _into(alike, flat)
+
+    def one_batch(self) -> contextlib.AbstractContextManager[None]:
+        """In here, each process evaluates the objective on its part of one batch, all at once."""
+        return over_processes(self.fabric.world_size)
 
     def average(self, module: nn.Module, record: LossRecord) -> LossRecord:
         """Mean gradients and losses over all processes, as one message: those of the whole batch.
