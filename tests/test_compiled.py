@@ -46,7 +46,7 @@ def test_compiled_gradients_equal_eager_ones_also_after_the_weights_change(metho
     vae = linear_vae().double()
     elbo = build(method, SETTING)
     objective = elbo(vae.model, vae.guide).double()
-    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="aot_eager")
+    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="eager")
     assert_equal_steps(eager, compiled, pair_batch(dtype=torch.float64))
     graph = compiled._graph
     objective.weights.values.add_(1.7)
@@ -62,7 +62,7 @@ def test_compiled_gradients_equal_eager_ones_also_after_the_weights_change(metho
 @pytest.mark.parametrize("method", ROWS)
 def test_compiled_gradients_of_the_real_networks_equal_eager_ones(method: str, data: str) -> None:
     objective = objective_of(method, data).double()
-    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="aot_eager")
+    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="eager")
     batch = batch_of(data, dtype=torch.float64)
     assert_equal_steps(eager, compiled, batch)
 
@@ -94,7 +94,7 @@ def test_a_conditional_prior_compiles() -> None:
     vae = linear_vae(conditional_latents()).double()
     objective = ForwardCycle()(vae.model, vae.guide)
     batch = pair_batch(dtype=torch.float64)
-    assert_equal_steps(EagerStep(objective), CompiledStep(objective, backend="aot_eager"), batch)
+    assert_equal_steps(EagerStep(objective), CompiledStep(objective, backend="eager"), batch)
 
 
 @needs_compiler
@@ -116,7 +116,7 @@ def test_inductor_in_float32_has_the_eager_gradient_in_either_layout(
         assert ours[name].stride() == gradient.stride() == parameter.stride(), name
 
 
-BACKENDS = ["aot_eager", pytest.param("inductor", marks=needs_compiler)]
+BACKENDS = ["eager", pytest.param("inductor", marks=needs_compiler)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -141,7 +141,7 @@ def test_what_changes_after_compiling_runs_eager(backend: str) -> None:
 def test_one_mask_for_two_latents_is_no_rule_for_the_next_batch() -> None:
     vae = linear_vae().double()
     objective = ForwardCycle()(vae.model, vae.guide)
-    compiled = CompiledStep(objective, backend="aot_eager")
+    compiled = CompiledStep(objective, backend="eager")
     mask = torch.ones(6, 1, dtype=torch.bool)
     compiled(pair_batch(dtype=torch.float64, z=mask, y=mask))
     assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64, z=mask, y=~mask))
@@ -168,7 +168,7 @@ def test_steps_that_look_alike_keep_their_own_graphs() -> None:
     objectives = [
         DisentanglingELBO([InfoNCE(temperature)])(vae.model, vae.guide).double() for temperature in (0.1, 0.7)
     ]
-    compiled = [CompiledStep(objective, backend="aot_eager") for objective in objectives]
+    compiled = [CompiledStep(objective, backend="eager") for objective in objectives]
     for _ in range(2):
         for objective, step in zip(objectives, compiled, strict=True):
             assert_equal_steps(EagerStep(objective), step, batch)
@@ -190,7 +190,7 @@ def test_capturing_moves_no_running_statistic_and_no_random_state() -> None:
     decoder = nn.Sequential(nn.Linear(5, 20), nn.Unflatten(1, SHAPE))
     vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder).double()
     objective = ForwardCycle()(vae.model, vae.guide)
-    compiled = CompiledStep(objective, backend="aot_eager")
+    compiled = CompiledStep(objective, backend="eager")
     batch, norm = pair_batch(dtype=torch.float64), encoder[2]
     state = torch.get_rng_state()
     compiled.compile(batch)
@@ -203,7 +203,7 @@ def test_capturing_moves_no_running_statistic_and_no_random_state() -> None:
 def test_parameters_without_a_part_get_a_zero_gradient() -> None:
     vae = linear_vae()
     vae.model.register_parameter("unused", nn.Parameter(torch.ones(2)))
-    for step in (EagerStep, lambda o: CompiledStep(o, backend="aot_eager")):
+    for step in (EagerStep, lambda o: CompiledStep(o, backend="eager")):
         objective = ForwardCycle()(vae.model, vae.guide)
         step(objective)(pair_batch())
         assert vae.model.unused.grad.tolist() == [0.0, 0.0]
@@ -228,7 +228,7 @@ def test_bf16_networks_leave_densities_and_samples_in_float32(network) -> None:
     assert {t.dtype for t in (record.loss, record.reconstruction, *record.kl.values())} == {torch.float32}
     context = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
     eager, _ = gradients(EagerStep(objective, context), batch)
-    compiled, _ = gradients(CompiledStep(objective, context, backend="aot_eager"), batch)
+    compiled, _ = gradients(CompiledStep(objective, context, backend="eager"), batch)
     for name, gradient in eager.items():
         torch.testing.assert_close(compiled[name], gradient, rtol=2e-2, atol=2e-2, msg=name)
 

@@ -232,6 +232,21 @@ class TestSwap:
         for i in range(3):
             assert torch.allclose(made[i, i], as_float(self.rows[i]), atol=1e-5)
 
+    def test_the_truth_and_the_difference_stand_under_each_row(self) -> None:
+        truth = torch.stack([self.vae.images(4, seed=2 + row) for row in range(3)])
+        figure = swap_matrix(self.vae, self.rows, self.columns, shared=["z"], row_labels=["a", "b", "c"], truth=truth)
+        found = cells(figure, self.rows, headers=(1, 1))
+        assert found.shape[:2] == (10, 5)
+        for i in range(3):
+            made, true, wrong = found[1 + 3 * i : 4 + 3 * i]
+            assert (made[0] == drawn(self.rows[i])).all() and (true[0] == 255).all() and (wrong[0] == 255).all()
+            for j in range(4):
+                assert (true[j + 1] == drawn(truth[i, j])).all()
+                expected = 255 - np.abs(made[j + 1].astype(int) - true[j + 1])
+                assert np.abs(wrong[j + 1] - expected).max() <= 1
+        labels = ["a", "truth", "difference", "b", "truth", "difference", "c", "truth", "difference"]
+        assert [text.get_text() for text in figure.texts][1:] == labels
+
     def test_title_says_what_comes_from_where(self) -> None:
         figure = swap_matrix(self.vae, self.rows, self.columns, shared=["z", "w"])
         assert [text.get_text() for text in figure.texts] == ["z, w from the row, y from the column"]

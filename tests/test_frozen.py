@@ -43,7 +43,7 @@ PARTS: dict[str, Callable[[nn.Module], Iterable[nn.Parameter]]] = {
 }
 STEPS: dict[str, Callable[[Objective], EagerStep]] = {
     "eager": EagerStep,
-    "compiled": lambda objective: CompiledStep(objective, backend="aot_eager"),
+    "compiled": lambda objective: CompiledStep(objective, backend="eager"),
 }
 
 
@@ -167,7 +167,7 @@ def test_where_everything_is_frozen_it_is_said() -> None:
     svi = SVI(every.vae.model, every.vae.guide, pyro.optim.Adam({"lr": 1e-2}), loss=ForwardCycle())
     for attempt in (
         lambda: EagerStep(objective)(pair_batch()),
-        lambda: CompiledStep(objective, backend="aot_eager")(pair_batch()),
+        lambda: CompiledStep(objective, backend="eager")(pair_batch()),
         lambda: svi.step(pair_batch()),
         lambda: make_optimizer(objective, 1e-3),
     ):
@@ -203,7 +203,7 @@ IN_FIT: dict[str, Callable[[nn.Module, nn.Module], Iterable[nn.Parameter]]] = {
 def test_fit_trains_all_but_what_is_frozen(
     part: str, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "CompiledStep", lambda *a, mode: CompiledStep(*a, backend="aot_eager"))
+    monkeypatch.setattr(compiling, "CompiledStep", lambda *a, mode: CompiledStep(*a, backend="eager"))
     monkeypatch.setattr(compiling, "why_not_compiled", lambda: None)
     encoder, decoder = networks()
     for parameter in IN_FIT[part](encoder, decoder):

@@ -106,7 +106,7 @@ def test_modes_come_back_after_an_error() -> None:
     assert modes(encoder, decoder) == before
 
 
-STEPS = {"eager": EagerStep, "compiled": lambda objective: CompiledStep(objective, backend="aot_eager")}
+STEPS = {"eager": EagerStep, "compiled": lambda objective: CompiledStep(objective, backend="eager")}
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:

@@ -387,6 +387,6 @@ def test_a_model_of_another_package_is_named(tmp_path: Path, monkeypatch: pytest
 def test_its_compiled_step_equals_the_eager_one() -> None:
     vae, elbo = my_vae((1, 4, 5)).double(), MyELBO()
     objective = elbo(vae.model, vae.guide).double()
-    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="aot_eager")
+    eager, compiled = EagerStep(objective), CompiledStep(objective, backend="eager")
     batch = pair_batch(dtype=torch.float64, z=True, rotation=False, w=True, y=False)
     assert_equal_steps(eager, compiled, batch)

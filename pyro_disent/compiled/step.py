@@ -12,14 +12,15 @@ import contextlib
 import shutil
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyro
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -72,9 +73,9 @@ class CompiledStep(EagerStep):
     trained is frozen, or the other way around.
 
     Args:
-        backend: of ``torch.compile``.
-        mode: of ``torch.compile``. ``reduce-overhead`` uses CUDA graphs: a step then overwrites the record and the
-            gradients of the step before.
+        backend: ``inductor``, or ``eager`` for the traced graph as it is.
+        mode: Inductor's, as in ``torch.compile``. ``reduce-overhead`` uses CUDA graphs: a step then overwrites the
+            record and the gradients of the step before.
     """
 
     is_compiled: ClassVar[bool] = True
@@ -84,12 +85,12 @@ class CompiledStep(EagerStep):
         objective: Objective,
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
         *,
-        backend: str = "inductor",
+        backend: Literal["inductor", "eager"] = "inductor",
         mode: str | None = None,
     ) -> None:
         super().__init__(objective, autocast)
         self.backend, self.mode = backend, mode
-        self._graph: Callable[..., tuple[list[Tensor], list[Tensor]]] | None = None
+        self._graph: Callable[..., Sequence[Tensor]] | None = None
         self._signature: tuple[Any, ...] | None = None
         self._record_spec: pytree.TreeSpec | None = None
 
@@ -104,9 +105,10 @@ class CompiledStep(EagerStep):
         if self.mode == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()  # the last step's gradients are used up; see the class
         with torch.no_grad():
-            record, gradients = self._graph(parameters, buffers, inputs)
-        _assign(parameters, gradients)
-        return pytree.tree_unflatten(record, self._record_spec)
+            results = self._graph(*parameters, *buffers, *inputs)
+        record = self._record_spec.num_leaves
+        _assign(parameters, results[record:])
+        return pytree.tree_unflatten(results[:record], self._record_spec)
 
     def _arguments(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[Any, ...]]:
         """The graph's parameters, buffers and inputs from a batch, and its signature: what a graph is valid for."""
@@ -124,56 +126,64 @@ class CompiledStep(EagerStep):
 
     def compile(self, batch: Batch) -> None:
         """Capture and compile the step for batches of this shape; no weight, statistic or random state moves."""
-        from torch._inductor import list_mode_options  # a second to import, which an eager step does not need
-
         batch = self.objective.sharing(batch)
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         shared, factors = tuple(batch.shared), tuple(batch.factors)
         own_parameters, own_buffers, inputs, signature = self._arguments(batch)
 
-        def step(
-            parameters: list[Tensor], buffers: list[Tensor], inputs: list[Tensor]
-        ) -> tuple[list[Tensor], list[Tensor]]:
+        def step(*tensors: Tensor) -> list[Tensor]:
+            parameters, rest = tensors[: len(names)], tensors[len(names) :]
+            buffers, (images, *labels) = rest[: len(buffer_names)], rest[len(buffer_names) :]
             leaves = [
                 channels_last(parameter.detach()).requires_grad_(own.requires_grad)
                 for parameter, own in zip(parameters, own_parameters, strict=True)
             ]
-            images, *rest = inputs
-            again = Batch.unchecked(images, dict(zip(shared, rest)), dict(zip(factors, rest[len(shared) :])))  # noqa: B905
+            again = Batch.unchecked(images, dict(zip(shared, labels)), dict(zip(factors, labels[len(shared) :])))  # noqa: B905
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
             gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(own_parameters))
             flat, self._record_spec = pytree.tree_flatten(record.map(torch.detach))
-            return flat, gradients
+            return [*flat, *gradients]
 
-        # The step is run twice on copies of the buffers, so that no running statistic is moved by it, and with the
-        # random state put back, so that a compiled run draws the same noise as an eager one. Pyro's validation reads
-        # values back, which a trace cannot.
-        def copies() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-            # Tensors of their own: where a batch names one mask for two latents, another batch may have two.
-            return own_parameters, [buffer.clone() for buffer in own_buffers], [tensor.detach() for tensor in inputs]
+        # Tensors of their own: where a batch names one mask for two latents, another batch may have two; and no running
+        # statistic may be moved. The random state is put back, so that a compiled run draws the noise of an eager one.
+        # Pyro's validation reads values back, which a trace cannot.
+        copies = [
+            *own_parameters,
+            *(buffer.clone() for buffer in own_buffers),
+            *(tensor.detach() for tensor in inputs),
+        ]
+        with forked_random_state(batch.images.device), pyro.validation_enabled(False):
+            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*copies)
+            if self.backend == "inductor":
+                self._graph = _compiled_by_inductor(traced, copies, self.mode)
+            else:
+                self._graph = traced
+        self._signature = signature
 
-        # torch would ask at every step whether this is still what was compiled for; the signature does.
+
+def _compiled_by_inductor(graph: GraphModule, examples: list[Any], mode: str | None) -> Callable[..., Any]:
+    """A graph's kernels, called directly.
+
+    ``torch.compile`` would trace the graph a second time and check at every call that it is still the one compiled,
+    which the step's signature does.
+    """
+    # A second to import, which an eager step does not need.
+    import torch._inductor as inductor
+    from torch._guards import TracingContext, tracing
+    from torch._subclasses import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    # Inductor keeps on the disk what it compiles where it is told which sizes are fixed: all of them.
+    fixed = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True))
+    with torch.no_grad(), tracing(fixed), warnings.catch_warnings():
+        # Which precision matrices are multiplied in was chosen by whoever trains.
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
         # An eager step and a compiled one draw the same noise: Inductor's own generator gives other numbers.
-        options = {
-            **list_mode_options(self.mode or "default"),
-            "guard_filter_fn": lambda guards: [False] * len(guards),
-            "fallback_random": True,
-        }
-        with (
-            forked_random_state(batch.images.device),
-            pyro.validation_enabled(False),
-            warnings.catch_warnings(),
-        ):
-            # Which precision matrices are multiplied in was chosen by whoever trains.
-            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
-            traced = make_fx(step, decomposition_table=DECOMPOSITIONS)(*copies())
-            graph = torch.compile(traced, fullgraph=True, backend=self.backend, options=options)
-            with torch.no_grad():
-                graph(*copies())
-        self._graph, self._signature = graph, signature
+        options = {**inductor.list_mode_options(mode or "default"), "fallback_random": True}
+        return inductor.compile(graph, examples, options=options)
 
 
 class _Recorder(nn.Module):
@@ -217,7 +227,7 @@ def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
     ]
 
 
-def _assign(parameters: list[Any], gradients: list[Tensor]) -> None:
+def _assign(parameters: list[Any], gradients: Sequence[Tensor]) -> None:
     """To those that are not frozen; an older gradient of one that is would still reach the optimizer."""
     remaining = iter(gradients)
     for parameter in parameters:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_disent.batch import Batch, Pairing, as_float
 from pyro_disent.data.images.store import Images, ImagesOnDisk
+from pyro_disent.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Examples(NamedTuple):
 class Split:
     """One split of a data set: all its images as one uint8 array, made into batches on the device it lies on.
 
-    A subclass says how a pair is made (`batch`) and how each image is seen once (`examples`).
+    A subclass says how a pair is made (`batch`) and how each image is seen once (`examples`); one that can draw its
+    images anew says so too (`drawable`), and is the judge of counterfactuals (`truth`).
 
     Args:
         images: ``(images, channels, height, width)``, uint8.
@@ -137,6 +139,46 @@ class Split:
 
     def examples(self, seed: int) -> Examples:
         """Each image once, under one seeded draw of whatever varies."""
+        raise NotImplementedError
+
+    @property
+    def drawable(self) -> tuple[str, ...]:
+        """The factors that `truth` can change, as these images can be drawn anew; none where they cannot."""
+        return ()
+
+    def truth(self, a: Tensor, b: Tensor, factors: Sequence[str], *, seed: int = 0) -> Tensor:
+        """The images ``a`` with these factors, and nothing else, as in the images ``b``: drawn anew.
+
+        Args:
+            a, b: ``(images,)``, places in `examples`.
+            factors: names of those in `drawable`; with none of them, the images ``a`` as they are.
+            seed: of `examples`, where something varies in them.
+
+        Returns:
+            ``(images, channels, height, width)``, uint8, on the device of the images.
+
+        Raises:
+            InputError: for factors that cannot be changed, and places that do not exist.
+        """
+        names = (factors,) if isinstance(factors, str) else tuple(factors)
+        if unknown := [name for name in names if name not in self.drawable]:
+            can = (
+                f"those that can be changed are {', '.join(self.drawable)}" if self.drawable else "none can be changed"
+            )
+            raise InputError(f"these images cannot be drawn with another {' or '.join(map(str, unknown))}: {can}")
+        places = [torch.as_tensor(each, device=self.images.device) for each in (a, b)]
+        for each in places:
+            if each.shape != places[0].shape or each.dim() != 1 or each.is_floating_point() or each.is_complex():
+                raise InputError(
+                    "images are named by their places, as many `a` as `b`: whole numbers (images,), not "
+                    f"{tuple(places[0].shape)} and {tuple(places[1].shape)} of {each.dtype}"
+                )
+            if len(each) and not 0 <= int(each.min()) <= int(each.max()) < len(self):
+                raise InputError(f"there is no image {int(each.min())} to {int(each.max())}: there are {len(self)}")
+        return self._drawn(places[0].long(), places[1].long(), names, seed)
+
+    def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
+        """What `truth` gives, of names and places that are right; a subclass with `drawable` factors says it."""
         raise NotImplementedError
 
 

@@ -16,12 +16,14 @@ from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
+from pyro_disent.evaluation.counterfactuals import swap_error
 from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import swapped
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.models.use import Usage, use
 from pyro_disent.objectives.elbo import Objective
@@ -70,7 +72,7 @@ def evaluate(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Evaluation:
-    """Measure what fits the data: bounds and uses always, probes of labels, leaks of factors, identities in new views.
+    """Measure what fits the data: bounds and uses always, swaps by the truth, probes, leaks, identities in new views.
 
     Args:
         vae: the model.
@@ -180,6 +182,19 @@ def uses(codes: Codes) -> Iterator[Measurement]:
         return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
     yield Measurement(USE, compute)
+
+
+def counterfactuals(codes: Codes) -> Iterator[Measurement]:
+    """How far swaps are from the true images, where the data set can draw them, with what that is compared to."""
+    pair = codes.data.pairs.typical_pair(factor.name for factor in codes.data.factors)
+    if not swapped(codes.vae.latents, pair, codes.data.test.drawable).latents:
+        return
+
+    def compute() -> dict[str, Number]:
+        found = swap_error(codes.vae, codes.data.test, pair, seed=codes.seed)
+        return {} if found is None else found.numbers()
+
+    yield Measurement("swap error", compute)
 
 
 def probes(codes: Codes) -> Iterator[Measurement]:
@@ -330,6 +345,7 @@ GROUP = "pyro_disent.metrics"
 METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     bounds,
     uses,
+    counterfactuals,
     probes,
     leaks,
     opponents,

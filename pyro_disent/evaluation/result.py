@@ -21,15 +21,21 @@ class Number(NamedTuple):
     """The latents it was measured on; empty where it is of the whole model."""
     value: float
     unit: str
+    interval: tuple[float, float] | None = None
+    """In which the value lies with 95 %, by a bootstrap, where that was computed."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; one that is not finite is null."""
-        return {**self._asdict(), "value": self.value if math.isfinite(self.value) else None}
+        """Plain values, without an interval that was not computed; a value that is not finite is null."""
+        values = {**self._asdict(), "value": self.value if math.isfinite(self.value) else None}
+        interval = values.pop("interval")
+        return values if interval is None else {**values, "interval": list(interval)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `to_json` gave; null is NaN."""
-        return cls(**{**values, "value": math.nan if values["value"] is None else values["value"]})
+        value, interval = values["value"], values.get("interval")
+        read = {"value": math.nan if value is None else value, "interval": interval and tuple(interval)}
+        return cls(**{**values, **read})
 
 
 @dataclass(frozen=True, repr=False)

@@ -133,6 +133,8 @@ class Run:
     def swap(self, images: Iterable[Image], *, data: DataSet | None = None, seed: int = 0) -> Figure:
         """A matrix of images: what pairs share from the row, the rest from the column; see `figures.swap_matrix`.
 
+        Where all are test images of a data set that can draw them anew, the truth stands under each row.
+
         Args:
             images: two or more: test indices from 0, image files, or images ``(channels, height, width)``.
             data: whose test images indices are; its own, if not given.
@@ -142,12 +144,21 @@ class Run:
             InputError: for fewer images, and for those that cannot be had.
         """
         from pyro_disent.figures import swap_matrix
+        from pyro_disent.figures.inputs import as_index
+        from pyro_disent.figures.swap import swap_truth
 
         images = [] if isinstance(images, str | Path) or not isinstance(images, Iterable) else list(images)
         if len(images) < 2:
             raise InputError("swap needs at least two images: test indices, image files, or images from Python")
+        places = [place for image in images if isinstance(place := as_index(image), int)]
+        data = self.data() if data is None and places else data
         shown, names = self._images(images, data, seed)
-        return swap_matrix(self.vae, shown, shown, shared=self.shared, row_labels=names, column_labels=names)
+        truth = None
+        if data is not None and len(places) == len(images):
+            truth = swap_truth(self.vae, data, places, places, shared=self.shared, seed=seed)
+        return swap_matrix(
+            self.vae, shown, shown, shared=self.shared, row_labels=names, column_labels=names, truth=truth
+        )
 
     def reconstructions(
         self, images: Iterable[Image] | None = None, *, data: DataSet | None = None, seed: int = 0

@@ -56,7 +56,7 @@ def images_named(
     Raises:
         InputError: for an index out of range, a file that is missing or no image, and images of another shape.
     """
-    images = [_index(image) for image in images]
+    images = [as_index(image) for image in images]
     indices = [image for image in images if isinstance(image, int)]
     of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
     called = _called({Path(image) for image in images if isinstance(image, str | Path)})
@@ -104,7 +104,7 @@ def _called(files: Set[Path]) -> dict[str, str]:
     return {str(path): path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in files}
 
 
-def _index(image: Image) -> Image:
+def as_index(image: Image) -> Image:
     """A whole number, however it is written, as an int; anything else as it is."""
     if isinstance(image, str):
         return int(image) if re.fullmatch(r"-?\d+", image) else image

@@ -16,13 +16,15 @@ from pyro_disent.figures.inputs import images_at
 from pyro_disent.figures.paper import save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
-from pyro_disent.figures.swap import swap_matrix
+from pyro_disent.figures.swap import swap_matrix, swap_truth
 from pyro_disent.figures.traversal import traversal
 from pyro_disent.files import file_name
 from pyro_disent.models.factored_vae import FactoredVAE
 
 IMAGES = 14
 """Test images that are shown, at most."""
+TRUE_ROWS = 3
+"""Rows of the swap matrix, at most, where the truth and the difference stand under each."""
 
 
 class Subject(NamedTuple):
@@ -38,6 +40,8 @@ class Subject(NamedTuple):
     """Names of the latents that pairs share."""
     seed: int
     """Of whatever is drawn."""
+    places: tuple[int, ...] = ()
+    """Of the images among the test images."""
 
 
 Drawn = Figure | Mapping[str, Figure] | None
@@ -51,8 +55,9 @@ def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], s
         The paths written, in ``folder``.
     """
     order, _ = _order(data, seed)
-    images, names = images_at(data, order[:IMAGES].tolist(), seed=seed)
-    subject = Subject(vae, data, images, names, tuple(shared), seed)
+    places = order[:IMAGES].tolist()
+    images, names = images_at(data, places, seed=seed)
+    subject = Subject(vae, data, images, names, tuple(shared), seed, tuple(places))
     figures: dict[str, Figure] = {}
     for name, made in plugins.by_name(GROUP, FIGURES).items():
         drawn = made(subject)
@@ -71,12 +76,22 @@ def _reconstructions(subject: Subject) -> Drawn:
 
 
 def _swap(subject: Subject) -> Drawn:
-    """Rows are six images or fewer; all other images are columns, if there are any."""
-    vae, _, images, names, shared, _ = subject
+    """Rows are six images or fewer, half of them where the truth stands below; all others are columns, if any are."""
+    vae, data, images, names, shared, seed, places = subject
     rows = min(6, max(1, len(images) // 2))
     columns = slice(rows % len(images), None)
+    truth = swap_truth(vae, data, places[:rows], places[columns], shared=shared, seed=seed)
+    if truth is not None:
+        rows = min(rows, TRUE_ROWS)
+        truth = truth[:rows]
     return swap_matrix(
-        vae, images[:rows], images[columns], shared=shared, row_labels=names[:rows], column_labels=names[columns]
+        vae,
+        images[:rows],
+        images[columns],
+        shared=shared,
+        row_labels=names[:rows],
+        column_labels=names[columns],
+        truth=truth,
     )
 
 

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_disent.batch import as_float
+from pyro_disent.data.dataset import DataSet
 from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.latents import swapped as swapped_latents
 
 
 def swap_matrix(
@@ -21,10 +23,12 @@ def swap_matrix(
     shared: Sequence[str],
     row_labels: Sequence[Label] = (),
     column_labels: Sequence[Label] = (),
+    truth: Tensor | None = None,
 ) -> Figure:
     """Cell (i, j) decodes the shared latents of row i with the other latents of column j.
 
-    The originals stand left of the rows and above the columns.
+    The originals stand left of the rows and above the columns. Under each row stand the true images, where these are
+    known, and how far its own are from them: white where they agree, and the darker the more they differ.
 
     Args:
         vae: the model.
@@ -33,16 +37,23 @@ def swap_matrix(
         shared: names of the latents taken from the rows.
         row_labels: left of the rows; empty, or one for each.
         column_labels: above the columns; empty, or one for each.
+        truth: ``(R, C, channels, height, width)``, see `swap_truth`.
     """
     names = [vae.latent(name).name for name in shared]
     rest = [latent.name for latent in vae.latents if latent.name not in names]
     cells = swapped(vae, rows, columns, names)
     header: list[Tensor | None] = [None, *as_float(columns)]
-    body = [[original, *made] for original, made in zip(as_float(rows), cells, strict=True)]
+    body: list[list[Tensor | None]] = [[original, *made] for original, made in zip(as_float(rows), cells, strict=True)]
+    labels = list(row_labels)
+    if truth is not None:
+        true = as_float(truth).to(cells.device)
+        wrong = (1 - (cells - true).abs().mean(2, keepdim=True)).expand_as(true)  # grey, the mean of the channels
+        body = [line for row in zip(body, _unnamed(true), _unnamed(wrong), strict=True) for line in row]
+        labels = [label for name in row_labels or [""] * len(rows) for label in (name, "truth", "difference")]
     return grid(
         [header, *body],
         title=f"{_listed(names)} from the row, {_listed(rest)} from the column",
-        row_labels=("", *row_labels) if row_labels else (),
+        row_labels=("", *labels) if labels else (),
         column_labels=("", *column_labels) if column_labels else (),
         header_rows=1,
         header_columns=1,
@@ -59,6 +70,47 @@ def swapped(vae: FactoredVAE, rows: Tensor, columns: Tensor, shared: Sequence[st
         for name, code in of_columns.items()
     }
     return vae.decode(codes).unflatten(0, (len(rows), len(columns)))
+
+
+def swap_truth(
+    vae: FactoredVAE,
+    data: DataSet,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    *,
+    shared: Sequence[str],
+    seed: int = 0,
+) -> Tensor | None:
+    """What the cells of a swap matrix should show, drawn anew.
+
+    Args:
+        vae: the model.
+        data: of which rows and columns are test images, by their places.
+        rows, columns: R and C of them.
+        shared: names of the latents taken from the rows.
+        seed: of how test images are seen.
+
+    Returns:
+        ``(R, C, channels, height, width)``, uint8; None where the data set cannot draw what the swap exchanges.
+    """
+    pair = data.pairs.typical_pair(factor.name for factor in data.factors)
+    latents, factors = swapped_latents(vae.latents, pair, data.test.drawable)
+    of_rows = torch.tensor(rows, dtype=torch.long, device="cpu").repeat_interleave(len(columns))
+    of_columns = torch.tensor(columns, dtype=torch.long, device="cpu").repeat(len(rows))
+    moved = {latent.name for latent in vae.latents} - set(shared)
+    # What is exchanged is either what the columns bring, or what they receive.
+    if latents and set(latents) == moved:
+        images = data.test.truth(of_rows, of_columns, factors, seed=seed)
+    elif latents and set(latents) == set(shared):
+        images = data.test.truth(of_columns, of_rows, factors, seed=seed)
+    else:
+        return None
+    return images.unflatten(0, (len(rows), len(columns)))
+
+
+def _unnamed(rows: Tensor) -> list[list[Tensor | None]]:
+    """Rows of images with a white cell in front."""
+    return [[None, *row] for row in rows]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -176,3 +176,39 @@ def surely_shared(latents: Sequence[Latent], pair: Pairing) -> tuple[str, ...]:
     masks = shared_by(latents, pair, 1, torch.device("cpu"))
     shared = tuple(name for name, mask in masks.items() if bool(mask.all()))
     return shared or tuple(latent.name for latent in latents if latent.explains != "rest")
+
+
+class Swapped(NamedTuple):
+    """What a counterfactual has from another image."""
+
+    latents: tuple[str, ...]
+    factors: tuple[str, ...]
+    """All that these latents explain."""
+
+
+def swapped(latents: Sequence[Latent], pair: Pairing, drawable: Collection[str]) -> Swapped:
+    """The latents whose swap has a true image: those that explain factors alone that a data set can draw anew.
+
+    A latent that is ``common`` explains what all pairs have in common, the ``rest`` what nobody else does, which is
+    not known where pairs differ in more than is recorded. Nothing is swapped where no latent is such.
+
+    Args:
+        latents: of the model.
+        pair: a typical one of the data set.
+        drawable: factors that its images can be drawn anew with.
+    """
+    has_common = any(latent.explains == "common" for latent in latents)
+    rest = [factor for factor in rest_of(latents, pair) if not (has_common and factor in pair.always)]
+    names: list[str] = []
+    factors: list[str] = []
+    for latent in latents:
+        if latent.explains == "common":
+            explained = list(pair.always)
+        elif latent.explains == "rest":
+            explained = [] if pair.rest_differs else rest
+        else:
+            explained = list(latent.factors)
+        if explained and all(factor in drawable for factor in explained):
+            names.append(latent.name)
+            factors += explained
+    return Swapped(tuple(names), tuple(dict.fromkeys(factors)))

@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_disent.data.cached import Cached, key, newest
 from pyro_disent.data.chairs import rendered
 from pyro_disent.data.chairs.drawn import family
-from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts
+from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts, Family
 from pyro_disent.data.chairs.rendered import SIZE
 from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
 from pyro_disent.data.images import array_cache
@@ -68,6 +68,7 @@ class ChairSplit(GroupedSplit):
         factors: ``azimuth`` and ``elevation`` in radians, ``zoom`` where it is known, ``(images,)`` float32.
         asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] of the chair from half a turn away.
         pairs: what two images of a pair have in common, see `pairs_of`.
+        drawn_by, rows: of embedded chairs, what draws them, and which of its images these are, ``(images,)``.
 
     Raises:
         InputError: where an image has no other that it could be paired with.
@@ -76,7 +77,14 @@ class ChairSplit(GroupedSplit):
     label_words = MappingProxyType({"identity": "chair"})
 
     def __init__(
-        self, images: Tensor, labels: dict[str, Tensor], factors: dict[str, Tensor], asymmetry: Tensor, pairs: Pairs
+        self,
+        images: Tensor,
+        labels: dict[str, Tensor],
+        factors: dict[str, Tensor],
+        asymmetry: Tensor,
+        pairs: Pairs,
+        drawn_by: Family | None = None,
+        rows: np.ndarray | None = None,
     ) -> None:
         groups = grouped(pairs.kinds, {**factors, "identity": labels["identity"]})
         if len(lonely := alone(groups)):
@@ -84,7 +92,18 @@ class ChairSplit(GroupedSplit):
             kinds = " or ".join("+".join(kind) for kind in pairs.kinds)
             raise InputError(f"chair {chair} has a view without another one of the same {kinds}: a pair needs two")
         super().__init__(images, labels, factors, pairs, {"identity": labels["identity"]})
-        self.asymmetry = asymmetry
+        self.asymmetry, self.drawn_by, self.rows = asymmetry, drawn_by, rows
+
+    @property
+    def drawable(self) -> tuple[str, ...]:
+        """All factors of embedded chairs; none of the real ones, which are files."""
+        return tuple(self.factors) if self.drawn_by is not None else ()
+
+    def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
+        assert self.drawn_by is not None and self.rows is not None
+        of_a, of_b = (self.drawn_by.views(self.rows[places.cpu().numpy()]) for places in (a, b))
+        images = self.drawn_by.drawn(of_a._replace(**{name: getattr(of_b, name) for name in factors}))
+        return torch.from_numpy(images).to(self.images.device)
 
 
 def pairs_of(
@@ -277,7 +296,9 @@ def load(
     selected = [_images_of(arrays, part) for part in parts]
     if limit is not None:
         selected[0] = _limited(arrays, selected[0], limit, pairs)
-    train, validation, test = (_subset(arrays, index, pairs) for index in selected)
+    embedded = chairs.found.path is None
+    drawn_by = Family(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
+    train, validation, test = (_subset(arrays, index, pairs, drawn_by) for index in selected)
     return DataSet(
         name="chairs",
         train=train,
@@ -349,11 +370,12 @@ def _limited(arrays: Arrays, index: np.ndarray, limit: int, pairs: Pairs) -> np.
     return np.sort(index[chosen.numpy()])
 
 
-def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs) -> ChairSplit:
+def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, drawn_by: Family | None) -> ChairSplit:
     whole = index[-1] - index[0] + 1 == len(index)  # then no copy is made of the images
     rows: slice | np.ndarray = slice(index[0], index[-1] + 1) if whole else index
     images, asymmetry = torch.from_numpy(arrays["images"][rows]), torch.from_numpy(arrays["asymmetry"][rows])
-    return ChairSplit(images, _tensors(arrays, "labels/", rows), _tensors(arrays, "factors/", rows), asymmetry, pairs)
+    labels, factors = (_tensors(arrays, prefix, rows) for prefix in ("labels/", "factors/"))
+    return ChairSplit(images, labels, factors, asymmetry, pairs, drawn_by, index)
 
 
 def _tensors(arrays: Arrays, prefix: str, rows: slice | np.ndarray) -> dict[str, Tensor]:

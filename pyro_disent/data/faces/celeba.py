@@ -51,11 +51,14 @@ class FaceSplit(Split):
         images: ``(images, 3, height, width)``, uint8, at least two.
         attributes: ``(images, 40)``, float32, 1 where the face has the attribute and 0 elsewhere.
         names: see `Split`.
+        drawn: of drawn faces, their seed and which of its faces the first one is.
     """
 
-    def __init__(self, images: Images, attributes: Tensor, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, images: Images, attributes: Tensor, names: Sequence[str] = (), drawn: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(images, names=names)
-        self.attributes = attributes
+        self.attributes, self.drawn = attributes, drawn
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The faces at ``index``, each with any other face of the split, all equally likely."""
@@ -70,6 +73,19 @@ class FaceSplit(Split):
     def examples(self, seed: int) -> Examples:
         """Every face once; nothing is drawn, so ``seed`` changes nothing."""
         return Examples(self.images, _by_name(self.attributes), {})
+
+    @property
+    def drawable(self) -> tuple[str, ...]:
+        """All attributes of drawn faces, in any combination; none of photographs."""
+        return () if self.drawn is None else ATTRIBUTES
+
+    def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
+        assert self.drawn is not None
+        of_seed, first = self.drawn
+        changed = torch.tensor([name in factors for name in ATTRIBUTES], device=a.device)
+        wanted = self.attributes[b].where(changed, self.attributes[a]) > 0.5
+        images = faces.render_changed(of_seed, (a + first).tolist(), wanted.cpu().numpy(), self.image_shape[-1])
+        return torch.from_numpy(images).to(self.images.device)
 
 
 def _by_name(attributes: Tensor) -> dict[str, Tensor]:
@@ -102,6 +118,8 @@ class _Kept(NamedTuple):
     """``(images,)``: 0 for training, 1 for validation, 2 for test."""
     sha256: str
     """Of all of it."""
+    seed: int | None = None
+    """Of drawn faces."""
 
     def splits(self, limit: int | None) -> list[FaceSplit]:
         """Three splits, the first ``limit`` images of the first."""
@@ -112,7 +130,8 @@ class _Kept(NamedTuple):
             images = self.images
             part = images.images(rows) if isinstance(images, Stored) else images[rows[0] : rows[-1] + 1]
             # Counted from 1: CelebA's own files are, in the order of its lists.
-            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()]))
+            drawn = None if self.seed is None else (self.seed, int(rows[0]))
+            splits.append(FaceSplit(part, attributes, [f"face {row + 1}" for row in rows.tolist()], drawn))
         return splits
 
 
@@ -164,7 +183,7 @@ class _CelebA(Cached[_Kept]):
         if self.found.path is None:
             arrays, sha256 = array_cache.load(self.cache_file)
             images = torch.from_numpy(arrays["images"])
-            return _Kept(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256)
+            return _Kept(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256, self.seed)
         stored = image_store.opened(self.cache_file)
         arrays, known = array_cache.load(self.cache_file.with_suffix(".npz"))
         sha256 = hashlib.sha256(f"{stored.sha256} {known}".encode()).hexdigest()

@@ -116,8 +116,16 @@ class ColoredMNIST(Split):
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, in its own color. That was drawn by the data set's seed, so ``seed`` changes nothing."""
-        colors = self.colors.T.mul(255).round_().to(torch.uint8)
-        return Examples(self.images * colors[..., None, None], dict(self.factors), dict(self.labels))
+        return Examples(_painted(self.images, self.colors), dict(self.factors), dict(self.labels))
+
+    @property
+    def drawable(self) -> tuple[str, ...]:
+        """The three channels of the color."""
+        return CHANNELS
+
+    def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
+        colors = [channel[b if name in factors else a] for name, channel in zip(CHANNELS, self.colors, strict=True)]
+        return _painted(self.images[a], torch.stack(colors))
 
     def _recolored(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Another color for each digit, ``(3, images)``."""
@@ -129,6 +137,11 @@ class ColoredMNIST(Split):
         mean = self.means[:, of]
         uniform = torch.rand(mean.shape, generator=generator, dtype=torch.float64, device=device)
         return rounded(within_unit(mean, self.variance, uniform))
+
+
+def _painted(masks: Tensor, colors: Tensor) -> Tensor:
+    """Masks ``(images, 1, height, width)`` in colors ``(3, images)`` in [0, 1], uint8."""
+    return masks * colors.T.mul(255).round_().to(torch.uint8)[..., None, None]
 
 
 def mean_colors() -> Tensor:

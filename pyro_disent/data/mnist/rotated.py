@@ -121,14 +121,32 @@ class RotatedMNIST(Split):
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""
+        factors = self._example_factors(seed)
+        return Examples(self._shown(self.images, factors), factors, dict(self.labels))
+
+    @property
+    def drawable(self) -> tuple[str, ...]:
+        """All that varies."""
+        return tuple(factor.name for factor in self.vary)
+
+    def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
+        known = self._example_factors(seed)
+        wanted = {name: values[b if name in factors else a] for name, values in known.items()}
+        return self._shown(self.images[a], wanted)
+
+    def _example_factors(self, seed: int) -> dict[str, Tensor]:
+        """factor's name -> ``(images,)``, as `examples` shows the digits."""
         drawn = self._draw((1, len(self)), torch.Generator("cpu").manual_seed(seed), "cpu")
-        drawn = {name: values.to(self.images.device) for name, values in drawn.items()}
-        seen = []
-        for start in range(0, len(self), CHUNK):
+        return {name: values[0].to(self.images.device) for name, values in drawn.items()}
+
+    def _shown(self, images: Tensor, factors: dict[str, Tensor]) -> Tensor:
+        """Upright digits under these factors ``(images,)``, uint8."""
+        seen = [images.new_empty(0, *images.shape[1:])]
+        for start in range(0, len(images), CHUNK):
             part = slice(start, start + CHUNK)
-            images = self._seen(self.images[part].float(), {name: values[:, part] for name, values in drawn.items()})
-            seen.append(images[0].round_().to(torch.uint8))
-        return Examples(torch.cat(seen), {name: values[0] for name, values in drawn.items()}, dict(self.labels))
+            of_part = {name: values[None, part] for name, values in factors.items()}
+            seen.append(self._seen(images[part].float(), of_part)[0].round_().to(torch.uint8))
+        return torch.cat(seen)
 
     def _draw(
         self, shape: tuple[int, int], generator: torch.Generator, device: torch.device | str

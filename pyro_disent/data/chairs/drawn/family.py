@@ -204,7 +204,7 @@ def render_chair(
 ) -> ChairImages:
     """Chair ``index`` of a split from every view, at a zoom drawn for each or, if ``zooms`` is given, at so many."""
     key = (SPLITS.index(split), index)
-    chair = sample_chair(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
+    chair = _chair(seed, key)
     zoom = _own_zooms(seed, key) if zooms is None else np.repeat(zoom_levels(zooms), VIEWS)
     # Zoom differs between images, so opposite views are drawn once more without it.
     extra = len(_SYMMETRY_AZIMUTHS)
@@ -216,9 +216,70 @@ def render_chair(
         np.concatenate([zoom, np.ones(extra)]),
         size,
     )
-    images = np.ascontiguousarray(np.moveaxis(drawn, -1, 1)) if color else luma(drawn)[:, None]
+    images = _in_mode(drawn, color)
     front, rear = np.split(images[len(zoom) :] / 255, 2)
     return ChairImages(chair, images[: len(zoom)], zoom, float(np.abs(front - rear).mean()))
+
+
+class Views(NamedTuple):
+    """How some images of a family look at their chairs, in float64 as they were drawn."""
+
+    chair: NDArray[np.int64]
+    """Counted through all splits."""
+    azimuth: Array
+    elevation: Array
+    zoom: Array
+
+
+class Family(NamedTuple):
+    """What `render_family` draws, image by image: any of its chairs can be drawn anew from any view."""
+
+    seed: int = 0
+    counts: Counts = Counts()
+    color: bool = False
+    size: int = 64
+    zooms: int | None = None
+
+    def key(self, chair: int) -> tuple[int, int]:
+        """Split and index of a chair counted through all splits."""
+        firsts = np.cumsum([0, *self.counts[:-1]])
+        split = int(np.searchsorted(firsts, chair, side="right")) - 1
+        return split, chair - int(firsts[split])
+
+    def views(self, rows: NDArray[np.int64]) -> Views:
+        """Of the images at these rows ``(images,)`` of `render_family`'s arrays."""
+        chair, place = np.divmod(rows, VIEWS * (self.zooms or 1))
+        azimuth, elevation = _views(self.zooms or 1)
+        if self.zooms is None:
+            own = {each: _own_zooms(self.seed, self.key(each)) for each in np.unique(chair).tolist()}
+            zoom = np.array([own[each][view] for each, view in zip(chair.tolist(), place.tolist(), strict=True)])
+        else:
+            zoom = np.repeat(zoom_levels(self.zooms), VIEWS)[place]
+        return Views(chair, azimuth[place], elevation[place], zoom)
+
+    def drawn(self, views: Views) -> Image:
+        """Chairs as they are seen, ``(images, channels, size, size)``: to the bit what the family has of its views."""
+        images = np.empty((len(views.chair), 3 if self.color else 1, self.size, self.size), np.uint8)
+
+        def rows_drawn(chair: int) -> tuple[NDArray[np.intp], Image]:
+            rows = np.flatnonzero(views.chair == chair)
+            sampled = _chair(self.seed, self.key(chair))
+            drawn = draw(sampled, views.azimuth[rows], views.elevation[rows], views.zoom[rows], self.size)
+            return rows, _in_mode(drawn, self.color)
+
+        chairs = np.unique(views.chair).tolist()
+        for rows, drawn in in_threads(rows_drawn, chairs, len(chairs)):
+            images[rows] = drawn
+        return images
+
+
+def _chair(seed: int, key: tuple[int, int]) -> Chair:
+    return sample_chair(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def _in_mode(drawn: Image, color: bool) -> Image:
+    """RGB images ``(images, size, size, 3)`` as ``(images, channels, size, size)``."""
+    return np.ascontiguousarray(np.moveaxis(drawn, -1, 1)) if color else luma(drawn)[:, None]
 
 
 def _own_zooms(seed: int, key: tuple[int, int]) -> Array:

@@ -11,6 +11,7 @@ changes it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,26 @@ def render_face(seed: int, index: int, size: int = 64) -> tuple[NDArray[np.uint8
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
     attributes = sample_attributes(generator)
     return draw_face(attributes, sample_nuisances(generator), size), attributes
+
+
+def render_changed(
+    seed: int, indices: Iterable[int], attributes: NDArray[np.bool_], size: int = 64
+) -> NDArray[np.uint8]:
+    """Faces of a seed with other attributes ``(faces, 40)`` than theirs, and all else as it is.
+
+    Returns:
+        ``(faces, 3, size, size)``
+    """
+
+    def changed(index: int, wanted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        sample_attributes(generator)  # drawn first, from the same stream
+        return draw_face(wanted, sample_nuisances(generator), size)
+
+    images = np.empty((len(attributes), 3, size, size), np.uint8)
+    for row, (index, wanted) in enumerate(zip(indices, attributes, strict=True)):
+        images[row] = changed(index, wanted)
+    return images
 
 
 def render_faces(
