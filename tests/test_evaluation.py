@@ -457,7 +457,7 @@ class TestEvaluate:
 
         data = DataSet("plain", Plain(2, 0), Plain(2, 1), Plain(2, 2), (), Source("local", "here", "0"), {})
         numbers = evaluate(reading_vae(z=[0, 1]), data).numbers
-        assert set(numbers) == {"elbo", "log_likelihood", "kl/z", "use/z"}
+        assert set(numbers) == {"elbo", "log_likelihood", "kl/z", "use/z", "aggregate_kl/z"}
 
     def test_factors_without_pairs_are_read_all_the_same(self) -> None:
         class Single(Dials):

@@ -93,8 +93,14 @@ def test_shapes(family: Family) -> None:
     assert family.center(q).shape == (2, 4, width)
     assert q.log_prob(draw).shape == (2, 4)
     assert family.kl(q, p, draw).shape == (2, 4, UNITS if family.kl_is_exact(q, p) else 1)
-    for each in (family.location(q), family.spread(q), *family.summary(q)):
+    for each in (family.location(q), family.spread(q), *family.summary(q), *family.quantities(q).values()):
         assert each.shape == (2, 4, UNITS)
+    code = family.center(q)
+    # The decoder sees a whole bit, whose location is the probability of a 1.
+    assert family.name == "binary" or torch.allclose(family.values_of(code), family.location(q), atol=1e-12)
+    assert torch.allclose(family.code_of(family.values_of(code)), code, atol=1e-12)
+    way = family.between(code[0, 0], code[1, 3], torch.tensor([0.0, 1.0]))
+    assert torch.allclose(way, torch.stack([code[0, 0], code[1, 3]]), atol=1e-12)
     levels = family.levels(5)
     assert torch.broadcast_to(family.quantiles(p.expand((2, 4)), levels), (len(levels), 2, 4, width)).isfinite().all()
     assert all(isinstance(family.level_label(level), str) for level in levels.tolist())

@@ -13,7 +13,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pyro_disent.cli import data, evaluate, figures, fit, methods, sample, swap, traverse
+from pyro_disent.cli import (
+    data,
+    do,
+    encode,
+    evaluate,
+    figures,
+    fit,
+    interpolate,
+    methods,
+    posterior,
+    sample,
+    swap,
+    traverse,
+)
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import Diverged, InputError, Interrupted, Lost, StoppedAtOnce, StorageError
 from pyro_disent.plugins import BrokenPackage
@@ -63,6 +76,10 @@ COMMANDS = (
     evaluate.evaluate,
     swap.swap,
     traverse.traverse,
+    interpolate.interpolate,
+    do.do,
+    encode.encode,
+    posterior.posterior,
     sample.sample,
     figures.figures,
     methods.methods,

@@ -27,6 +27,7 @@ RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FILE.png", help="Where to write; in RUN/figures if not given.")
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which test image, from 0.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="Which weights.")]
@@ -102,6 +103,11 @@ def place(out: Path | None, run: Path, name: str) -> Path:
     if out is None and (figures.is_symlink() or (figures.exists() and not figures.is_dir())):
         raise InputError(f"{figures} is not a folder of this run, so nothing is written there: name a file by --out")
     return out or figures / name
+
+
+def called(images: Sequence[str]) -> list[str]:
+    """What images are called in a figure's file name: by the folder too, as files of two people may have one name."""
+    return ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
 
 
 class Said(NamedTuple):

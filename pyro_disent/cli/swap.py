@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyro_disent.cli.run_options import figure_of_run
+from pyro_disent.cli.run_options import called, figure_of_run
 from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
@@ -28,6 +27,4 @@ def swap(
 
     Writes RUN/figures/swap-IMAGE-IMAGE....png; swap.png there is what `fit` drew.
     """
-    # By the folder too, as photographs of two people may have the same name.
-    called = ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
-    return run.swap(images, seed=seed), file_name("swap", *called)
+    return run.swap(images, seed=seed), file_name("swap", *called(images))

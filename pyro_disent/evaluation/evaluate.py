@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_disent import plugins
 from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor
 from pyro_disent.errors import InputError
+from pyro_disent.evaluation.aggregate import aggregate_kl
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.counterfactuals import swap_error
@@ -41,7 +42,8 @@ READINGS = (("", ""), ("_drawn", BY_DRAWS))
 """Two readings of what a block tells, off posterior means and off draws: what is added to a key and to a measure."""
 
 USE_IMAGES = 1_000
-"""Test images that uses are measured on, at most."""
+"""Test images that uses and aggregated posteriors are measured on, at most."""
+AGGREGATE = "KL of the aggregated posterior to the prior"
 USE = "use by the decoder"
 RECALL = "recall@1{by} of identity in another view"
 
@@ -175,13 +177,29 @@ def uses(codes: Codes) -> Iterator[Measurement]:
     """Share of the decoded change that comes with each latent alone."""
 
     def compute() -> dict[str, Number]:
-        images = codes.test.examples.images
-        generator = torch.Generator(images.device).manual_seed(codes.seed)
-        chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
-        shares = use(codes.vae, images.index_select(0, chosen), seed=codes.seed)
+        shares = use(codes.vae, _some_test_images(codes), seed=codes.seed)
         return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
     yield Measurement(USE, compute)
+
+
+def aggregates(codes: Codes) -> Iterator[Measurement]:
+    """KL of the aggregated posterior to the prior."""
+
+    def compute() -> dict[str, Number]:
+        images = _some_test_images(codes)
+        found = aggregate_kl(codes.vae, images, seed=codes.seed)
+        return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in found.items()}
+
+    yield Measurement(AGGREGATE, compute)
+
+
+def _some_test_images(codes: Codes) -> Tensor:
+    """`USE_IMAGES` of them, or all, drawn by the seed."""
+    images = codes.test.examples.images
+    generator = torch.Generator(images.device).manual_seed(codes.seed)
+    chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
+    return images.index_select(0, chosen)
 
 
 def counterfactuals(codes: Codes) -> Iterator[Measurement]:
@@ -345,6 +363,7 @@ GROUP = "pyro_disent.metrics"
 METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     bounds,
     uses,
+    aggregates,
     counterfactuals,
     probes,
     leaks,

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from pyro_disent.evaluation.counterfactuals import SWAP
-from pyro_disent.evaluation.evaluate import BY_DRAWS, PIXELS, USE
+from pyro_disent.evaluation.evaluate import AGGREGATE, BY_DRAWS, PIXELS, USE
 from pyro_disent.evaluation.result import Evaluation, Number
 from pyro_disent.files import write_atomically
 
@@ -29,6 +29,10 @@ USE_MEANS = (
     "a share of a change that may be tiny. It is 0 where that is less than a millionth of what the images differ by."
 )
 
+AGGREGATE_MEANS = (
+    "The aggregated posterior is what the codes of all test images together are drawn from: the farther it is from the "
+    "prior, the less are draws from the prior codes that the decoder has ever seen."
+)
 SWAPS_MEAN = (
     "A swap takes factors from another image, with the latents that explain them. Its error is the mean squared error "
     "of a number of the image to the true image, drawn anew: lower is better. Between brackets it lies with 95 %. The "
@@ -67,6 +71,7 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
         (R2_MEANS, "R2" in units),
         (READ_TWICE, any(BY_DRAWS in measure for measure in rows)),
         (USE_MEANS, USE in rows),
+        (AGGREGATE_MEANS, AGGREGATE in rows),
         (SWAPS_MEAN, any(measure.startswith(SWAP) for measure in rows)),
     )
     result.caption = "\n".join(text for text, needed in captions if needed) or None

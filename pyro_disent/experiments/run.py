@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +31,13 @@ from pyro_disent.training.weights import load_weights
 
 if TYPE_CHECKING:  # scikit-learn and matplotlib are imported by the methods that need them
     from matplotlib.figure import Figure
+    from xarray import Dataset
 
     from pyro_disent.evaluation.evaluate import Progress
     from pyro_disent.evaluation.result import Evaluation
     from pyro_disent.figures.inputs import Chosen, Image
+    from pyro_disent.queries.encoding import Encoded
+    from pyro_disent.queries.intervention import Value
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,92 @@ class Run:
         names = [each.name for each in self.vae.latents]
         differing = [name for name in names if name not in self.shared]
         return self.vae.latent((differing or names)[-1] if latent is None else latent).name
+
+    def interpolate(
+        self,
+        first: Image,
+        last: Image,
+        latents: Sequence[str] = (),
+        steps: int = 9,
+        *,
+        data: DataSet | None = None,
+        seed: int = 0,
+    ) -> Figure:
+        """From one image to another in the named latents, see `figures.interpolation`; images as in `swap`.
+
+        Args:
+            latents: which ones move, the others held as in the first image; all, where none is named.
+            steps: how many decoded images, 2 or more.
+        """
+        from pyro_disent.figures import interpolation
+
+        latents = list(dict.fromkeys(self.vae.latent(name).name for name in latents))  # before the data are loaded
+        if steps < 2:
+            raise InputError(f"an interpolation has `steps` of 2 or more, got {steps}")
+        (a, b), names = self._images([first, last], data, seed)
+        return interpolation(self.vae, a, b, latents, steps, names=names)
+
+    def do(self, image: Image, values: Mapping[str, Value], *, data: DataSet | None = None, seed: int = 0) -> Figure:
+        """An image beside what it would be if latents had these values, see `figures.counterfactual`.
+
+        Args:
+            image: one, as in `swap`.
+            values: what is set, see `queries.do`, which gives the images themselves.
+            seed: of how a test image is seen, and of what is drawn.
+        """
+        from pyro_disent.figures import counterfactual
+        from pyro_disent.queries.intervention import settings
+
+        settings(self.vae, values)  # refused before the data are loaded
+        images, names = self._images([image], data, seed)
+        return counterfactual(self.vae, images, values, seed=seed, labels=names)
+
+    def encode(
+        self,
+        images: str | Path | DataSet,
+        *,
+        skip_bad: bool = False,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Encoded:
+        """What the posterior of each image says of every latent, with its name; `Encoded.write` makes a file of it.
+
+        Args:
+            images: an image file, a folder of them (all below it, resized as the model takes them), a data set's name,
+                or a data set: all of its splits.
+            skip_bad: leave out the files that cannot be read.
+            seed: of how a data set's images are seen, as in `swap`.
+            progress: called with (images done, images in all).
+
+        Raises:
+            InputError: for what is none of these, files that cannot be read, and data of another shape.
+        """
+        from pyro_disent.experiments.encoded import encoded
+
+        fit = self.record.fit
+        return encoded(self.vae, images, fit, self.data, skip_bad=skip_bad, seed=seed, progress=progress)
+
+    def posterior(
+        self, images: Iterable[Image] | int = 16, draws: int = 100, *, data: DataSet | None = None, seed: int = 0
+    ) -> dict[str, Dataset]:
+        """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.arviz_groups`.
+
+        `queries.inference_data` makes of it what ArviZ works on, and `queries.write_groups` a file.
+
+        Args:
+            images: as in `swap`, or how many of the first test images.
+            draws: how many of each.
+        """
+        from pyro_disent.queries.draws import arviz_groups
+
+        if isinstance(images, int):
+            data = self.data() if data is None else data
+            images = range(min(images, len(data.test)))
+        chosen = list(images)
+        if not chosen:
+            raise InputError("there are no images to draw posteriors of")
+        shown, names = self._images(chosen, data, seed)
+        return arviz_groups(self.vae, shown, draws=draws, seed=seed, names=[", ".join(parts) for parts in names])
 
     def sample(
         self,

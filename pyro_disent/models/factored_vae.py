@@ -147,10 +147,14 @@ class Guide(_OfImages):
 
     def posteriors(self, images: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
         """Every latent's posterior for images ``(..., channels, height, width)``, a batch's if there is one."""
+        return self.posteriors_of(self.features(images), batch)
+
+    def posteriors_of(self, features: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
+        """Every latent's posterior from `features` of images, ``(..., features)``."""
         heads = [cast(nn.Linear, self.heads[latent.name]) for latent in self.latents]
         # One product for all heads: on a CPU, one of few columns takes as long as one of many.
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
-        parameters = functional.linear(self.features(images), weight, bias)
+        parameters = functional.linear(features, weight, bias)
         parts = parameters.split([head.out_features for head in heads], -1)
         return {
             latent.name: self.posterior_dist(latent, part, batch)
@@ -321,6 +325,16 @@ class FactoredVAE(nn.Module):
             for name, part in parts.items()
         }
 
+    def posteriors(self, images: Any) -> dict[str, dist.TorchDistribution]:
+        """q(latent | x) of every latent, a distribution of batch shape ``(N,)``; images as `encode` takes them."""
+        images = self._images(images)
+        if type(self.guide).posteriors is not Guide.posteriors:  # nobody knows how to put together what it gives
+            (posteriors,) = self._query(self.guide.posteriors, images, pixels=True, chunk=max(1, len(images)))
+            return posteriors
+        features = torch.cat(self._query(self.guide.features, images, pixels=True))
+        with self._querying():
+            return self.guide.posteriors_of(features)
+
     def codes(self, images: Any) -> dict[str, Tensor]:
         """Every latent's posterior center as the decoder takes it, ``(N, width)``; images as `encode` takes them."""
         posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
@@ -414,7 +428,9 @@ class FactoredVAE(nn.Module):
             raise InputError(f"the code of {latent.name!r} must be (N, {latent.width}), got {tuple(code.shape)}")
         return code.to(self.model._like())
 
-    def _query(self, function: Callable[[Tensor], Any], inputs: Tensor, *, pixels: bool = False) -> list[Any]:
+    def _query(
+        self, function: Callable[[Tensor], Any], inputs: Tensor, *, pixels: bool = False, chunk: int = _CHUNK
+    ) -> list[Any]:
         like = self.guide._like()
 
         def prepared(part: Tensor) -> Tensor:
@@ -422,7 +438,17 @@ class FactoredVAE(nn.Module):
             return as_pixels(part, like.dtype, wait=True).to(like.dtype) if pixels else part
 
         with self._querying():
-            return [function(prepared(part)) for part in inputs.split(_CHUNK)]
+            return [function(prepared(part)) for part in inputs.split(chunk)]
+
+    @contextlib.contextmanager
+    def querying(self, seed: int) -> Iterator[None]:
+        """For whoever runs its programs to ask something: in evaluation mode, without gradients, with draws by a seed.
+
+        Modes, Pyro's store and the random state are afterwards as they were.
+        """
+        with forked_random_state(self.device), self._querying():
+            seed_random_state(seed, self.device)
+            yield
 
     @contextlib.contextmanager
     def _querying(self) -> Iterator[None]:

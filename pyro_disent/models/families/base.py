@@ -32,6 +32,8 @@ class Family(nn.Module):
     """Numbers of the code that a unit takes."""
     euclidean: ClassVar[bool] = True
     """Whether a code's covariance over images means something; on a circle it does not."""
+    measured_in: ClassVar[str] = ""
+    """The physical unit of `location`, as radians."""
 
     labels: Mapping[str, Label] = {}
     """Labels that the prior depends on, by name: each is a site of the model, and among ``earlier`` as one-hot."""
@@ -115,6 +117,48 @@ class Family(nn.Module):
     def summary(self, q: Distribution) -> tuple[Tensor, Tensor]:
         """What `FactoredVAE.encode` gives of each unit, both ``(..., units)``: its location and its spread."""
         return self.location(q), self.spread(q)
+
+    def quantities(self, q: Distribution) -> dict[str, Tensor]:
+        """What is written of each unit, ``(..., units)`` by name: `location`, `spread`, and what a family adds."""
+        return {"location": self.location(q), "spread": self.spread(q)}
+
+    def read(self, text: str) -> float:
+        """A unit's value in the terms of `location`, as people write it.
+
+        Raises:
+            InputError: for what is no number.
+        """
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(f"{text!r} is not a number") from None
+
+    def code_of(self, values: Tensor) -> Tensor:
+        """Units' values ``(..., units)`` in the terms of `location`, as the decoder sees them, ``(..., width)``.
+
+        Raises:
+            InputError: for a value that a unit cannot have.
+        """
+        if self.numbers > 1:
+            raise InputError(f"the family {type(self).__name__} does not say which code a value has (`code_of`)")
+        if not bool(values.isfinite().all()):
+            raise InputError("a unit's value must be finite")
+        return values
+
+    def values_of(self, code: Tensor) -> Tensor:
+        """What `code_of` turns around: ``(..., units)``; the code itself, where a family does not say it."""
+        return code
+
+    def between(self, first: Tensor, last: Tensor, parts: Tensor) -> Tensor:
+        """Codes on the way from one to another, ``(count, width)`` at parts ``(count,)`` of it from 0 to 1.
+
+        A straight line where the family is Euclidean, otherwise whichever of the two is nearer.
+
+        Args:
+            first, last: ``(width,)``.
+        """
+        parts = parts.to(first).unsqueeze(-1)
+        return torch.lerp(first, last, parts) if self.euclidean else torch.where(parts < 0.5, first, last)
 
     def levels(self, count: int) -> Tensor:
         """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %.

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional
 
 from pyro_disent.batch import Batch
+from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 
 MOST_CONCENTRATED = 40.0
@@ -93,6 +94,7 @@ class Circle(Family):
     name: ClassVar[str] = "circle"
     numbers = 2
     euclidean: ClassVar[bool] = False
+    measured_in: ClassVar[str] = "radians"
 
     def prior(
         self, units: int, earlier: Mapping[str, Tensor], like: Tensor, batch: Batch | None
@@ -136,6 +138,33 @@ class Circle(Family):
     def summary(self, q: Distribution) -> tuple[Tensor, Tensor]:
         """The angle, and the concentration: the norm of the projected normal's mean; both ``(..., units)``."""
         return self.location(q), _concentration(q).norm(dim=-1)
+
+    def quantities(self, q: Distribution) -> dict[str, Tensor]:
+        return {**super().quantities(q), "concentration": _concentration(q).norm(dim=-1)}
+
+    def read(self, text: str) -> float:
+        """An angle in radians, or in degrees with their sign, as ``90deg`` or ``90°``."""
+        number = text.removesuffix("°").removesuffix("deg")
+        value = super().read(number)
+        return value if number == text else math.radians(value)
+
+    def code_of(self, values: Tensor) -> Tensor:
+        if not bool((values.abs() <= 2 * math.pi + 1e-6).all()):
+            raise InputError(
+                "an angle is at most once around: a number is in radians, from -2 pi to 2 pi, and degrees are written "
+                "as 90deg, from -360deg to 360deg"
+            )
+        return torch.stack([values.cos(), values.sin()], -1).flatten(-2)
+
+    def values_of(self, code: Tensor) -> Tensor:
+        cosine, sine = code.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.atan2(sine, cosine)
+
+    def between(self, first: Tensor, last: Tensor, parts: Tensor) -> Tensor:
+        """Along the shorter way around each circle."""
+        start = self.values_of(first)
+        turn = torch.remainder(self.values_of(last) - start + math.pi, 2 * math.pi) - math.pi
+        return self.code_of(torch.remainder(start + parts.to(first).unsqueeze(-1) * turn, 2 * math.pi))
 
     def levels(self, count: int) -> Tensor:
         """Once around: the last angle is not the first one again."""

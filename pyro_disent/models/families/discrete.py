@@ -186,6 +186,20 @@ class Categorical(Family):
         assert isinstance(q, OneHots)
         return 1 - q.probabilities.amax(-1)
 
+    def quantities(self, q: Distribution) -> dict[str, Tensor]:
+        """With the probability of each value beside the most probable one's index."""
+        assert isinstance(q, OneHots)
+        each = {f"probability_{value}": q.probabilities[..., value] for value in range(self.values)}
+        return {**super().quantities(q), **each}
+
+    def code_of(self, values: Tensor) -> Tensor:
+        if not bool(((values >= 0) & (values < self.values) & (values == values.round())).all()):
+            raise InputError(f"a choice is a whole number from 0 to {self.values - 1}")
+        return one_hot(values.long(), values.new_zeros(self.values)).flatten(-2)
+
+    def values_of(self, code: Tensor) -> Tensor:
+        return code.unflatten(-1, (-1, self.values)).argmax(-1).to(code)
+
     def levels(self, count: int) -> Tensor:
         """One for each value, ``(values,)``, however many were wanted: a choice that is left out is not seen."""
         return _middles(self.values)

@@ -1,0 +1,34 @@
+"""``pyro-disent posterior``: draws from posterior and prior, for ArviZ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pyro_disent.cli.run_options import OverwriteOption, Said, on_run
+
+if TYPE_CHECKING:
+    from pyro_disent.experiments.run import Run
+
+
+@on_run
+def posterior(
+    run: Run,
+    table: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.nc", help="A new file; RUN/posterior.nc if not given.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", metavar="N", min=1, help="How many test images.")] = 16,
+    draws: Annotated[int, typer.Option("--draws", metavar="N", min=1, help="How many draws of each.")] = 100,
+    overwrite: OverwriteOption = False,
+    seed: int = 0,
+) -> Said:
+    """Draws from posterior and prior, and the images and log-likelihoods that go with them: for `arviz.from_netcdf`."""
+    from pyro_disent.queries.draws import write_groups
+    from pyro_disent.queries.tables import check_place
+
+    path = table or run.path / "posterior.nc"
+    check_place(path, (".nc",), overwrite=overwrite)
+    write_groups(run.posterior(images, draws, seed=seed), path, overwrite=overwrite)
+    return Said([path], {"path": str(path)})

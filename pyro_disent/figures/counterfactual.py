@@ -1,0 +1,47 @@
+"""Images beside what they would be if some of their latents had other values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyro_disent.batch import as_float
+from pyro_disent.figures.grids import Label, grid
+from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.queries.intervention import Value, do
+
+COLUMNS = ("image", "decoded", "counterfactual", "difference")
+
+
+def counterfactual(
+    vae: FactoredVAE, images: Tensor, values: Mapping[str, Value], *, seed: int = 0, labels: Sequence[Label] = ()
+) -> Figure:
+    """A row for every image: itself, its reconstruction, its counterfactual, and what is different between these two.
+
+    The difference is as under a swap matrix: white where there is none, grey by its size, the mean of the channels.
+
+    Args:
+        vae: the model.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
+        values: what is set, see `queries.do`.
+        seed: of latents that are drawn because their priors depend on what is set.
+        labels: left of the rows; empty, or one for each image.
+    """
+    made = do(vae, images, values, seed=seed)
+    different = (1 - (made.image - made.reconstruction).abs().mean(1, keepdim=True)).expand_as(made.image)
+    drawn = f"; {', '.join(made.redrawn)} drawn given that" if made.redrawn else ""
+    return grid(
+        [list(row) for row in zip(as_float(images), made.reconstruction, made.image, different, strict=True)],
+        title=f"do({', '.join(f'{name} = {_text(value)}' for name, value in values.items())}){drawn}",
+        row_labels=labels,
+        column_labels=COLUMNS,
+        header_columns=2,
+    )
+
+
+def _text(value: Any) -> str:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return str(list(value)) if isinstance(value, tuple) else str(value)
