@@ -178,6 +178,15 @@ class Batch:
         shared, factors, observed = moved(self.shared), moved(self.factors), moved(self.observed)
         return Batch.unchecked(images, shared, factors, pairing, observed, index)
 
+    def part(self, which: slice) -> Batch:
+        """Some of the images, in all views, and what is known of them."""
+        shared = {name: mask[which] for name, mask in self.shared.items()}
+        factors = {name: values[:, which] for name, values in self.factors.items()}
+        pairing = self.pairing
+        if pairing is not None:
+            pairing = pairing._replace(equal={name: equal[which] for name, equal in pairing.equal.items()})
+        return Batch.unchecked(self.images[:, which], shared, factors, pairing)
+
     @property
     def views(self) -> int:
         return self.images.shape[0]

@@ -1,6 +1,7 @@
 """How a command or a training may end early; the command line turns each into an exit code."""
 
 import re
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -22,7 +23,23 @@ class StorageError(OSError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C during training, after the state was saved: how to go on. Exit code 130."""
+    """A signal during training, after the state was saved: how to go on. Exit code 130 (Ctrl-C) or 143 (SIGTERM)."""
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """A signal at which nothing was saved: before training, or the second one. Exit codes as of `Interrupted`."""
+
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Lost(RuntimeError):
+    """Another process of a training is gone: how to go on from the last checkpoint. Exit code 5."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -196,7 +196,12 @@ def test_two_processes_make_one_run(tmp_path: Path, call: Any) -> None:
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["path"] == "run"
     assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 4
-    assert_refused(call("fit", "--resume", "run"), "several processes cannot be resumed")
+    resumed = run("fit", "--resume", "run", "--max-steps", "6", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 6
+    assert call("fit", "--resume", "run", "--max-steps", "8", "--devices", "1").returncode == 0
+    assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 8
+    assert json.loads((tmp_path / "run/config.json").read_text())["fit"]["devices"] == 1
 
 
 def test_a_full_disk_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: Path, call: Any) -> None:

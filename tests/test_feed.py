@@ -68,7 +68,24 @@ def test_processes_share_a_batch_between_them() -> None:
     whole = numbers(feed().next())
     parts = [feed(rank=rank, world_size=2).next() for rank in (0, 1)]
     assert numbers(parts[0]) + numbers(parts[1]) == whole
-    assert not torch.equal(parts[0].factors["noise"], parts[1].factors["noise"])
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_see_together_what_one_would_have_seen(processes: int) -> None:
+    """Also what was drawn for it: on another number of processes a run goes on with the same data."""
+    one, parts = feed(), [feed(rank=rank, world_size=processes) for rank in range(processes)]
+    for _ in range(5):
+        whole, shares = one.next(), [part.next() for part in parts]
+        assert torch.cat([share.images for share in shares], 1).equal(whole.images)
+        assert torch.cat([share.factors["noise"] for share in shares], 1).equal(whole.factors["noise"])
+        assert torch.cat([share.shared["noise"] for share in shares]).equal(whole.shared["noise"])
+
+
+def test_seeds_differ_in_order_and_in_what_is_drawn() -> None:
+    """Also those that have their lower 20 bits in common, which a shift would have made one."""
+    firsts = [feed(seed=seed).next() for seed in (0, 1, 4096, 2**20, 2**32 - 1)]
+    assert len({tuple(numbers(first)) for first in firsts}) == len(firsts)
+    assert len({first.factors["noise"].sum().item() for first in firsts}) == len(firsts)
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:

@@ -343,7 +343,7 @@ def test_what_cannot_be_compiled_runs_eager_and_says_so(tmp_path: Path, monkeypa
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no luck today")
 
-    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(torch._inductor, "compile", broken)
     folder = RunFolder(tmp_path / "run")
     fit(tiny(compile=True), folder)
     assert json.loads(folder.config_file.read_text())["step"] == "eager (compiling failed: no luck today)"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import io
 import json
 import math
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +28,7 @@ import pyro_disent
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.experiments.run import load
-from pyro_disent.training import building, datasets, log, schedule, state
+from pyro_disent.training import building, datasets, log, loop, schedule, state
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
@@ -217,14 +220,15 @@ DAMAGES: dict[str, Damage] = {
             "feed": [KeyError, None, []],
             "feed.epoch": [KeyError, -1, 0.5, True, 7],
             "feed.position": [KeyError, -1, 99, None],
-            "feed.generator": [KeyError, None, torch.zeros(3, dtype=torch.uint8), b"bytes"],
-            "rng": [KeyError, None, torch.zeros(3, dtype=torch.uint8)],
-            "cuda_rng": [torch.zeros(3), "no bytes"],
+            "pending": [[], {}, torch.zeros(1, 1)],
+            "pending.names": [KeyError, None, ["loss", 7], []],
+            "pending.values": [KeyError, None, torch.zeros(3), torch.zeros(1, 99), [[1.0]]],
         }.items()
         for value in values
     },
-    "rng as floats": part("rng", lambda rng: rng.float()),
-    "rng with an axis more": part("rng", lambda rng: rng[None]),
+    "losses NaN": part("pending.values", lambda values: values.new_full((1, values.shape[1]), math.nan)),
+    "losses of more steps": part("pending.values", lambda values: values.new_zeros(99, values.shape[1])),
+    "losses as whole numbers": part("pending.values", lambda values: values.long()),
 }  # fmt: skip
 
 
@@ -250,10 +254,10 @@ def restored() -> Restore:
         before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
         rng, position = torch.get_rng_state(), feed.state_dict()
         try:
-            return state.restore(folder, objective, Progress(), adam, feed, torch.device("cpu"))
+            return state.restore(folder, objective, Progress(), adam, feed).step
         except InputError:
             assert not adam.state and torch.equal(rng, torch.get_rng_state())  # nothing of it is used
-            assert feed.state_dict()["epoch"] == position["epoch"]
+            assert feed.state_dict() == position
             assert all(torch.equal(before[name], tensor) for name, tensor in objective.state_dict().items())
             raise
 
@@ -354,6 +358,63 @@ def test_the_command_refuses_a_damaged_state(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="moment exp_avg"):
         fit(read_fit(folder.config_file), folder, resume=True)
     assert files(tmp_path) == before
+
+
+# Stopped anywhere
+
+
+STOPS: dict[str, Any] = {"max_steps": 11, "schedule": "cosine", "warmup_steps": 8}  # 4 steps an epoch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "LOG_EVERY", 3)
+        fit(tiny("cycle+predictor+similarity", **STOPS), folder)
+    return folder
+
+
+def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+    """Weights, optimizers, positions and metrics, bit for bit; but for how long it took."""
+    for which in ("best", "last"):
+        weights = other.weights(which)
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in one.weights(which).items())
+    states, others = one.state("last"), other.state("last")
+    moments, theirs = states.pop("optimizer"), others.pop("optimizer")
+    assert moments["param_groups"] == theirs["param_groups"]
+    for index, each in moments["state"].items():
+        assert all(torch.equal(tensor, theirs["state"][index][name]) for name, tensor in each.items())
+    pending, rest = states.pop("pending"), others.pop("pending")
+    assert pending["names"] == rest["names"] and torch.equal(pending["values"], rest["values"])
+    assert states == others
+
+    def rows(folder: RunFolder) -> list[dict[str, str]]:
+        return [{name: value for name, value in row.items() if "second" not in name} for row in folder.metrics()]
+
+    assert rows(one) == rows(other)
+
+
+@settings(max_examples=8, deadline=None)
+@given(stops=st.lists(st.integers(0, 9), max_size=3, unique=True).map(sorted))
+def test_a_run_stopped_at_any_steps_equals_one_that_was_not(stops: list[int], uninterrupted: RunFolder) -> None:
+    take, waiting = loop.Loop._gradients, list(stops)
+
+    def stopping(self: loop.Loop, step: int) -> Any:
+        if waiting and step == waiting[0]:
+            waiting.pop(0)
+            os.kill(os.getpid(), signal.SIGINT)
+        return take(self, step)
+
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "LOG_EVERY", 3)
+        patch.setattr(loop.Loop, "_gradients", stopping)
+        folder = RunFolder(Path(root) / "run")
+        for number in range(len(stops) + 1):
+            with contextlib.suppress(Interrupted):
+                fit(tiny("cycle+predictor+similarity", **STOPS), folder, resume=number > 0)
+        assert not waiting
+        assert_same_run(uninterrupted, folder)
 
 
 # What was handed over from Python, and other devices
@@ -467,8 +528,10 @@ def test_latents_from_python_are_those_and_no_others(said: Any, made: dict[str, 
 
 
 def as_if_from_cuda(folder: RunFolder) -> None:
-    """What a run on CUDA leaves: the same files, with the random states of a CUDA device."""
+    """What a run on CUDA of an earlier version left: random states of a CUDA device, and no losses."""
     state = copy.deepcopy(saved_state())
+    del state["pending"]
+    state["rng"] = torch.get_rng_state()
     state["cuda_rng"] = torch.zeros(16, dtype=torch.uint8)
     state["feed"]["generator"] = torch.zeros(16, dtype=torch.uint8)
     write_state(folder, state)
@@ -490,6 +553,7 @@ def test_a_run_from_cuda_says_how_it_goes_on_without_one_and_does(tmp_path: Path
             said.append(line)
 
     fit(config, folder, resume=True, moved_to="cpu", reporter=Listening())
-    assert folder.state("last")["step"] == 6 and "cuda_rng" not in folder.state("last")
+    assert folder.state("last")["step"] == 6 and not {"rng", "cuda_rng"} & folder.state("last").keys()
+    assert "older    state of an earlier version: from here on, what is drawn is drawn by new rules" in said
     assert "moved    from cuda to cpu: what is drawn is drawn anew" in said
     fit(config, folder, resume=True)  # it is a run on a CPU from now on

@@ -101,7 +101,7 @@ class TestPatience:
 
     def test_what_may_be_said_beside_resume_is_listed(self, run: Path, call: Any) -> None:
         refused = call("fit", "--resume", run, "--lr", "1")
-        assert_refused(refused, "but --device, --threads, --epochs, --max-steps and --patience")
+        assert_refused(refused, "but --device, --threads, --epochs, --max-steps, --patience, --devices and")
 
 
 class TestFolders:
@@ -115,7 +115,7 @@ class TestFolders:
         ("kind", "way_out"),
         [
             ("run", "exists already: choose another --out, or --overwrite it, or --resume it\n"),
-            ("begun", "exists already: choose another --out, or --overwrite it\n"),
+            ("begun", "exists already: choose another --out, or --overwrite it, or --resume it\n"),
             ("photos", "exists already and is not a run's folder: choose another --out\n"),
         ],
     )

@@ -13,10 +13,10 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
+from pyro_disent.errors import Diverged, InputError, Interrupted, Lost, StorageError
 
 UNWATCHED_WIDTH = 200
-_EXPECTED = (InputError, Diverged, StorageError, Interrupted, typer.Exit, typer.Abort, typer.TyperException)
+_EXPECTED = (InputError, Diverged, StorageError, Lost, Interrupted, typer.Exit, typer.Abort, typer.TyperException)
 
 
 def table_console() -> Console:

@@ -16,6 +16,7 @@ from pyro_disent.cli.console import quietly
 from pyro_disent.cli.data_options import with_data_options
 from pyro_disent.cli.named_values import explained
 from pyro_disent.errors import InputError
+from pyro_disent.training.config import CHANGEABLE
 
 if TYPE_CHECKING:
     from pyro_disent.experiments.run import Run
@@ -82,9 +83,11 @@ def fit(
     again = {"--resume": resume, "--config": config}
     given = [name for name, value in again.items() if value is not None]
     # A run may go on on another device than it was begun on, and for longer.
-    beside = said.keys() - {"device", "threads", "epochs", "max_steps", "patience"}
+    changeable = ("device", "threads", *CHANGEABLE)
+    beside = said.keys() - set(changeable)
     if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
-        but = ", but --device, --threads, --epochs, --max-steps and --patience" if resume else ""
+        *others, last = (f"--{name.replace('_', '-')}" for name in changeable)
+        but = f", but {', '.join(others)} and {last}" if resume else ""
         raise InputError(
             f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )

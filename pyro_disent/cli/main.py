@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pyro_disent.cli import (
     data,
@@ -26,12 +28,28 @@ from pyro_disent.cli import (
     traverse,
 )
 from pyro_disent.cli.sentences import as_flags
-from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
+from pyro_disent.errors import Diverged, InputError, Interrupted, Lost, StoppedAtOnce, StorageError
 from pyro_disent.plugins import BrokenPackage
 
-EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_LOST, EXIT_SIGNAL = 2, 3, 4, 5, 128
+
+
+class _Commands(TyperGroup):
+    """Typer would make an exit without a word of Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, StoppedAtOnce) else signal.SIGINT
+            said = Interrupted(str(stop) or "interrupted", number)
+            for note in getattr(stop, "__notes__", ()):
+                said.add_note(note)
+            raise said from stop
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Explicitly disentangled VAEs: train, evaluate, and look at latents that have names.",
     no_args_is_help=True,
     add_completion=False,
@@ -74,23 +92,32 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     try:
-        with _warnings_in_a_sentence():
+        with _warnings_in_a_sentence(), _told_of_sigterm():
             code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
         code = _fail(_plain(error.format_message()), EXIT_INPUT)
-    except InputError as error:
-        code = _fail(_said(error), EXIT_INPUT)
-    except Diverged as error:
-        code = _fail(_said(error), EXIT_DIVERGED)
-    except StorageError as error:
-        code = _fail(_said(error), EXIT_STORAGE)
-    except Interrupted as stop:
-        code = _fail(_said(stop), EXIT_INTERRUPTED)
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        code = _fail(as_flags("; ".join(["interrupted", *getattr(stop, "__notes__", ())])), EXIT_INTERRUPTED)
+    except (InputError, Diverged, StorageError, Lost, Interrupted) as error:
+        # What all processes of a training raise is said by one of them, whose exit code is the command's.
+        code = 0 if getattr(error, "is_said_by_another", False) else _fail(_said(error), _exit_code(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _told_of_sigterm() -> Iterator[None]:
+    """SIGTERM is an exception, as Ctrl-C is: what is half done is tidied up, and its exit code says it."""
+
+    def stop(number: int, _: object) -> None:
+        raise StoppedAtOnce("terminated", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager
@@ -125,6 +152,13 @@ def _plain(message: str) -> str:
 def _said(error: BaseException) -> str:
     """An error and its notes, such as what became of a run that was to be replaced; settings are options."""
     return as_flags("; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())]))
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, Interrupted):
+        return EXIT_SIGNAL + error.number
+    codes = {InputError: EXIT_INPUT, Diverged: EXIT_DIVERGED, StorageError: EXIT_STORAGE, Lost: EXIT_LOST}
+    return next(code for kind, code in codes.items() if isinstance(error, kind))
 
 
 def _fail(message: str, code: int) -> int:

@@ -184,7 +184,9 @@ def _compiled_by_inductor(graph: GraphModule, examples: list[Any], mode: str | N
     with torch.no_grad(), tracing(fixed), warnings.catch_warnings():
         # Which precision matrices are multiplied in was chosen by whoever trains.
         warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
-        return inductor.compile(graph, examples, options=inductor.list_mode_options(mode or "default"))
+        # An eager step and a compiled one draw the same noise: Inductor's own generator gives other numbers.
+        options = {**inductor.list_mode_options(mode or "default"), "fallback_random": True}
+        return inductor.compile(graph, examples, options=options)
 
 
 class _Recorder(nn.Module):

@@ -22,7 +22,7 @@ from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.threads import using
-from pyro_disent.training.config import FitConfig, without_aliases
+from pyro_disent.training.config import CHANGEABLE, FitConfig, without_aliases
 from pyro_disent.training.fit import fit as train
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
@@ -55,7 +55,8 @@ def fit(
 
     A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
     over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for
-    ``device``, ``threads``, ``patience``, and ``epochs`` or ``max_steps``, by which it goes further than it was to go.
+    ``device``, ``devices``, ``threads``, ``checkpoint_minutes``, ``patience``, and ``epochs`` or ``max_steps``, by
+    which it goes further than it was to go.
 
     Args:
         method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.
@@ -150,7 +151,17 @@ def _finished(folder: RunFolder, device: str, given: Given, data: DataSet | None
     encoder, decoder = given.networks or (None, None)
     with keeping_modes(*given.modules):
         run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
-        return run.drawn(data)
+        try:
+            return run.drawn(data)
+        except InputError as error:
+            raise InputError(f"{_undrawn(folder.path)}: {error}") from error
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"{_undrawn(folder.path)}; to draw them: pyro-disent figures {folder.path}")
+            raise
+
+
+def _undrawn(run: Path) -> str:
+    return f"{run} is trained, but its figures could not be drawn"
 
 
 def resume(
@@ -204,7 +215,7 @@ def _resume(
     device, threads = said.pop("device", None), said.pop("threads", None)
     if isinstance(data, str | Path):
         said["data"], data = named(str(data)), None
-    longer = {name: said.pop(name) for name in ("epochs", "max_steps", "patience") if said.get(name) is not None}
+    changed = {name: said.pop(name) for name in CHANGEABLE if said.get(name) is not None}
     begun_with = config.to_json()
     for name, value in without_aliases(said).items():
         if value is None:
@@ -215,7 +226,7 @@ def _resume(
                 f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
                 "as it was begun, on any device"
             )
-    config = reconfigure(config, longer)
+    config = reconfigure(config, changed)
     handed_over = None if data is None else as_data_set(data)
     if threads is not None:
         config = dataclasses.replace(config, threads=threads)

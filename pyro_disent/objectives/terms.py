@@ -20,6 +20,7 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor, Opponent, PermutationDiscriminator
 from pyro_disent.models.program import at_least_float32
 from pyro_disent.objectives.exchange import Replace, per_number
+from pyro_disent.objectives.gathered import first_row, gathered
 from pyro_disent.objectives.step import AdversarialTerm, Step, Term
 
 
@@ -194,11 +195,11 @@ class DIP(Term):
         latents = [latent for latent in step.latents if step.family(latent).euclidean]
         if not latents:
             raise InputError("DIP is about the covariance of codes, and no latent is of a family that has one")
-        mean = torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2)
-        variances = [step.family(latent).variance(step.posterior(latent)) for latent in latents]
+        mean = gathered(torch.cat([step.center(latent) for latent in latents], -1).flatten(0, -2))
+        variances = torch.cat([step.family(latent).variance(step.posterior(latent)) for latent in latents], -1)
         centered = mean - mean.mean(0)
         with without_autocast(mean.device):
-            covariance = centered.T @ centered / len(mean) + torch.cat(variances, -1).flatten(0, -2).mean(0).diag()
+            covariance = centered.T @ centered / len(mean) + gathered(variances.flatten(0, -2)).mean(0).diag()
         return (covariance - torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)).square().sum()
 
 
@@ -224,10 +225,10 @@ class InfoNCE(Term):
             masked.append(center * per_number(mask, latent, center.shape[-1]))
         first, second = F.normalize(torch.cat(masked, -1), dim=-1)
         with without_autocast(first.device):
-            logits = first @ second.T / self.temperature
-        right = torch.arange(len(logits), device=logits.device)
-        each = [F.cross_entropy(x, right, reduction="none") for x in (logits, logits.T)]
-        return torch.stack(each)
+            both = [own @ gathered(others).T / self.temperature for own, others in ((first, second), (second, first))]
+        start = first_row(first)
+        right = torch.arange(start, start + len(first), device=first.device)
+        return torch.stack([F.cross_entropy(logits, right, reduction="none") for logits in both])
 
 
 def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) -> Tensor:

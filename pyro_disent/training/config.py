@@ -75,6 +75,8 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "dict[str, float]": (Mapping, "a list of factors, or a table of shares by their factors"),
 }
 _NEEDED: Any = dataclasses.MISSING
+CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "checkpoint_minutes")
+"""What of a run may be said anew where it goes on, beside its device and threads."""
 
 
 def choice(default: Any = _NEEDED, *, factory: Any = _NEEDED, **said: Any) -> Any:
@@ -337,6 +339,14 @@ class FitConfig:
         help="Mode of torch.compile; default if not given; reduce-overhead takes CUDA graphs.",
     )
     """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
+    checkpoint_minutes: float = choice(
+        5.0,
+        panel="Training",
+        metavar="X",
+        at_least=0,
+        help="Minutes between checkpoints, beside one after each epoch; 5 if not given; 0 for none between.",
+    )
+    """Minutes after which the state is saved; it is at the end of each epoch as well. 0: only there."""
     patience: int | None = choice(
         None,
         panel="Training",
@@ -396,8 +406,8 @@ class FitConfig:
             raise InputError(f"the configuration is not whole: {error}") from error
 
     def lasting(self, other: FitConfig) -> FitConfig:
-        """The same, for as long as another one lasts."""
-        return dataclasses.replace(self, epochs=other.epochs, max_steps=other.max_steps, patience=other.patience)
+        """The same, for as long as another one lasts, on as many devices, saved as often."""
+        return dataclasses.replace(self, **{name: getattr(other, name) for name in CHANGEABLE})
 
 
 def choices() -> dict[str, Choice]:

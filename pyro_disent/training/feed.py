@@ -10,13 +10,15 @@ import torch
 from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.errors import InputError
+from pyro_disent.models.program import hashed
 
 
 class Feed:
     """A split's batches, epoch after epoch, each epoch in an order of its own; the last incomplete batch is left out.
 
     The order of an epoch follows from the seed and the epoch's number alone, what is drawn for a batch (pairs, angles)
-    from a generator whose state is saved: a resumed feed gives the batches an uninterrupted one would have given.
+    from the seed and the batch's: a resumed feed gives the batches an uninterrupted one would have given, and several
+    processes together the batch that one would have, as each draws all of it and takes its part.
 
     Args:
         split: where the images lie.
@@ -49,7 +51,7 @@ class Feed:
             )
         self.split, self.batch_size, self.seed, self.views, self.sharing = split, batch_size, seed, views, sharing
         self.rank, self.world_size = rank, world_size
-        self.generator = torch.Generator(split.images.device).manual_seed(seed + rank)
+        self._generator = torch.Generator(split.images.device)
         self.epoch, self.position = 0, 0
         self._order = self._draw_order()
 
@@ -58,32 +60,31 @@ class Feed:
         return len(self.split) // self.batch_size
 
     def _draw_order(self) -> torch.Tensor:
-        device = self.split.images.device
-        generator = torch.Generator(device).manual_seed((self.seed << 20) + self.epoch)
-        return torch.randperm(len(self.split), generator=generator, device=device)
+        generator = self._generator.manual_seed(hashed("order", self.seed, self.epoch))
+        return torch.randperm(len(self.split), generator=generator, device=generator.device)
 
     def next(self) -> Batch:
         """The next batch; `epoch` moves on before the first batch of a new one."""
         if self.position == self.batches_per_epoch:
             self.epoch, self.position = self.epoch + 1, 0
             self._order = self._draw_order()
-        share = self.batch_size // self.world_size
-        start = self.position * self.batch_size + self.rank * share
+        number = self.epoch * self.batches_per_epoch + self.position
+        index = self._order[self.position * self.batch_size :][: self.batch_size]
         self.position += 1
-        batch = self.split.batch(self._order[start : start + share], self.generator, self.views)
+        generator = self._generator.manual_seed(hashed("batch", self.seed, number))
+        batch = self.split.batch(index, generator, self.views)
+        if self.world_size > 1:
+            share = self.batch_size // self.world_size
+            batch = batch.part(slice(self.rank * share, (self.rank + 1) * share))
         return self.sharing(batch)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "position": self.position, "generator": self.generator.get_state()}
-
-    def move_to(self, epoch: int, position: int) -> None:
-        """Go on after so many batches of an epoch; `generator` is left as it is."""
-        self.epoch, self.position = epoch, position
-        self._order = self._draw_order()
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.move_to(state["epoch"], state["position"])
-        self.generator.set_state(state["generator"])
+        """Go on after ``position`` batches of an epoch."""
+        self.epoch, self.position = state["epoch"], state["position"]
+        self._order = self._draw_order()
 
 
 def batches(

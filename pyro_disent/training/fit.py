@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
 
 import pyro
 import torch
@@ -11,7 +12,7 @@ import torch
 from pyro_disent.compiled.allocator import keep_freed_memory
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
-from pyro_disent.models.program import forked_random_state, seed_random_state, usual_defaults
+from pyro_disent.models.program import forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.process import left_as_found
 from pyro_disent.threads import using
@@ -19,12 +20,14 @@ from pyro_disent.training import building, compiling, hardware, schedule, state
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.interrupts import stop_on_signals
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.loop import Loop
 from pyro_disent.training.prepare import Prepared, prepare
 from pyro_disent.training.record import RunRecord, record_of
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.together import Together, ending_together
 from pyro_disent.training.validation import OnValidation, Progress
 
 
@@ -60,7 +63,8 @@ def fit(
         InputError: for a configuration that cannot be run; nothing is written.
         Diverged: at the first loss that is not finite; the checkpoints before it are kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
-        Interrupted: at Ctrl-C, after the state was saved.
+        Interrupted: at Ctrl-C or SIGTERM, after the state was saved.
+        StoppedAtOnce: at a second one, and at one before the first step.
 
     A run that was to be replaced and is back, because this one ended before its first checkpoint, is said in a note of
     the exception.
@@ -69,10 +73,14 @@ def fit(
         raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
     reporter, given = reporter or Silent(), given or Given()
     recorded = folder.read_record() if resume else None
+    has_state = recorded is not None and folder.has_begun
     if recorded is None:
         folder.refuse_existing(overwrite)
     else:
         config = as_recorded(config, recorded, folder.path, moved_to, data, given)
+        folder.metrics()  # which is refused here where it is damaged, before anything is written
+        if not has_state and recorded.init is not None:
+            init = RunFolder(Path(recorded.init))
     if given.elbo is None and config.method != GIVEN:
         methods.parse(config.method)
     fabric = hardware.launched_fabric(config)
@@ -81,17 +89,21 @@ def fit(
     if device.type == "cpu":
         keep_freed_memory()
 
-    trained = prepare(config, given, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter)
-    objective = trained.objective
-    feed = trained.feed(config, fabric.global_rank, fabric.world_size)
-    steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
-    if recorded is None:
-        schedule.check_warm_up(objective, config, steps)
-    elif not goes_further(folder, steps, reporter):
-        return
-    optimizer = schedule.make_optimizer(objective, config.lr, config.opponent_lr)
-
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        stack.enter_context(ending_together(fabric))
+        trained = prepare(
+            config, given, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter
+        )
+        objective = trained.objective
+        feed = trained.feed(config, fabric.global_rank, fabric.world_size)
+        steps = config.max_steps or (config.epochs or 0) * feed.batches_per_epoch
+        if recorded is None:
+            schedule.check_warm_up(objective, config, steps)
+        elif has_state and not goes_further(folder, steps, reporter):
+            return
+        optimizer = schedule.make_optimizer(objective, config.lr, config.opponent_lr)
+
         stack.enter_context(folder)
         stack.enter_context(forked_random_state(device))
         stack.enter_context(pyro.settings.context(module_local_params=True))
@@ -105,8 +117,9 @@ def fit(
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
-        step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
-        seed_random_state(config.seed + fabric.global_rank, device)
+        together = Together(fabric)
+        with together.one_batch():
+            step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
         loop = Loop(
             vae=trained.vae,
             objective=objective,
@@ -116,17 +129,27 @@ def fit(
             validation=trained.data.validation,
             steps=steps,
             schedule=config.schedule,
+            checkpoint_minutes=config.checkpoint_minutes,
             clip_norm=config.clip_norm,
             seed=config.seed,
             progress=Progress(config.patience),
             fabric=fabric,
+            together=together,
         )
-        start = 0
+        start, pending = 0, state.Pending()
         if recorded:
-            folder.open()
-            start = state.restore(folder, objective, loop.progress, optimizer, feed, device)
-            folder.forget_metrics_after(start)
-            _go_on(recorded, config, folder, device, start, steps, reporter)
+            if is_first:
+                folder.open()
+            is_older = False
+            if has_state:
+                start, pending, is_older = state.restore(folder, objective, loop.progress, optimizer, feed)
+            else:
+                reporter.say(f"begins   anew: {folder.path} was stopped before its first checkpoint")
+            if is_older:
+                reporter.say("older    state of an earlier version: from here on, what is drawn is drawn by new rules")
+            if is_first:
+                folder.forget_metrics_after(start)
+                _go_on(recorded, config, folder, device, start, steps, reporter)
         elif is_first:
             begun = record_of(
                 config,
@@ -150,8 +173,10 @@ def fit(
         )
         for line in (*lines, *trained.observed.in_words(trained.views, objective.elbo.exchange)):
             reporter.say(line)
-        log = stack.enter_context(Log(folder, reporter, feed, steps, start)) if is_first else None
-        done = loop.run(start, folder, log, on_validation, how_to_go_on(folder.path, trained.handed_over))
+        log = stack.enter_context(Log(folder, reporter, feed, steps, start, pending)) if is_first else None
+        together.go_on = go_on = how_to_go_on(folder.path, trained.handed_over)
+        together.share_weights(objective)
+        done = loop.run(start, folder, log, on_validation, go_on, stop)
         if log:
             _end(log, loop, done, folder, trained)
     fabric.barrier()

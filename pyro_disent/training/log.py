@@ -14,6 +14,7 @@ from pyro_disent.errors import Diverged
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.state import Pending
 from pyro_disent.training.validation import Progress, Validation, best_of
 
 LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host syncs
@@ -42,15 +43,24 @@ class Silent:
 class Log:
     """Losses gathered on the device, read once in a while, written to metrics.csv and TensorBoard."""
 
-    def __init__(self, folder: RunFolder, reporter: Reporter, feed: Feed, steps: int, start: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        reporter: Reporter,
+        feed: Feed,
+        steps: int,
+        start: int,
+        before: Pending = Pending(),  # noqa: B008  (it is never written to)
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder, self.reporter, self.feed, self.steps = folder, reporter, feed, steps
         self.board = SummaryWriter(str(folder.path), purge_step=start + 1)
-        self.pending: list[tuple[int, Tensor]] = []
-        self.names: list[str] = []
+        self.step = start
+        self.names, self._read = before
+        self._unread: list[Tensor] = []
         self.last: dict[str, float] = {}
-        self.clock = time.perf_counter()
+        self.clock, self._timed = time.perf_counter(), 0
 
     def __enter__(self) -> Self:
         return self
@@ -60,25 +70,38 @@ class Log:
 
     def add(self, step: int, record: LossRecord, gradient_norm: Tensor) -> None:
         named = _named(record) | {"gradient_norm": gradient_norm}
-        self.names = list(named)
+        if self.names != tuple(named):
+            self.names, self._read = tuple(named), torch.empty(0, len(named), device="cpu")
         # Stacked at once: a compiled step may reuse the memory of its record.
-        self.pending.append((step, torch.stack(list(named.values()))))
-        if len(self.pending) >= LOG_EVERY:
+        self._unread.append(torch.stack(list(named.values())))
+        self.step, self._timed = step, self._timed + 1
+        if len(self._read) + len(self._unread) >= LOG_EVERY:
             self.flush()
 
+    def pending(self) -> Pending:
+        """The losses that are to be part of the next row; reading them is the one host sync.
+
+        Raises:
+            Diverged: where one is not finite.
+        """
+        if self._unread:
+            values = torch.stack(self._unread).cpu()
+            self._unread = []
+            self._check(values)
+            self._read = torch.cat([self._read, values]) if len(self._read) else values
+        return Pending(self.names, self._read)
+
     def flush(self) -> None:
-        """Read the losses since the last look: the one host sync."""
-        if not self.pending:
+        """Write the mean of the losses since the last row: after so many steps, and where an epoch ends."""
+        values = self.pending().values
+        if not len(values):
             return
-        step = self.pending[-1][0]
-        values = torch.stack([numbers for _, numbers in self.pending]).cpu()
-        self._check(values)
         means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
         elapsed, self.clock = time.perf_counter() - self.clock, time.perf_counter()
-        rate = len(self.pending) * self.feed.batch_size * self.feed.views / elapsed
-        self.pending, self.last = [], means
-        self._write(step, "train", means | {"views_per_second": rate})
-        self.reporter.training(step, self.steps, means["loss"], rate)
+        rate = self._timed * self.feed.batch_size * self.feed.views / elapsed
+        self._read, self._timed, self.last = values[:0], 0, means
+        self._write(self.step, "train", means | {"views_per_second": rate})
+        self.reporter.training(self.step, self.steps, means["loss"], rate)
 
     def validation(self, held_out: Validation) -> None:
         """Raises Diverged where the held-out objective is not finite: the last update spoilt the weights."""
@@ -93,7 +116,7 @@ class Log:
             f"step {step}: held-out objective {numbers['objective']:.2f}, ELBO {numbers['elbo']:.2f} nats per image"
             f"{unused}"
         )
-        self.clock = time.perf_counter()
+        self.clock, self._timed = time.perf_counter(), 0
 
     def end(
         self, step: int, progress: Progress, again: str, units: Mapping[str, int], beta: Mapping[str, float]
@@ -121,13 +144,16 @@ class Log:
             return
         row = int(bad[0, 0])
         wrong = [names[column] for r, column in bad.tolist() if r == row and names[column] != "loss"] or ["loss"]
-        before = dict(zip(names, values[row - 1].tolist(), strict=True)) if row else self.last
+        before = dict(zip(names, values[row - 1].tolist(), strict=True)) if row else self._last_read() or self.last
         sites = ", ".join(
             "site x (reconstruction)" if name == "reconstruction" else name.replace("kl.", "site ") for name in wrong
         )
-        step = self.pending[row][0]
+        step = self.step - len(values) + row + 1
         self.last = before
         raise Diverged(f"training diverged at step {step}: {sites} is not finite; {self._finite()}")
+
+    def _last_read(self) -> dict[str, float]:
+        return dict(zip(self.names, self._read[-1].tolist(), strict=True)) if len(self._read) else {}
 
     def _finite(self) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import Split
 from pyro_disent.errors import Interrupted
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.program import hashed, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training import schedule, state
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.interrupts import stop_on_interrupt
+from pyro_disent.training.interrupts import Stop
 from pyro_disent.training.log import Log
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.together import Together
 from pyro_disent.training.validation import OnValidation, Progress, Validation, asked_to_end, used, validate
 
 if TYPE_CHECKING:
@@ -41,19 +44,22 @@ class Loop:
     steps: int
     schedule: str
     """Of the learning rates, see `schedule.learning_rate_factor`."""
+    checkpoint_minutes: float
+    """Between two checkpoints inside of an epoch; 0: there are none."""
     clip_norm: float
     """Largest norm of the gradient of a parameter group."""
     seed: int
-    """Of what is drawn in a validation."""
+    """Of whatever is drawn: the noise of a step follows from it, the step and the process."""
     progress: Progress
     fabric: Fabric
+    together: Together
 
     @property
     def device(self) -> torch.device:
         return self.fabric.device
 
     def run(
-        self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str
+        self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str, stop: Stop
     ) -> int:
         """Train from a step on, and write metrics and checkpoints; the number of steps taken when it ends.
 
@@ -61,41 +67,65 @@ class Loop:
             start: steps taken before.
             log: of the process that writes; None in all others.
             go_on: how a user resumes this run, for the message of an interrupt.
+            stop: whether a signal asks for its end.
 
         Raises:
             Diverged: at the first loss that is not finite.
-            Interrupted: at Ctrl-C, after the state was saved.
+            Interrupted: at a signal, after the state was saved.
+            StoppedAtOnce: at a second one.
         """
-        done, ends = start, self.progress.is_over
-        with stop_on_interrupt() as stop:
-            for step in range(start, 0 if ends else self.steps):
-                record, norm = self._take(step)
-                done = step + 1
-                epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
+        done, ends, saved = start, self.progress.is_over, time.monotonic()
+        stop.go_on = lambda: "" if folder.kept else go_on  # while a run is kept aside, this one has no checkpoint
+        failed: Exception | None = None
+        for step in range(start, 0 if ends else self.steps):
+            record = None
+            if failed is None:
+                try:
+                    record = self._gradients(step)
+                except Exception as error:
+                    failed = error
+            asked = self.together.agreed(failed, stop.number)
+            assert record is not None
+            record, norm = self._update(record, step)
+            done = step + 1
+            epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
+            try:
                 if log:
                     log.add(done, record, norm)
-                    if epoch_ends or stop.asked:
+                    if epoch_ends:
                         log.flush()
                     held_out = self._validate(done, folder, log) if epoch_ends else None
-                    if epoch_ends or stop.asked:
-                        now = state.capture(done, self.progress, self.optimizer, self.feed, self.device)
+                    asked = stop.number if self.together.alone else asked
+                    due = 0 < 60 * self.checkpoint_minutes <= time.monotonic() - saved
+                    if epoch_ends or due or asked:
+                        now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
                         folder.save("last", done, self.objective.state_dict(), now)
+                        saved = time.monotonic()
                     if held_out:
                         ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
-                if stop.asked:
-                    raise Interrupted(f"interrupted; go on with: {go_on}")
-                if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
-                    break
+            except Exception as error:
+                failed = error
+            if self.together.alone or epoch_ends or asked:  # otherwise others are told at the next step
+                self.together.agreed(failed)
+            if asked:
+                raise self.together.said_once(Interrupted(f"interrupted; go on with: {go_on}", asked))
+            if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
+                break
         return done
 
-    def _take(self, step: int) -> tuple[LossRecord, Tensor]:
-        """One step, and the norm of its gradient before clipping; nothing is read back to the host."""
+    def _gradients(self, step: int) -> LossRecord:
+        """Of this process's part of the batch; nothing is read back to the host."""
         batch = self.feed.next()
+        seed_random_state(hashed("noise", self.seed, step, self.fabric.global_rank), self.device)
         self.objective.weights.set_step(step)
+        with self.together.one_batch():
+            return self.step(batch)
+
+    def _update(self, record: LossRecord, step: int) -> tuple[LossRecord, Tensor]:
+        """Weights from the gradients; the record of the whole batch, and the norm of its gradient before clipping."""
+        record = self.together.average(self.objective, record)
         factor = schedule.learning_rate_factor(self.schedule, step, self.steps)
         schedule.set_learning_rates(self.optimizer, factor)
-        record = self.step(batch)
-        average_gradients(self.objective, self.fabric)
         groups = [group["params"] for group in self.optimizer.param_groups]
         norms = [nn.utils.clip_grad_norm_(group, self.clip_norm) for group in groups]
         self.optimizer.step()
@@ -110,14 +140,3 @@ class Loop:
         if held_out.is_best:
             folder.save("best", done, self.objective.state_dict(), {"step": done})
         return held_out
-
-
-def average_gradients(objective: Objective, fabric: Fabric) -> None:
-    """The mean gradient over processes, as one message."""
-    if fabric.world_size == 1:
-        return
-    gradients = [parameter.grad for parameter in objective.parameters() if parameter.grad is not None]
-    flat = fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
-    assert isinstance(flat, torch.Tensor)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

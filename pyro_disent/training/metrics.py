@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyro_disent import files
+from pyro_disent.errors import InputError
 
 Row = Mapping[str, float | int | str]
 
@@ -25,11 +26,23 @@ def append(path: Path, row: Row) -> None:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows."""
+    """The rows.
+
+    Raises:
+        InputError: for a file that has none.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as metrics: {error}") from error
+    for row in rows:
+        row.pop(None, None)  # more values than there are columns
+    if rows and not {"step", "split"} <= rows[0].keys():
+        raise InputError(f"{path} cannot be read as metrics: it has no columns named step and split")
+    return rows
 
 
 def last_step(path: Path) -> int | None:

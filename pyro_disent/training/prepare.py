@@ -93,7 +93,7 @@ def prepare(
         except InputError:
             check_alike(init, config, data.image_shape, latents)
             raise
-    if recorded and given.names:
+    if recorded and given.names and folder.has_begun:
         fitting(objective, folder, "last")  # whose absence would be taken for a damage of the optimizer's state
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)

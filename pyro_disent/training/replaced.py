@@ -48,6 +48,11 @@ def has_just_begun(run: Path) -> bool:
     return all(path.name == CHECKPOINTS and _is_folder(path) and not any(path.iterdir()) for path in others)
 
 
+def was_cut_short(run: Path) -> bool:
+    """Whether a folder is what a run leaves that was killed before it had a configuration: nothing, or a lock."""
+    return has_just_begun(run) and (_is_file(run / LOCK) or not any(run.iterdir()))
+
+
 def _own(run: Path) -> Iterator[Path]:
     """Every file that the program wrote, but the configuration, the lock and what lies in checkpoints' folders."""
     latents = _latents(run)

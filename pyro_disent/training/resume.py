@@ -31,8 +31,6 @@ def as_recorded(
     Raises:
         InputError: where the run cannot go on here, or with this; and how it can.
     """
-    if config.devices > 1:
-        raise InputError("a run of several processes cannot be resumed: their random states are not recorded")
     handed_over = recorded.handed_over
     now = (*(["data"] if data is not None and "data" in handed_over else []), *given.names)
     check_again(handed_over, now, run, f"go on with {how_to_go_on(run, handed_over)}")

@@ -65,6 +65,11 @@ class RunFolder:
         """Where a run is that this one is to replace, as long as this one has no checkpoint."""
         return None if self._replaces is None else self._replaces.path
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a checkpoint was named from which it goes on; a run that was killed before starts anew."""
+        return os.path.lexists(self.checkpoints / "last.json")
+
     @classmethod
     def named(cls, out: Path | None, data: str, method: str, runs: Path = Path("runs")) -> RunFolder:
         """The folder a new run goes to: ``out``, else the first ``runs/<data>-<method>-<k>`` that does not exist."""
@@ -80,10 +85,17 @@ class RunFolder:
         self.path = self.path.with_name(f"{stem}-{int(number) + 1}")
 
     def refuse_existing(self, overwrite: bool) -> None:
-        """Put back what a killed run was to replace; then raises InputError for what may not be overwritten."""
+        """Put back what a killed run was to replace; then raises InputError for what may not be overwritten.
+
+        What a run leaves that was killed before it had a configuration is removed: there is nothing in it.
+        """
         if self._numbered:
             return
         came_back = self._recover()
+        if replaced.was_cut_short(self.path):
+            lock = _locked(self.path)
+            replaced.dissolve(self.path, into=self.path)
+            _unlock(lock)
         if not os.path.lexists(self.path):
             return
         if not overwrite:
@@ -93,7 +105,7 @@ class RunFolder:
                 instead = ["`overwrite` it"]
             except InputError:
                 what, instead = what if self.config_file.exists() else " and is not a run's folder", []
-            if checkpoints.exist(self.checkpoints):
+            if instead and (checkpoints.exist(self.checkpoints) or not self.has_begun):
                 instead.append("`resume` it")
             raise InputError(f"{self.path} exists already{what}: {', or '.join(['choose another `out`', *instead])}")
         self._refuse_no_run()
@@ -251,6 +263,8 @@ class RunFolder:
         if not self.path.is_dir():
             return "it is a file"
         runs = ", ".join(sorted(config.parent.name for config in self.path.glob(f"[!.]*/{replaced.CONFIG}")))
+        if replaced.was_cut_short(self.path):
+            return "it was stopped before it had a configuration; start it as it was started"
         return f"it has no {replaced.CONFIG}" + (f"; runs in it: {runs}" if runs else "")
 
     def change_record(self, record: RunRecord) -> None:

@@ -1,4 +1,6 @@
-"""What a training is besides its weights: optimizer, step, position in the data, random state.
+"""What a training is besides its weights: optimizer, step, position in the data, losses not yet written.
+
+There is no random state in it: whatever is drawn follows from the seed and the step.
 
 A state that was damaged is refused before any of it is used: the fused optimizer takes shapes and layouts for granted.
 """
@@ -8,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
 from pyro_disent.compiled.adam import Adam
 from pyro_disent.errors import InputError
-from pyro_disent.models.program import seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.checkpoints import STATE
 from pyro_disent.training.feed import Feed
@@ -28,14 +29,28 @@ SCHEDULED = frozenset({"params", "lr", "initial_lr"})
 """What a state's parameter group may have otherwise than a fresh optimizer's."""
 
 
-def capture(step: int, progress: Progress, optimizer: Adam, feed: Feed, device: torch.device) -> dict[str, Any]:
+class Pending(NamedTuple):
+    """Losses of the last steps, of which no mean was written yet: a row of ``metrics.csv`` is that of many steps."""
+
+    names: tuple[str, ...] = ()
+    values: Tensor = torch.empty(0, 0, device="cpu")
+    """``(steps, numbers)``, on the CPU."""
+
+
+class Restored(NamedTuple):
+    """Where a run goes on."""
+
+    step: int
+    pending: Pending
+    is_older: bool
+    """Whether an earlier version left it, which drew by other rules."""
+
+
+def capture(step: int, progress: Progress, optimizer: Adam, feed: Feed, pending: Pending) -> dict[str, Any]:
     optimizer.start()  # so that a state without a parameter is a damaged one
     state = {"step": step, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
     state |= {"best": progress.best, "since_best": progress.since_best}
-    state["rng"] = torch.get_rng_state()
-    if device.type == "cuda":
-        state["cuda_rng"] = torch.cuda.get_rng_state(device)
-    return state
+    return state | {"pending": {"names": list(pending.names), "values": pending.values}}
 
 
 def restore(
@@ -44,40 +59,25 @@ def restore(
     progress: Progress,
     optimizer: Adam,
     feed: Feed,
-    device: torch.device,
-) -> int:
-    """Put everything back as `capture` found it; the step.
+) -> Restored:
+    """Put everything back as `capture` found it.
 
-    Random states are those of a kind of device: on another kind than before, what is drawn is drawn anew, from the
-    feed's seed and the step.
+    States of earlier versions bring random states, which are not used, and no losses, as these were written each time.
 
     Raises:
         InputError: for a checkpoint that is damaged, or that of another model, method or data.
     """
     path = folder.checkpoint("last") / STATE
     state = folder.state("last")
-    _require("cuda_rng" not in state or _is_bytes(state["cuda_rng"]), path, "a CUDA random state")
-    same_kind = ("cuda_rng" in state) == (device.type == "cuda")
-    _check(state, feed, same_kind, path)
+    _check(state, feed, path)
+    pending = _checked_pending(state.get("pending"), state["step"], path)
     moments = _checked_moments(state.get("optimizer"), optimizer, state["step"], path)
 
     load_weights(objective, folder, "last")
     optimizer.load_state_dict(moments)
-    generator = feed.generator
-    try:
-        if same_kind:
-            generator.set_state(state["feed"]["generator"])
-            torch.set_rng_state(state["rng"])
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(state["cuda_rng"], device)
-        else:
-            generator.manual_seed(feed.seed + state["step"])
-            seed_random_state(feed.seed + state["step"], device)
-    except RuntimeError as error:  # bytes that no generator has as its state
-        raise InputError(f"{path} cannot be read as a training state: {error}") from error
-    feed.move_to(state["feed"]["epoch"], state["feed"]["position"])
+    feed.load_state_dict(state["feed"])
     progress.best, progress.since_best = state["best"], state.get("since_best", 0)  # which older states do not have
-    return state["step"]
+    return Restored(state["step"], pending, "rng" in state)
 
 
 def _require(holds: bool, path: Path, what: str) -> None:
@@ -85,32 +85,40 @@ def _require(holds: bool, path: Path, what: str) -> None:
         raise InputError(f"{path} is not the state of this training: it lacks {what} that fits")
 
 
-def _check(state: Mapping[str, Any], feed: Feed, same_kind: bool, path: Path) -> None:
-    """Everything but the optimizer's part."""
+def _check(state: Mapping[str, Any], feed: Feed, path: Path) -> None:
+    """Everything but the optimizer's part, and losses."""
     step, best, of_feed = state.get("step"), state.get("best"), state.get("feed")
     _require(_is_count(step), path, "a step")
     _require(type(best) is float and best > -math.inf, path, "a best held-out objective")
     _require(_is_count(state.get("since_best", 0)), path, "a count of validations")
     of_feed = of_feed if isinstance(of_feed, dict) else {}
-    epoch, position, generator = (of_feed.get(name) for name in ("epoch", "position", "generator"))
+    epoch, position = (of_feed.get(name) for name in ("epoch", "position"))
     _require(
         _is_count(epoch) and _is_count(position) and position <= feed.batches_per_epoch
         and epoch * feed.batches_per_epoch + position == step,
         path,
         "a position in the data",
     )  # fmt: skip
-    _require(_is_bytes(generator, feed.generator.get_state() if same_kind else None), path, "the data's random state")
-    _require(_is_bytes(state.get("rng"), torch.get_rng_state()), path, "a random state")
+
+
+def _checked_pending(saved: Any, step: int, path: Path) -> Pending:
+    """Losses of steps before this one; those that an earlier version left are none."""
+    if saved is None:
+        return Pending()
+    whole = isinstance(saved, dict) and saved.keys() == {"names", "values"} and isinstance(saved["names"], list)
+    _require(whole and all(type(name) is str for name in saved["names"]), path, "losses")
+    names, values = saved["names"], saved["values"]
+    _require(
+        _is_plain(values) and values.dim() == 2 and values.shape[1] == len(names) and len(values) <= step
+        and values.is_floating_point() and bool(values.isfinite().all()),
+        path,
+        "losses",
+    )  # fmt: skip
+    return Pending(tuple(names), values)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and value >= 0
-
-
-def _is_bytes(value: Any, like: Tensor | None = None) -> bool:
-    if not (_is_plain(value) and value.dtype == torch.uint8 and value.dim() == 1):
-        return False
-    return like is None or value.shape == like.shape
 
 
 def _is_plain(value: Any) -> TypeGuard[Tensor]:

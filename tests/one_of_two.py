@@ -1,0 +1,58 @@
+"""One of two processes on a CPU, as `tests.test_together` starts them: its gradients, after they were averaged."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from pyro_disent.batch import Batch
+from pyro_disent.compiled.step import CompiledStep, EagerStep
+from pyro_disent.models.program import hashed, seed_random_state
+from pyro_disent.training.fabric import launched_quietly
+from pyro_disent.training.together import Together
+from tests.models import linear_vae, pair_batch
+from tests.test_terms import SETTING
+
+CPU, IMAGES = torch.device("cpu"), 6
+
+
+def objective_of(method: str, seed: int):  # type: ignore[no-untyped-def]
+    from pyro_disent.objectives.methods import build
+
+    torch.manual_seed(seed)
+    vae = linear_vae().double()
+    with torch.no_grad():
+        for parameter in vae.parameters():
+            parameter.copy_(torch.randn_like(parameter) / 3)
+    return build(method, SETTING)(vae.model, vae.guide).double()
+
+
+def part_of_batch(rank: int) -> Batch:
+    torch.manual_seed(100 + rank)
+    return pair_batch(dtype=torch.float64)
+
+
+def noise_of(rank: int) -> int:
+    return hashed("noise", 7, 3, rank)
+
+
+def main(method: str, compiled: str, out: Path) -> None:
+    torch.set_num_threads(1)
+    fabric = launched_quietly(accelerator="cpu", devices=2, precision="32-true")
+    rank, together = fabric.global_rank, Together(fabric)
+    objective = objective_of(method, seed=rank)  # each its own: those of the first are everybody's
+    together.share_weights(objective)
+    step = CompiledStep(objective, backend="aot_eager") if compiled == "compiled" else EagerStep(objective)
+    batch = part_of_batch(rank)
+    seed_random_state(noise_of(rank), CPU)
+    with together.one_batch():
+        record = step(batch)
+    record = together.average(objective, record)
+    gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    torch.save({"gradients": gradients, "loss": record.loss}, out / f"{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
