@@ -39,7 +39,7 @@ from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.mnist import files as mnist
 from pyro_disent.data.mnist.rotated import MAX_ANGLE
 from pyro_disent.data.sources import Request
-from pyro_disent.experiments.presets import configure
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import building, compiling, datasets, hardware, record, schedule
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed

@@ -32,12 +32,12 @@ from pyro_disent.data.faces.celeba import FACTORS, FaceSplit
 from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
 from pyro_disent.data.faces.files import SHAPE
 from pyro_disent.data.images.store import ImagesOnDisk, Stored, opened, store
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing
+from pyro_disent.runs.presets import configure
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.fit import fit
 from pyro_disent.training.record import versions
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 
 SPLITS = (162_770, 19_867, 19_962)
 """CelebA's: training, validation, test."""
@@ -104,7 +104,7 @@ def peak_megabytes() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
-def train(folder: Path, *, in_memory: bool) -> dict[str, Any]:
+def training(folder: Path, *, in_memory: bool) -> dict[str, Any]:
     """The paper's setting for CelebA, eager, for some hundred steps and a validation."""
     imported = peak_megabytes()
     start = time.perf_counter()
@@ -116,7 +116,7 @@ def train(folder: Path, *, in_memory: bool) -> dict[str, Any]:
     config = configure("similarity", "celeba", "paper", said)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as run:
-        fit(config, RunFolder(Path(run) / "run"), data=data)
+        train(config, RunFolder(Path(run) / "run"), data=data)
     return {
         "peak_megabytes": peak_megabytes(),
         "peak_megabytes_before_data": imported,
@@ -146,8 +146,8 @@ def feed(folder: Path) -> dict[str, Any]:
 
 
 MEASUREMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "train_from_disk": lambda folder: train(folder, in_memory=False),
-    "train_from_memory": lambda folder: train(folder, in_memory=True),
+    "train_from_disk": lambda folder: training(folder, in_memory=False),
+    "train_from_memory": lambda folder: training(folder, in_memory=True),
     "feed": feed,
 }
 

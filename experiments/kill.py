@@ -29,12 +29,12 @@ import torch
 from measure import commit, keep, machine
 
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import loop
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.fit import fit
 from pyro_disent.training.record import versions
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 
 METHOD, DATA = "cycle+predictor", "rotated-mnist"
 IMPORTED = ("pyro_disent.training.fabric", "torch.utils.tensorboard")
@@ -65,7 +65,7 @@ def kill_and_compare(root: Path, kills: int, seed: int, steps: int, every: float
         importlib.import_module(module)
     taken = mmap.mmap(-1, 16)
     whole = RunFolder(root / "whole")
-    if (code := ended(lambda: fit(config, whole), taken)) != 0:
+    if (code := ended(lambda: train(config, whole), taken)) != 0:
         raise SystemExit(f"the training left alone ended with {code}")
     rng, log, runs = random.Random(seed), [], []
     while len(log) < kills:
@@ -101,7 +101,7 @@ def kill_and_compare(root: Path, kills: int, seed: int, steps: int, every: float
 
 def go_on(config: FitConfig, folder: RunFolder) -> None:
     """As a user would: the same command where there is no configuration, else a resume."""
-    fit(config, folder, resume=folder.config_file.exists())
+    train(config, folder, resume=folder.config_file.exists())
 
 
 def ended(train: Callable[[], None], taken: mmap.mmap, after: float = LONGEST, at_start: bool = True) -> int:

@@ -33,12 +33,12 @@ from pyro_disent.batch import Batch
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.evaluation.counterfactuals import swap_error
-from pyro_disent.experiments.own_loop import load_data
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.program import seed_random_state
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.objectives.exchange import Replace
 from pyro_disent.objectives.step import Step, Term
+from pyro_disent.runs.own_loop import load_data
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import building, schedule
 from pyro_disent.training.feed import Feed
 

@@ -13,11 +13,11 @@ import torch
 from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import Pairs, Source
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.specification import LatentSpec
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import METHODS
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import building, datasets
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.record import RunRecord

@@ -34,8 +34,8 @@ from pyro_disent.data.images import store as image_store
 from pyro_disent.data.images.store import ImagesOnDisk
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, sharing
+from pyro_disent.runs.presets import configure
 from pyro_disent.training.feed import Feed
 from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack

@@ -22,7 +22,7 @@ from pyro_disent.data.images import array_cache
 from pyro_disent.data.sources import Request
 from pyro_disent.data.threads import in_threads
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
+from pyro_disent.runs.presets import configure
 from tests.models import masks
 
 TINY = (2, 1, 1)

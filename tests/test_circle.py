@@ -12,12 +12,12 @@ import torch
 
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.run import load
 from pyro_disent.figures.traversal import traversed
+from pyro_disent.runs.run import load
 from pyro_disent.training import building, datasets
-from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import ROWS, tiny
 
 LATENTS = {"z": 3, "rotation": {"units": 1, "family": "circle"}, "y": {"units": 0}}
@@ -31,7 +31,7 @@ def circular(method: str, **said: Any) -> Any:
 def test_every_method_trains_every_parameter(method: str, tmp_path: Path) -> None:
     config = circular(method)
     folder = RunFolder(tmp_path / "run")
-    fit(config, folder)
+    train(config, folder)
     run = load(folder.path, "last")
     assert run.vae.latent("rotation").family.name == "circle" and run.vae.latent("rotation").explains == ("rotation",)
     data = run.data()
@@ -75,7 +75,7 @@ def test_a_code_of_circles_alone_has_no_covariance() -> None:
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("circle") / "run"
-    fit(circular("cycle", max_steps=4), RunFolder(path))
+    train(circular("cycle", max_steps=4), RunFolder(path))
     return path
 
 
@@ -98,12 +98,12 @@ def test_it_is_measured_and_drawn(run_path: Path) -> None:
 
 def test_resumed_equals_uninterrupted(tmp_path: Path, run_path: Path) -> None:
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    fit(circular("cycle+similarity", max_steps=8), whole)
-    fit(circular("cycle+similarity", max_steps=4), parts)
+    train(circular("cycle+similarity", max_steps=8), whole)
+    train(circular("cycle+similarity", max_steps=4), parts)
     config = json.loads(parts.config_file.read_text())
     config["fit"]["max_steps"] = 8
     parts.config_file.write_text(json.dumps(config))
-    fit(read_fit(parts.config_file), parts, resume=True)
+    train(read_fit(parts.config_file), parts, resume=True)
     for name, weight in whole.weights("last").items():
         assert weight.equal(parts.weights("last")[name])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_disent.batch import Batch
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
-from pyro_disent.models.likelihoods import Normal
+from pyro_disent.models.likelihoods import NormalPixels
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.exchange import Exchange, Replace
 from pyro_disent.objectives.step import Step
@@ -25,7 +25,7 @@ from tests.models import PIXELS, SHAPE, conditional_latents, linear_vae, pair_ba
 def test_eq_2_in_closed_form_is_what_the_samples_average_to() -> None:
     """A linear decoder under a normal likelihood without the tanh: E[log p(x | z', y)] is analytic."""
 
-    class LinearNormal(Normal):
+    class LinearNormal(NormalPixels):
         def mean(self, outputs: Tensor) -> Tensor:
             return outputs
 

@@ -15,9 +15,9 @@ import torch
 import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.training import datasets, loop
-from pyro_disent.training.fit import fit
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from pyro_disent.training.validation import Validation
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused
@@ -72,7 +72,7 @@ def test_patience_counts_validations_without_a_better_objective(
 ) -> None:
     held_out(monkeypatch, objectives)
     folder, heard = RunFolder(tmp_path / "run"), Listening()
-    fit(tiny(max_steps=None, epochs=6, patience=patience), folder, reporter=heard)
+    train(tiny(max_steps=None, epochs=6, patience=patience), folder, reporter=heard)
     assert (step_of(folder), step_of(folder, "best")) == (EPOCH * validations, EPOCH * best)
     assert folder.read_record().fit.patience == patience
     ended = [line for line in heard.said if "training ends after" in line]
@@ -86,24 +86,24 @@ def test_patience_goes_on_counting_where_a_run_stopped(tmp_path: Path, monkeypat
     config, objectives = tiny(max_steps=None, epochs=8, patience=3), [5, 4, 6, 6, 6]
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     held_out(monkeypatch, objectives)
-    fit(config, whole)
+    train(config, whole)
     held_out(monkeypatch, objectives)
     for _ in range(4):  # ends after each validation
         if (parts.checkpoints / "last.json").exists():
-            fit(read_fit(parts.config_file), parts, resume=True, on_validation=lambda _: True)
+            train(read_fit(parts.config_file), parts, resume=True, on_validation=lambda _: True)
         else:
-            fit(config, parts, on_validation=lambda _: True)
+            train(config, parts, on_validation=lambda _: True)
     assert step_of(parts) == 4 * EPOCH
-    fit(read_fit(parts.config_file), parts, resume=True)
+    train(read_fit(parts.config_file), parts, resume=True)
     assert step_of(whole) == step_of(parts) == 5 * EPOCH and same_weights(whole, parts)
 
 
 def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out(monkeypatch, [5, 6])
     folder, heard = RunFolder(tmp_path / "run"), Listening()
-    fit(tiny(max_steps=None, epochs=6, patience=1), folder)
+    train(tiny(max_steps=None, epochs=6, patience=1), folder)
     before, rows = folder.weights("last"), folder.metrics()
-    fit(read_fit(folder.config_file), folder, resume=True, reporter=heard)
+    train(read_fit(folder.config_file), folder, resume=True, reporter=heard)
     assert step_of(folder) == 2 * EPOCH and folder.metrics() == rows
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
     assert any("no better validation within `patience=1`" in line for line in heard.said)
@@ -112,18 +112,18 @@ def test_a_run_that_ended_by_patience_takes_no_further_step(tmp_path: Path, monk
 @pytest.mark.parametrize("answer", [True, np.True_])
 def test_a_callback_that_returns_true_ends_the_training(answer: Any, tmp_path: Path) -> None:
     folder, whole, heard = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole"), Listening()
-    fit(tiny(max_steps=10), folder, reporter=heard, on_validation=lambda found: answer if found.step == 8 else None)
+    train(tiny(max_steps=10), folder, reporter=heard, on_validation=lambda found: answer if found.step == 8 else None)
     assert step_of(folder) == 8
     assert any("after step 8 of 10: on_validation" in line for line in heard.said)
-    fit(read_fit(folder.config_file), folder, resume=True)
-    fit(tiny(max_steps=10), whole)
+    train(read_fit(folder.config_file), folder, resume=True)
+    train(tiny(max_steps=10), whole)
     assert step_of(folder) == 10 and same_weights(folder, whole)
 
 
 def test_a_callback_that_returns_anything_else_does_not(tmp_path: Path) -> None:
     answers = iter([None, False, np.False_, 0, 1, "stop", [True], object()])
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(max_steps=None, epochs=8), folder, on_validation=lambda _: next(answers))
+    train(tiny(max_steps=None, epochs=8), folder, on_validation=lambda _: next(answers))
     assert step_of(folder) == 8 * EPOCH and list(answers) == []
 
 
@@ -137,7 +137,7 @@ def test_a_callback_sees_each_validation_when_its_checkpoints_are_written(tmp_pa
         assert step_of(folder) == found.step
         assert (step_of(folder, "best") == found.step) == found.is_best
 
-    fit(tiny(max_steps=None, epochs=3), folder, on_validation=look)
+    train(tiny(max_steps=None, epochs=3), folder, on_validation=look)
     assert [(found.step, found.numbers["objective"], found.is_best) for found in seen] == [
         (4, 5, True),
         (8, 7, False),
@@ -151,8 +151,8 @@ def test_a_callback_sees_each_validation_when_its_checkpoints_are_written(tmp_pa
 
 def test_what_a_callback_draws_does_not_move_the_training(tmp_path: Path) -> None:
     drawing, plain = RunFolder(tmp_path / "drawing"), RunFolder(tmp_path / "plain")
-    fit(tiny(max_steps=8), drawing, on_validation=lambda found: torch.rand(found.step) is None)
-    fit(tiny(max_steps=8), plain)
+    train(tiny(max_steps=8), drawing, on_validation=lambda found: torch.rand(found.step) is None)
+    train(tiny(max_steps=8), plain)
     assert same_weights(drawing, plain)
 
 
@@ -165,10 +165,10 @@ def test_an_exception_in_a_callback_leaves_a_run_that_goes_on(error: BaseExcepti
             raise error
 
     with pytest.raises(type(error)):
-        fit(tiny(max_steps=11), folder, on_validation=fail)
+        train(tiny(max_steps=11), folder, on_validation=fail)
     assert step_of(folder) == 8
-    fit(read_fit(folder.config_file), folder, resume=True, on_validation=fail)
-    fit(tiny(max_steps=11), whole)
+    train(read_fit(folder.config_file), folder, resume=True, on_validation=fail)
+    train(tiny(max_steps=11), whole)
     assert step_of(folder) == 11 and same_weights(folder, whole)
 
 

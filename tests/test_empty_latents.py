@@ -20,14 +20,14 @@ from pyro_disent.evaluation import report
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import bounds, leaks, uses
 from pyro_disent.evaluation.result import Evaluation
-from pyro_disent.experiments.run import load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.use import EMPTY, IGNORED, Usage, use
 from pyro_disent.objectives.elbo import DisentanglingELBO
-from pyro_disent.training.fit import fit
+from pyro_disent.runs.run import load
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from pyro_disent.training.validation import best_of, used, validate
 from tests.table import tiny
 from tests.test_evaluation import a_run, dials
@@ -288,7 +288,7 @@ class Listening(Silent):
 @pytest.mark.parametrize("method", ["vae", "cycle", "cycle+predictor"])
 def test_fit_says_at_every_validation_and_at_its_end_which_latents_say_nothing(method: str, tmp_path: Path) -> None:
     folder, heard = RunFolder(tmp_path / "run"), Listening()
-    fit(tiny(method, max_steps=12, beta={"z": 3000.0}, latents={"z": 3, "y": 2}), folder, reporter=heard)
+    train(tiny(method, max_steps=12, beta={"z": 3000.0}, latents={"z": 3, "y": 2}), folder, reporter=heard)
     validations = [line for line in heard.said if "held-out objective" in line]
     assert len(validations) == 3 and "z" in validations[-1].partition(";")[2] and "nothing" in validations[-1]
     advice = next(line for line in heard.said if ": z says nothing (" in line)

@@ -17,12 +17,12 @@ import pyro_disent
 from pyro_disent.data.images.decoding import read_image
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.run import Run
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.queries import images as queries_images
 from pyro_disent.queries.encoding import Encoded, encode
 from pyro_disent.queries.images import Part
+from pyro_disent.runs.run import Run
 from tests.models import SHAPE, linear_vae
 
 LATENTS = [Latent("turn", 2, Circle()), Latent("color", 3, explains=each("red", "green", "blue"))]

@@ -21,14 +21,14 @@ from pyro_disent.evaluation import report
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import blocks
 from pyro_disent.evaluation.evaluate import PIXELS, evaluate, identities
-from pyro_disent.evaluation.leakage import FIT_IMAGES, fit, leak, pair_leak
+from pyro_disent.evaluation.leakage import FIT_IMAGES, fit_regressors, leak, pair_leak
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.result import Evaluation
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
-from pyro_disent.experiments.run import Run
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import ForwardCycle
+from pyro_disent.runs.run import Run
 from tests.table import RECORD
 
 
@@ -225,7 +225,7 @@ class TestRecall:
 class TestView:
     def test_a_perfect_code_has_no_error(self) -> None:
         angle, test = (torch.rand(n, generator=generator(n)) * 2 * math.pi for n in (1_500, 300))
-        fitted = fit(torch.stack([angle.cos(), angle.sin()], -1), angle, circular=True)
+        fitted = fit_regressors(torch.stack([angle.cos(), angle.sin()], -1), angle, circular=True)
         error = angle_error(fitted(torch.stack([test.cos(), test.sin()], -1)), test)
         assert error.shape == (300,)
         assert np.median(error) < 2
@@ -237,7 +237,7 @@ class TestView:
 
     def test_a_code_that_knows_nothing_errs_by_a_quarter_turn(self) -> None:
         angle, test = (torch.rand(n, generator=generator(n)) * 2 * math.pi for n in (1_500, 500))
-        error = angle_error(fit(noise(1_500, 3), angle, circular=True)(noise(500, 3, seed=1)), test)
+        error = angle_error(fit_regressors(noise(1_500, 3), angle, circular=True)(noise(500, 3, seed=1)), test)
         assert np.median(error) == pytest.approx(90, abs=15)
 
     def test_near_symmetric_is_below_the_training_images_quantile(self) -> None:

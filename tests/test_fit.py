@@ -18,16 +18,16 @@ from pyro_disent.compiled.adam import Adam
 from pyro_disent.compiled.step import why_not_compiled
 from pyro_disent.data import registry
 from pyro_disent.errors import Diverged, InputError, Interrupted, StorageError
-from pyro_disent.experiments.presets import configure
-from pyro_disent.experiments.run import load
 from pyro_disent.objectives.weights import WarmUp
+from pyro_disent.runs.presets import configure
+from pyro_disent.runs.run import load
 from pyro_disent.training import building, datasets, hardware, log, loop
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.schedule import learning_rate_factor
+from pyro_disent.training.train import train
 from pyro_disent.training.validation import validate
 from tests.table import DATA, RECORD, ROWS, tiny
 
@@ -53,7 +53,7 @@ def test_every_method_trains_on_every_data_set(method: str, data: str, tmp_path:
     folder = RunFolder(tmp_path / "run")
     config = tiny(method, data)
     torch.manual_seed(config.seed)
-    fit(config, folder)
+    train(config, folder)
     assert len(pyro.get_param_store()) == 0
     run = load(folder.path, "last")
     torch.manual_seed(config.seed)
@@ -78,11 +78,11 @@ def test_resumed_training_equals_uninterrupted_training(
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     rising = {"warmup_steps": 8} if "+" in method else {"beta": WarmUp(1.0, 8)}
     config = tiny(method, max_steps=11, schedule="cosine", **rising)
-    fit(config, whole)
+    train(config, whole)
     with pytest.raises(Interrupted, match="--resume"):  # 4 steps an epoch: both stop inside one
-        fit(config, parts, reporter=Interrupting(after=6))
+        train(config, parts, reporter=Interrupting(after=6))
     assert 6 <= parts.state("last")["step"] < 11
-    fit(read_fit(parts.config_file), parts, resume=True)
+    train(read_fit(parts.config_file), parts, resume=True)
     for name, tensor in whole.weights("last").items():
         assert torch.equal(tensor, parts.weights("last")[name]), name
     assert rows(whole, "train")[-1]["loss"] != ""
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_run_and_another_gives_another(tmp_path: Pa
     folders = [RunFolder(tmp_path / str(k)) for k in range(3)]
     for folder, seed in zip(folders, (3, 3, 4), strict=True):
         torch.rand(7)  # what the process drew before is no part of a run
-        fit(tiny(seed=seed), folder)
+        train(tiny(seed=seed), folder)
     first, second, third = (folder.weights("last") for folder in folders)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert not all(torch.equal(tensor, third[name]) for name, tensor in first.items())
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_run_and_another_gives_another(tmp_path: Pa
 def test_two_sizes_in_one_process_with_an_empty_store(tmp_path: Path) -> None:
     for k, units in enumerate((2, 5)):
         config = tiny(latents={"z": units})
-        fit(config, RunFolder(tmp_path / str(k)))
+        train(config, RunFolder(tmp_path / str(k)))
         assert load(tmp_path / str(k)).vae.latent("z").units == units
     assert len(pyro.get_param_store()) == 0
 
@@ -149,7 +149,7 @@ def test_best_is_the_lowest_held_out_objective(tmp_path: Path, monkeypatch: pyte
     objectives = iter([5.0, 3.0, 4.0])
     monkeypatch.setattr(loop, "validate", lambda *_: {"objective": next(objectives), "elbo": -1.0})
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(max_steps=None, epochs=3), folder)
+    train(tiny(max_steps=None, epochs=3), folder)
     assert json.loads((folder.checkpoints / "best.json").read_text())["step"] == 8
     assert json.loads((folder.checkpoints / "last.json").read_text())["step"] == 12
     assert len(list(folder.checkpoints.iterdir())) == 4
@@ -157,7 +157,7 @@ def test_best_is_the_lowest_held_out_objective(tmp_path: Path, monkeypatch: pyte
 
 def test_an_opponents_skill_is_logged_beside_chance(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny("predictor"), folder)
+    train(tiny("predictor"), folder)
     (row, *_) = rows(folder, "validation")
     assert 0 <= float(row["accuracy.rotation"]) <= 1
     assert 0.5 <= float(row["chance.rotation"]) < 0.6
@@ -165,8 +165,8 @@ def test_an_opponents_skill_is_logged_beside_chance(tmp_path: Path) -> None:
 
 def test_init_starts_from_another_runs_best_weights(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "second")
-    fit(tiny(), first)
-    fit(tiny(max_steps=1, lr=1e-9), second, init=first)
+    train(tiny(), first)
+    train(tiny(max_steps=1, lr=1e-9), second, init=first)
     for name, tensor in first.weights("best").items():
         torch.testing.assert_close(tensor, second.weights("last")[name], rtol=0, atol=1e-6)
 
@@ -175,16 +175,16 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path: Path) -> None:
     folder, whole = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole")
     config = tiny(max_steps=20)
     with pytest.raises(Interrupted, match="--resume"):
-        fit(config, folder, reporter=Interrupting(after=8))
+        train(config, folder, reporter=Interrupting(after=8))
     assert folder.state("last")["step"] < config.max_steps
-    fit(config, folder, resume=True)
-    fit(config, whole)
+    train(config, folder, resume=True)
+    train(config, whole)
     assert all(torch.equal(tensor, folder.weights("last")[name]) for name, tensor in whole.weights("last").items())
 
 
 def test_training_outside_the_main_thread(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    thread = threading.Thread(target=fit, args=(tiny(), folder))
+    thread = threading.Thread(target=train, args=(tiny(), folder))
     thread.start()
     thread.join()
     assert folder.state("last")["step"] == 6
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_site_and_step(
     monkeypatch.setattr(building, "build", remember)
     monkeypatch.setattr(RunFolder, "save", spoil)
     with pytest.raises(Diverged, match=r"step 5: .*site y.*last finite values: loss \d"):
-        fit(config, folder)
+        train(config, folder)
     for which in ("last", "best"):
         assert folder.state(which)["step"] == 4
         assert all(tensor.isfinite().all() for tensor in folder.weights(which).values())
@@ -225,7 +225,7 @@ def test_weights_spoilt_by_the_last_update_of_an_epoch_are_not_saved(
     monkeypatch.setattr(loop, "validate", lambda *_: {"objective": float("nan"), "elbo": 0.0})
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(Diverged, match="after step 4: the held-out objective"):
-        fit(tiny(), folder)
+        train(tiny(), folder)
     assert list(folder.checkpoints.iterdir()) == []
 
 
@@ -233,7 +233,7 @@ def test_weights_spoilt_by_the_last_update_of_an_epoch_are_not_saved(
 def test_a_disk_that_fills_keeps_the_last_good_checkpoint(fails: int, tmp_path: Path) -> None:
     """Whatever system call the disk fails at, the checkpoint before it can be loaded and gone on from."""
     folder, config = RunFolder(tmp_path / "run"), tiny(max_steps=None, epochs=2)
-    fit(dataclasses.replace(config, epochs=1), folder)
+    train(dataclasses.replace(config, epochs=1), folder)
     good = folder.weights("last")
     calls = 0
 
@@ -247,24 +247,24 @@ def test_a_disk_that_fills_keeps_the_last_good_checkpoint(fails: int, tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(StorageError, match="No space left"):
-            fit(config, folder, resume=True)
+            train(config, folder, resume=True)
     assert folder.state("last")["step"] in (4, 8) and folder.weights("best")
     if folder.state("last")["step"] == 4:
         assert all(torch.equal(tensor, good[name]) for name, tensor in folder.weights("last").items())
     named = {json.loads(path.read_text())["folder"] for path in folder.checkpoints.glob("*.json")}
     assert named <= {path.name for path in folder.checkpoints.iterdir() if path.is_dir()}
-    fit(config, folder, resume=True)
+    train(config, folder, resume=True)
     assert folder.state("last")["step"] == 8
 
 
 def test_a_run_that_exists_is_not_overwritten_unasked(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(), folder)
+    train(tiny(), folder)
     before = folder.weights("last")
     with pytest.raises(InputError, match="exists already"):
-        fit(tiny(seed=1), folder)
+        train(tiny(seed=1), folder)
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
-    fit(tiny(seed=1), folder, overwrite=True)
+    train(tiny(seed=1), folder, overwrite=True)
     assert not all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
 
 
@@ -272,20 +272,20 @@ def test_a_folder_that_is_no_run_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="not a run"):
-        fit(tiny(), RunFolder(tmp_path), overwrite=True)
+        train(tiny(), RunFolder(tmp_path), overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_a_run_is_replaced_once_there_is_another_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(), folder)
+    train(tiny(), folder)
     before = folder.weights("last")
     with monkeypatch.context() as patch:
         patch.setattr(loop, "validate", lambda *_: {"objective": float("nan"), "elbo": 0.0})
         with pytest.raises(Diverged):
-            fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
+            train(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
-    fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
+    train(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True)
     assert not all(torch.equal(tensor, before[name]) for name, tensor in folder.weights("last").items())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -301,12 +301,12 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be made"):
-        fit(tiny(), RunFolder(tmp_path / "file" / "run"))
+        train(tiny(), RunFolder(tmp_path / "file" / "run"))
 
 
 def test_resuming_keeps_what_was_chosen_at_the_start(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(precision="bf16-mixed"), folder)
+    train(tiny(precision="bf16-mixed"), folder)
     content = json.loads(folder.config_file.read_text())
     assert (content["device"], content["precision"]) == ("cpu", "bf16-mixed")
     content["fit"] |= {"precision": "auto", "max_steps": 9}
@@ -317,12 +317,12 @@ def test_resuming_keeps_what_was_chosen_at_the_start(tmp_path: Path) -> None:
         def say(self, line: str) -> None:
             said.append(line)
 
-    fit(read_fit(folder.config_file), folder, resume=True, reporter=Listening())
+    train(read_fit(folder.config_file), folder, resume=True, reporter=Listening())
     assert any("bf16-mixed" in line for line in said)
     content["source"]["sha256"] = "0" * 64
     folder.config_file.write_text(json.dumps(content))
     with pytest.raises(InputError, match="000000000000"):
-        fit(read_fit(folder.config_file), folder, resume=True)
+        train(read_fit(folder.config_file), folder, resume=True)
 
 
 def test_a_compiled_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -330,10 +330,10 @@ def test_a_compiled_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         pytest.skip(reason)
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
     config = tiny(max_steps=12, compile=True)
-    fit(config, whole)
+    train(config, whole)
     with pytest.raises(Interrupted):
-        fit(config, parts, reporter=Interrupting(after=8))
-    fit(config, parts, resume=True)
+        train(config, parts, reporter=Interrupting(after=8))
+    train(config, parts, resume=True)
     assert json.loads(whole.config_file.read_text())["step"].startswith("compiled in ")
     for name, tensor in whole.weights("last").items():
         assert torch.equal(tensor, parts.weights("last")[name]), name
@@ -345,15 +345,15 @@ def test_what_cannot_be_compiled_runs_eager_and_says_so(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(torch._inductor, "compile", broken)
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(compile=True), folder)
+    train(tiny(compile=True), folder)
     assert json.loads(folder.config_file.read_text())["step"] == "eager (compiling failed: no luck today)"
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     first = RunFolder(tmp_path / "first")
-    fit(tiny(), first)
+    train(tiny(), first)
     with pytest.raises(InputError, match="another model"):
-        fit(tiny(latents={"z": 3}), RunFolder(tmp_path / "second"), init=first)
+        train(tiny(latents={"z": 3}), RunFolder(tmp_path / "second"), init=first)
     assert not (tmp_path / "second").exists()
 
 
@@ -382,7 +382,7 @@ def test_a_configuration_that_cannot_run_writes_nothing(said: dict[str, Any], sa
         k: v for k, v in said.items() if k == "method"
     })  # fmt: skip
     with pytest.raises(InputError, match=says):
-        fit(config, folder)
+        train(config, folder)
     assert not folder.path.exists()
 
 
@@ -406,7 +406,7 @@ def test_numbers_that_make_no_sense_are_refused(said: dict[str, Any]) -> None:
 
 def test_a_run_on_other_data_than_it_was_trained_on_is_refused(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(), folder)
+    train(tiny(), folder)
     content = json.loads(folder.config_file.read_text())
     content["source"]["sha256"] = "0" * 64
     folder.config_file.write_text(json.dumps(content))
@@ -417,7 +417,7 @@ def test_a_run_on_other_data_than_it_was_trained_on_is_refused(tmp_path: Path) -
 @pytest.mark.parametrize("damage", ["truncated", "missing", "no pointer"])
 def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(), folder)
+    train(tiny(), folder)
     weights = folder.checkpoint("best") / "weights.safetensors"
     if damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:100])
@@ -465,7 +465,7 @@ def test_gradients_are_clipped_by_group(tmp_path: Path, monkeypatch: pytest.Monk
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(Adam, "step", spy)
-    fit(tiny("predictor", clip_norm=0.01), RunFolder(tmp_path / "run"))
+    train(tiny("predictor", clip_norm=0.01), RunFolder(tmp_path / "run"))
     assert len(norms) == 6 and all(len(groups) == 2 for groups in norms)
     assert all(norm <= 0.01 * 1.001 for groups in norms for norm in groups)
 
@@ -473,7 +473,7 @@ def test_gradients_are_clipped_by_group(tmp_path: Path, monkeypatch: pytest.Monk
 def test_bf16_trains_and_stays_close(tmp_path: Path) -> None:
     folders = {precision: RunFolder(tmp_path / precision) for precision in ("32", "bf16-mixed")}
     for precision, folder in folders.items():
-        fit(tiny(precision=precision), folder)
+        train(tiny(precision=precision), folder)
     full, half = (float(rows(folder, "validation")[-1]["objective"]) for folder in folders.values())
     assert half == pytest.approx(full, rel=0.02)
     assert {tensor.dtype for tensor in folders["bf16-mixed"].weights("last").values()} == {torch.float32}

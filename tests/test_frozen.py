@@ -18,11 +18,11 @@ from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
-from pyro_disent.experiments.presets import configure
 from pyro_disent.objectives.elbo import ForwardCycle, Objective
 from pyro_disent.objectives.methods import build
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import compiling, given, log
-from pyro_disent.training import fit as training
+from pyro_disent.training import train as training
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.models import conditional_latents, linear_vae, pair_batch
@@ -231,10 +231,10 @@ def test_a_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(
         encoder, decoder = networks()
         return encoder.requires_grad_(False), decoder
 
-    training.fit(config, whole, data=data(), given=given.Given(frozen()))
+    training.train(config, whole, data=data(), given=given.Given(frozen()))
     with pytest.raises(Interrupted):
-        training.fit(config, parts, data=data(), given=given.Given(frozen()), reporter=Interrupting(after=3))
-    training.fit(config, parts, data=data(), given=given.Given(frozen()), resume=True)
+        training.train(config, parts, data=data(), given=given.Given(frozen()), reporter=Interrupting(after=3))
+    training.train(config, parts, data=data(), given=given.Given(frozen()), resume=True)
     start = frozen()[0].state_dict()
     for name, tensor in whole.weights("last").items():
         assert torch.equal(tensor, parts.weights("last")[name]), name

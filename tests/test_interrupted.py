@@ -12,12 +12,12 @@ import pytest
 
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.run import Run
+from pyro_disent.runs.run import Run
 from pyro_disent.training import datasets, log, loop
 from pyro_disent.training.checkpoints import Which
-from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 from tests.test_resume import assert_same_run, files
 
@@ -106,10 +106,10 @@ def test_the_state_is_saved_every_few_minutes(tmp_path: Path, monkeypatch: pytes
         save(self, which, step, *arguments)
 
     monkeypatch.setattr(RunFolder, "save", noted)
-    fit(tiny(checkpoint_minutes=1e-9), RunFolder(tmp_path / "often"))
+    train(tiny(checkpoint_minutes=1e-9), RunFolder(tmp_path / "often"))
     assert saved == [1, 2, 3, 4, 5, 6]
     saved.clear()
-    fit(tiny(checkpoint_minutes=0.0), RunFolder(tmp_path / "seldom"))
+    train(tiny(checkpoint_minutes=0.0), RunFolder(tmp_path / "seldom"))
     assert saved == [4, 6]
     assert_same_run(RunFolder(tmp_path / "often"), RunFolder(tmp_path / "seldom"))
 
@@ -126,7 +126,7 @@ def test_a_run_killed_between_two_epochs_goes_on_from_its_last_checkpoint(
     monkeypatch.setattr(log, "LOG_EVERY", 2)
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     config = tiny("cycle+predictor", max_steps=9, checkpoint_minutes=1e-9)
-    fit(config, whole)
+    train(config, whole)
     save = RunFolder.save
 
     def save_until(self: RunFolder, which: Which, step: int, *arguments: Any) -> None:
@@ -137,9 +137,9 @@ def test_a_run_killed_between_two_epochs_goes_on_from_its_last_checkpoint(
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
         patch.setattr(RunFolder, "save", save_until)
-        fit(config, killed)
+        train(config, killed)
     assert killed.state("last")["step"] == kept
-    fit(config, killed, resume=True)
+    train(config, killed, resume=True)
     assert_same_run(whole, killed)
 
 
@@ -150,18 +150,18 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     first = None
     if init:
         first = RunFolder(tmp_path / "first")
-        fit(tiny(seed=5, max_steps=1), first)
+        train(tiny(seed=5, max_steps=1), first)
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    fit(tiny(), whole, init=first)
+    train(tiny(), whole, init=first)
 
     def die(*_: Any) -> None:
         raise Killed
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
         patch.setattr(RunFolder, "save", die)
-        fit(tiny(), killed, init=first)
+        train(tiny(), killed, init=first)
     assert not killed.has_begun and len(killed.metrics()) > 0
-    fit(tiny(), killed, resume=True)
+    train(tiny(), killed, resume=True)
     assert_same_run(whole, killed)
 
 
@@ -174,7 +174,7 @@ def test_a_folder_that_was_left_without_a_configuration_is_begun_in(left: tuple[
     for name in left:
         (run.path / name).mkdir() if name.endswith("/") else (run.path / name).touch()
     with pytest.raises(InputError, match="stopped before it had a configuration; start it as it was started"):
-        fit(tiny(), run, resume=True)
+        train(tiny(), run, resume=True)
     run.refuse_existing(overwrite=False)
     with run:
         run.create(RECORD)
@@ -196,11 +196,11 @@ def test_a_folder_with_anything_else_in_it_is_not_begun_in(tmp_path: Path) -> No
 )
 def test_damaged_metrics_are_refused_before_anything_is_written(content: bytes, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    fit(tiny("vae", max_steps=1), run)
+    train(tiny("vae", max_steps=1), run)
     run.metrics_file.write_bytes(content)
     before = files(run.path)
     with pytest.raises(InputError, match=r"metrics\.csv cannot be read as metrics"):
-        fit(tiny("vae", max_steps=2), run, resume=True)
+        train(tiny("vae", max_steps=2), run, resume=True)
     assert files(run.path) == before
 
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 import pyro_disent
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.run import Run
 from pyro_disent.figures import counterfactual, interpolation, save
 from pyro_disent.models.factored_vae import FactoredVAE, Guide
 from pyro_disent.models.families import Binary, Categorical, Circle, ConditionalNormal
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.queries.interpolation import interpolate
 from pyro_disent.queries.intervention import descendants, do, settings
+from pyro_disent.runs.run import Run
 from tests.models import SHAPE, linear_vae
 
 IMAGES = torch.rand(5, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

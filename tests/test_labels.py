@@ -24,8 +24,8 @@ from pyro_disent.models.labels import Label
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.training import building, datasets
-from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.models import SHAPE, linear_vae
 from tests.table import tiny
 
@@ -159,7 +159,7 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
         "y": {"units": 1, "family": "labelled", "settings": settings, "explains": [factor]},
     }
     path = tmp_path / "run"
-    fit(tiny("vae", "celeba", max_steps=2, latents=latents), RunFolder(path))
+    train(tiny("vae", "celeba", max_steps=2, latents=latents), RunFolder(path))
     run = load(path)
     label = run.vae.latent("y").family.labels[factor]
     values = data.train.examples(0).factors[factor].tolist()

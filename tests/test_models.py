@@ -16,7 +16,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import ConditionalNormal
 from pyro_disent.models.latents import Latent, each
-from pyro_disent.models.likelihoods import LIKELIHOODS, Bernoulli, ContinuousBernoulli, Normal
+from pyro_disent.models.likelihoods import LIKELIHOODS, Bernoulli, ContinuousBernoulli, NormalPixels
 from pyro_disent.models.networks import NETWORKS, networks
 from pyro_disent.models.opponents import FactorPredictor, PermutationDiscriminator
 from pyro_disent.objectives.elbo import DisentanglingELBO
@@ -100,14 +100,14 @@ def test_bernoulli_is_the_summed_cross_entropy() -> None:
 
 def test_normal_is_the_papers_squared_error_plus_a_constant() -> None:
     outputs, x = torch.randn(5, *SHAPE, dtype=torch.float64), torch.rand(5, *SHAPE, dtype=torch.float64)
-    log_prob = Normal().double()(outputs).log_prob(x)
+    log_prob = NormalPixels().double()(outputs).log_prob(x)
     squared = (outputs.tanh() - (2 * x - 1)).square().sum((1, 2, 3))
     constant = 20 * (0.5 * math.log(2 * math.pi) - math.log(2 * math.sqrt(2)))
     torch.testing.assert_close(-log_prob, squared + constant, rtol=1e-6, atol=0)
 
 
 def test_a_learnt_scale_is_a_parameter_that_fits() -> None:
-    vae = linear_vae(likelihood=Normal(learnt=True))
+    vae = linear_vae(likelihood=NormalPixels(learnt=True))
     (scale,) = [p for name, p in vae.named_parameters() if name.endswith("log_scale")]
     assert scale.exp().item() == pytest.approx(0.5 / math.sqrt(2))
     DisentanglingELBO()(vae.model, vae.guide)(torch.rand(4, *SHAPE)).backward()
@@ -182,3 +182,9 @@ def test_opponents_have_the_papers_sizes() -> None:
     discriminator = PermutationDiscriminator(11)
     widths = [layer.out_features for layer in discriminator.network if isinstance(layer, nn.Linear)]
     assert widths == [1000] * 6 + [2]
+
+
+def test_the_older_name_of_a_likelihood_is_said_to_be_older() -> None:
+    with pytest.warns(DeprecationWarning, match="NormalPixels"):
+        from pyro_disent.models.likelihoods import Normal
+    assert Normal is LIKELIHOODS["normal"]

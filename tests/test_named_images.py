@@ -16,14 +16,14 @@ from PIL import Image
 from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Source, Split
 from pyro_disent.data.own.arrays import from_arrays
-from pyro_disent.experiments.presets import configure
-from pyro_disent.experiments.run import load
 from pyro_disent.figures import of_run
 from pyro_disent.figures.grids import grid
 from pyro_disent.figures.inputs import images_at, images_named
 from pyro_disent.figures.naming import named
-from pyro_disent.training.fit import fit
+from pyro_disent.runs.presets import configure
+from pyro_disent.runs.run import load
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import TINY
 
 DRAWN = ["reconstructions.png", "swap.png", "traverse-y.png", "samples.png"]
@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = {"image_size": 8, "channels": 1}
     settings = {"max_steps": 2, "batch_size": 4, "latents": {"z": 3, "y": 2}, "network": "mlp", "options": options}
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "photos-cycle-1")
-    fit(configure("cycle", str(root), "quick", settings), folder)
+    train(configure("cycle", str(root), "quick", settings), folder)
     return folder.path
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 from pyro_disent import fit, from_arrays, load
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.families import Categorical, Circle
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import datasets
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import Given

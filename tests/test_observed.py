@@ -250,7 +250,7 @@ def test_a_value_is_its_familys_code(family: Any, value: float) -> None:
     code = step.p.nodes["y"]["value"]
     expected = [math.cos(2.0), math.sin(2.0)] if family.circular else [0, 0, 0, 1] if family.choices == 4 else [value]
     torch.testing.assert_close(code, torch.tensor(expected, dtype=torch.float32).expand(1, 3, -1))
-    record = DisentanglingELBO().evaluate(step)
+    record = DisentanglingELBO().record_of(step)
     torch.testing.assert_close(record.told["y"], -step.posterior("y").log_prob(code).mean())
     torch.testing.assert_close(record.observed["y"], -step.prior("y").log_prob(code).mean())
 

@@ -20,14 +20,14 @@ from pyro_disent.data.own import folder
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
-from pyro_disent.experiments.presets import configure
-from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import Setting, build
 from pyro_disent.objectives.terms import UNKNOWN, quantized
+from pyro_disent.runs.presets import configure
+from pyro_disent.runs.run import load
 from pyro_disent.training import building
-from pyro_disent.training import fit as training
+from pyro_disent.training import train as training
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder
 from tests.test_evaluation import dials, reading_vae
@@ -185,7 +185,7 @@ def test_what_was_said_of_the_predictor_holds_in_a_run(
 ) -> None:
     settings = {"max_steps": 3, "batch_size": 16, "limit": 64, "source": "embedded", "opponent_lr": 0.5}
     folder = RunFolder(tmp_path / "run")
-    training.fit(configure("predictor", "rotated-mnist", "quick", settings | said), folder)
+    training.train(configure("predictor", "rotated-mnist", "quick", settings | said), folder)
     run = load(folder.path)
     term = prediction(run.objective)
     assert term is not None and (term.side, term.on) == (side, on)

@@ -21,8 +21,8 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.mnist import rotated as rotated_mnist
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
 from pyro_disent.objectives.methods import METHODS, check_options
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import config
 from pyro_disent.training.record import read_fit
 

@@ -13,8 +13,8 @@ import pytest
 
 from pyro_disent import files
 from pyro_disent.errors import InputError
-from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import tiny
 from tests.test_cli import assert_refused
 
@@ -22,7 +22,7 @@ from tests.test_cli import assert_refused
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "run")
-    fit(tiny(max_steps=1), folder)
+    train(tiny(max_steps=1), folder)
     return folder.path
 
 
@@ -201,6 +201,6 @@ def test_notes_of_an_error_are_said(tmp_path: Path, call: Any, monkeypatch: pyte
         error.add_note("the run that was at run is there again")
         raise error
 
-    monkeypatch.setattr("pyro_disent.experiments.job.train", fail)
+    monkeypatch.setattr("pyro_disent.runs.job.train", fail)
     result = call("fit", "--method", "vae", "--data", "rotated-mnist", "--out", "run")
     assert_refused(result, "no such thing; the run that was at run is there again")

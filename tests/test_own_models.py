@@ -154,7 +154,7 @@ def weights(run: Path, which: Any = "last") -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> pyro_disent.experiments.run.Run:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> pyro_disent.runs.run.Run:
     """Trained on both; loaded by the tests."""
     vae, elbo = parts()
     return pyro_disent.fit(elbo, DATA, vae=vae, out=tmp_path_factory.mktemp("own") / "run", **TINY)

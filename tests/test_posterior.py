@@ -19,7 +19,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import Circle, ConditionalNormal
 from pyro_disent.models.latents import Latent, each
-from pyro_disent.models.likelihoods import Normal
+from pyro_disent.models.likelihoods import NormalPixels
 from pyro_disent.queries.draws import arviz_groups, inference_data, write_groups
 from tests.models import SHAPE, linear_vae
 
@@ -66,7 +66,7 @@ def test_dimensions_have_names() -> None:
 def test_the_log_likelihood_is_that_of_the_draws() -> None:
     found = arviz_groups(a_vae(), IMAGES, draws=3)
     vae = a_vae()
-    for likelihood in (None, Normal(0.3)):
+    for likelihood in (None, NormalPixels(0.3)):
         vae = a_vae(likelihood)
         found = arviz_groups(vae, IMAGES, draws=3)
         outputs, x = logits(vae, found["posterior"]), IMAGES.flatten(1).numpy()

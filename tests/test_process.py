@@ -22,9 +22,9 @@ import pyro_disent
 from pyro_disent.errors import Diverged, InputError
 from pyro_disent.evaluation import evaluate as evaluate_module
 from pyro_disent.evaluation.bounds import elbo
-from pyro_disent.experiments.run import Run
 from pyro_disent.figures import reconstructions, sample_latents, samples, save, swap_matrix, traversal
 from pyro_disent.process import left_as_found
+from pyro_disent.runs.run import Run
 from pyro_disent.training import loop
 
 TINY: dict[str, Any] = {"source": "embedded", "limit": 64, "batch_size": 16, "max_steps": 4, "preset": "quick"}

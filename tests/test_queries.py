@@ -29,10 +29,10 @@ from pyro_disent.errors import InputError, StorageError
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import Measurement
 from pyro_disent.evaluation.result import Number
-from pyro_disent.experiments.run import Run
 from pyro_disent.figures import save
 from pyro_disent.figures.of_run import Subject
 from pyro_disent.models.networks import mlp
+from pyro_disent.runs.run import Run
 from pyro_disent.training.feed import Feed
 
 TINY: dict[str, Any] = {

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 import pyro_disent
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.run import load
 from pyro_disent.models.latents import each
+from pyro_disent.runs.run import load
 from pyro_disent.training import building, compiling
-from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import FORMAT, RunRecord, read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 
 BEFORE: dict[str, Any] = {
@@ -91,7 +91,7 @@ class TestBefore:
     def test_a_run_from_then_is_loaded_and_goes_on(self, tmp_path: Path) -> None:
         """The whole of today's run, with its record put back into what it was then."""
         folder = RunFolder(tmp_path / "run")
-        fit(tiny(max_steps=4, latents={"z": 3, "y": 1}), folder)
+        train(tiny(max_steps=4, latents={"z": 3, "y": 1}), folder)
         before = load(folder.path, "last").vae.state_dict()
         now = json.loads(folder.config_file.read_text())
         then = {key: value for key, value in now.items() if key in BEFORE}
@@ -102,7 +102,7 @@ class TestBefore:
         run = load(folder.path, "last")
         assert all(torch.equal(value, before[name]) for name, value in run.vae.state_dict().items())
         assert run.shared == ("z",)
-        fit(read_fit(folder.config_file), folder, resume=True)
+        train(read_fit(folder.config_file), folder, resume=True)
         assert folder.state("last")["step"] == 6
 
 
@@ -145,7 +145,7 @@ def test_what_is_no_record_is_a_sentence_or_a_record(key: str, value: Any) -> No
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("finished") / "run"
-    fit(tiny(max_steps=4, schedule="cosine"), RunFolder(path))
+    train(tiny(max_steps=4, schedule="cosine"), RunFolder(path))
     yield path
 
 
@@ -157,7 +157,7 @@ class TestLonger:
         monkeypatch.setattr(compiling, "make_step", lambda *_: pytest.fail("compiled for nothing"))
         folder, heard = RunFolder(finished), Listening()
         before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-        fit(folder.read_record().fit, folder, resume=True, reporter=heard)
+        train(folder.read_record().fit, folder, resume=True, reporter=heard)
         assert heard.said == [f"{finished} is finished: it has taken all of its 4 steps"]
         assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
@@ -165,8 +165,8 @@ class TestLonger:
     def test_further_is_what_a_longer_run_would_have_been(self, schedule: str, said: str, tmp_path: Path) -> None:
         """Under a constant rate bit by bit; under cosine with the rates of the new total from there on."""
         whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-        fit(tiny(max_steps=8, schedule=schedule), whole)
-        fit(tiny(max_steps=4, schedule=schedule), parts)
+        train(tiny(max_steps=8, schedule=schedule), whole)
+        train(tiny(max_steps=4, schedule=schedule), parts)
         heard = Listening()
         pyro_disent.fit(resume=parts.path, max_steps=8, reporter=heard)
         assert any(line == f"longer   to 8 steps, of which 4 are taken{said}" for line in heard.said)
@@ -178,7 +178,7 @@ class TestLonger:
 
     def test_by_epochs(self, tmp_path: Path) -> None:
         folder = RunFolder(tmp_path / "run")
-        fit(tiny(max_steps=4), folder)  # an epoch
+        train(tiny(max_steps=4), folder)  # an epoch
         pyro_disent.fit(resume=folder.path, epochs=2)
         assert (folder.read_record().fit.epochs, folder.read_record().fit.max_steps) == (2, None)
         assert folder.state("last")["step"] == 8

@@ -27,13 +27,13 @@ from torch import nn
 import pyro_disent
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
-from pyro_disent.experiments.run import load
+from pyro_disent.runs.run import load
 from pyro_disent.training import building, datasets, log, loop, schedule, state
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from pyro_disent.training.validation import Progress
 from tests.table import tiny
 from tests.test_fit import Interrupting
@@ -46,7 +46,7 @@ def half_a_run() -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log, "LOG_EVERY", 1)
         with pytest.raises(Interrupted):
-            fit(tiny("cycle+predictor"), RunFolder(root / "run"), reporter=Interrupting(after=5))
+            train(tiny("cycle+predictor"), RunFolder(root / "run"), reporter=Interrupting(after=5))
     return root / "run"
 
 
@@ -108,7 +108,7 @@ def test_a_pointer_that_is_no_pointer_is_refused(text: str, tmp_path: Path) -> N
     folder = a_copy(tmp_path)
     (folder.checkpoints / "last.json").write_text(text)
     with pytest.raises(InputError, match="no last checkpoint that can be read"):
-        fit(tiny(), folder, resume=True)
+        train(tiny(), folder, resume=True)
 
 
 # States
@@ -356,7 +356,7 @@ def test_the_command_refuses_a_damaged_state(tmp_path: Path) -> None:
     write_state(folder, state)
     before = files(tmp_path)
     with pytest.raises(InputError, match="moment exp_avg"):
-        fit(read_fit(folder.config_file), folder, resume=True)
+        train(read_fit(folder.config_file), folder, resume=True)
     assert files(tmp_path) == before
 
 
@@ -371,7 +371,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("whole") / "run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log, "LOG_EVERY", 3)
-        fit(tiny("cycle+predictor+similarity", **STOPS), folder)
+        train(tiny("cycle+predictor+similarity", **STOPS), folder)
     return folder
 
 
@@ -412,7 +412,7 @@ def test_a_run_stopped_at_any_steps_equals_one_that_was_not(stops: list[int], un
         folder = RunFolder(Path(root) / "run")
         for number in range(len(stops) + 1):
             with contextlib.suppress(Interrupted):
-                fit(tiny("cycle+predictor+similarity", **STOPS), folder, resume=number > 0)
+                train(tiny("cycle+predictor+similarity", **STOPS), folder, resume=number > 0)
         assert not waiting
         assert_same_run(uninterrupted, folder)
 
@@ -449,7 +449,7 @@ def test_a_run_on_what_was_handed_over_goes_on_as_if_it_had_never_stopped(
     call = f"pyro_disent.resume({str(run)!r}, data=..., encoder=..., decoder=...)"
     assert str(stopped.value) == f"interrupted; go on with: {call}"
     with pytest.raises(InputError, match=r"from Python: go on with pyro_disent\.resume\(.*, data=\.\.\., enc"):
-        fit(read_fit(run / "config.json"), RunFolder(run), resume=True)
+        train(read_fit(run / "config.json"), RunFolder(run), resume=True)
     before = RunFolder(run).state("last")["step"]
     words = {"data": "given_data()", "encoder": "networks['encoder']", "decoder": "networks['decoder']"}
     for name, value in words.items():  # what was said is taken at its word
@@ -545,15 +545,15 @@ def test_a_run_from_cuda_says_how_it_goes_on_without_one_and_does(tmp_path: Path
     config = read_fit(folder.config_file)
     says = rf"{folder.path} was trained on CUDA, .*: go on with pyro-disent fit --resume {folder.path} --device cpu$"
     with pytest.raises(InputError, match=says):
-        fit(config, folder, resume=True)
+        train(config, folder, resume=True)
     said: list[str] = []
 
     class Listening(Silent):
         def say(self, line: str) -> None:
             said.append(line)
 
-    fit(config, folder, resume=True, moved_to="cpu", reporter=Listening())
+    train(config, folder, resume=True, moved_to="cpu", reporter=Listening())
     assert folder.state("last")["step"] == 6 and not {"rng", "cuda_rng"} & folder.state("last").keys()
     assert "older    state of an earlier version: from here on, what is drawn is drawn by new rules" in said
     assert "moved    from cuda to cpu: what is drawn is drawn anew" in said
-    fit(config, folder, resume=True)  # it is a run on a CPU from now on
+    train(config, folder, resume=True)  # it is a run on a CPU from now on

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import Diverged, InputError, StorageError
-from pyro_disent.experiments.run import load
+from pyro_disent.runs.run import load
 from pyro_disent.training import datasets, loop
 from pyro_disent.training import run as run_module
-from pyro_disent.training.fit import fit
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 
 
@@ -108,7 +108,7 @@ def test_what_appears_while_the_data_loads_is_kept(
 
     monkeypatch.setattr(datasets, "load_data", slowly)
     with pytest.raises(InputError, match=r"exists already|not overwritten"):
-        fit(tiny(), RunFolder(tmp_path / "run"), overwrite=overwrite)
+        train(tiny(), RunFolder(tmp_path / "run"), overwrite=overwrite)
     assert contents(tmp_path) == before
 
 
@@ -262,13 +262,13 @@ def test_a_run_with_a_linked_part_is_not_gone_on_with(part: str, tmp_path: Path)
 
 def test_resuming_a_run_whose_checkpoints_are_a_link_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    fit(tiny(), RunFolder(path))
+    train(tiny(), RunFolder(path))
     (path / "checkpoints").rename(tmp_path / "outside")
     (path / "checkpoints").symlink_to(tmp_path / "outside")
     a_folder(tmp_path / "outside/best-of-my-photos")
     before = contents(tmp_path)
     with pytest.raises(InputError, match="checkpoints is a link, and nothing is written through links"):
-        fit(tiny(max_steps=9), RunFolder(path), resume=True)
+        train(tiny(max_steps=9), RunFolder(path), resume=True)
     assert contents(tmp_path) == before
 
 
@@ -291,7 +291,7 @@ def test_overwriting_a_run_with_a_linked_part_leaves_what_it_leads_to(part: str,
 def test_whatever_else_lies_in_a_run_survives_a_whole_training(tmp_path: Path) -> None:
     path, outside = tmp_path / "run", tmp_path / "outside"
     config = tiny(max_steps=None, epochs=1)
-    fit(config, RunFolder(path))
+    train(config, RunFolder(path))
     (outside / "folder").mkdir(parents=True)
     (outside / "file").write_text("not yours")
     (path / "figures").mkdir()
@@ -303,9 +303,9 @@ def test_whatever_else_lies_in_a_run_survives_a_whole_training(tmp_path: Path) -
     before, elsewhere = {name: contents(path)[name] for name in theirs}, contents(outside)
     text = RunFolder(path).config_file.read_text().replace('"epochs": 1', '"epochs": 2')
     RunFolder(path).config_file.write_text(text)
-    fit(tiny(max_steps=None, epochs=2), RunFolder(path), resume=True)
+    train(tiny(max_steps=None, epochs=2), RunFolder(path), resume=True)
     assert {name: contents(path)[name] for name in theirs} == before
-    fit(tiny(max_steps=None, epochs=1, seed=1), RunFolder(path), overwrite=True)
+    train(tiny(max_steps=None, epochs=1, seed=1), RunFolder(path), overwrite=True)
     assert {name: contents(path)[name] for name in theirs} == before and contents(outside) == elsewhere
     assert load(path).path == path and not RunFolder(path).aside.path.exists()
 
@@ -344,7 +344,7 @@ def test_a_run_is_there_again_where_its_successor_ends_without_a_checkpoint(
     monkeypatch.setattr(loop, "validate", fail)
     for _ in range(2):
         with pytest.raises(error) as caught:
-            fit(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True, reporter=Listening())
+            train(tiny(seed=1), RunFolder(tmp_path / "run"), overwrite=True, reporter=Listening())
         assert caught.value.__notes__ == [f"the run that was at {folder.path} is there again"]
         assert contents(tmp_path) == before
     assert f"replaces {folder.path}, which is kept as {tmp_path}/.run.replaced until" in said[0]

@@ -21,9 +21,9 @@ from pyro_disent.data.dataset import DataSet, Pairs
 from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError
-from pyro_disent.experiments.presets import configure
 from pyro_disent.models.latents import Latent, each, shared_by, sharing, surely_shared
 from pyro_disent.models.specification import LatentSpec, build_latents, explains_from_text, spec_from_text
+from pyro_disent.runs.presets import configure
 from pyro_disent.training import building, datasets
 from pyro_disent.training.announced import idle
 from tests.models import linear_vae

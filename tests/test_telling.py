@@ -17,7 +17,7 @@ from pyro_disent.cli import progress
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import Diverged, InputError
 from pyro_disent.training import compiling, datasets
-from pyro_disent.training import fit as training
+from pyro_disent.training import train as training
 from pyro_disent.training.run import RunFolder
 from tests.table import tiny
 from tests.test_cli import TINY, run
@@ -140,7 +140,7 @@ def test_compiling_is_announced_before_it_starts_and_its_end_is_said(
     monkeypatch.setattr(compiling, "why_not_compiled", lambda: None)
     monkeypatch.setattr(CompiledStep, "compile", begun)
     monkeypatch.setattr(CompiledStep, "__call__", EagerStep.__call__)
-    training.fit(tiny(max_steps=1, compile=True), RunFolder(tmp_path / "run"), reporter=heard)
+    training.train(tiny(max_steps=1, compile=True), RunFolder(tmp_path / "run"), reporter=heard)
     before, after = heard.said[: heard.said.index("now")], heard.said[heard.said.index("now") + 1 :]
     assert before == ["compiling the step, which takes 10 to 60 seconds the first time"]
     assert says in next(line for line in after if line.startswith("step "))
@@ -148,5 +148,5 @@ def test_compiling_is_announced_before_it_starts_and_its_end_is_said(
 
 def test_an_eager_step_announces_no_compiling(tmp_path: Path) -> None:
     heard = Listening()
-    training.fit(tiny(max_steps=1), RunFolder(tmp_path / "run"), reporter=heard)
+    training.train(tiny(max_steps=1), RunFolder(tmp_path / "run"), reporter=heard)
     assert not any("compiling" in line for line in heard.said)

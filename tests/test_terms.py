@@ -127,8 +127,8 @@ def test_autocast_reaches_networks_alone(method: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         step = objective.step(pair_batch())
         again = step._replace(p=step.p.copy())  # a trace remembers its log densities
-        half = objective.evaluate(step)
-    exact = objective.evaluate(again)
+        half = objective.record_of(step)
+    exact = objective.record_of(again)
     assert {value.dtype for value in tree_leaves(half)} == {torch.float32}
     for latent in ("z", "y"):
         distributions = step.prior(latent), step.posterior(latent)

@@ -18,8 +18,8 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation import evaluate as evaluation
 from pyro_disent.threads import available_cores, choose, using
 from pyro_disent.training import datasets
-from pyro_disent.training.fit import fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused
 from tests.test_empty_latents import Listening
@@ -127,7 +127,7 @@ def test_fit_uses_says_and_records_its_threads_and_puts_them_back(tmp_path: Path
     machine(monkeypatch, 2, {1: 100, 2: 4})
     folder, heard, used = RunFolder(tmp_path / "run"), Listening(), []
     look = lambda _: used.append(torch.get_num_threads())  # noqa: E731
-    fit(tiny(), folder, reporter=heard, on_validation=look)
+    train(tiny(), folder, reporter=heard, on_validation=look)
     assert set(used) == {1} and torch.get_num_threads() == 2
     assert "threads  1 (of 2, which were 0.04 times as fast just now)" in heard.said
     record = folder.read_record()
@@ -136,7 +136,7 @@ def test_fit_uses_says_and_records_its_threads_and_puts_them_back(tmp_path: Path
     used.clear()
     machine(monkeypatch, 2, {1: 100, 2: 190})
     again = Listening()
-    fit(replace(record.fit, max_steps=9), folder, resume=True, reporter=again, on_validation=look)
+    train(replace(record.fit, max_steps=9), folder, resume=True, reporter=again, on_validation=look)
     assert set(used) == {1} and "threads  1 (as recorded)" in again.said
 
 
@@ -150,7 +150,7 @@ def test_fit_takes_the_threads_it_is_told_for_the_data_too(tmp_path: Path, monke
 
     monkeypatch.setattr(datasets, "load_data", loading)
     folder = RunFolder(tmp_path / "run")
-    fit(tiny(threads=1), folder, on_validation=lambda _: used.append(torch.get_num_threads()))
+    train(tiny(threads=1), folder, on_validation=lambda _: used.append(torch.get_num_threads()))
     assert seen == [1] and set(used) == {1} and torch.get_num_threads() == 2
     assert folder.read_record().threads == 1
 
@@ -162,7 +162,7 @@ def test_threads_are_put_back_after_a_run_that_fails(tmp_path: Path, monkeypatch
         raise RuntimeError("in between")
 
     with pytest.raises(RuntimeError, match="in between"):
-        fit(tiny(), RunFolder(tmp_path / "run"), on_validation=fail)
+        train(tiny(), RunFolder(tmp_path / "run"), on_validation=fail)
     assert torch.get_num_threads() == 2
 
 

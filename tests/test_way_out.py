@@ -22,17 +22,17 @@ from pyro_disent.data.own.columns import column, identities
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.result import Evaluation, Number
-from pyro_disent.experiments.run import load
 from pyro_disent.figures.inputs import _called
 from pyro_disent.files import file_name
 from pyro_disent.models.use import Usage
+from pyro_disent.runs.run import load
 from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.fit import fit
 from pyro_disent.training.hardware import launched_fabric, resolve_device
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.replaced import _is_figure
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused
 from tests.test_early_stopping import EPOCH, few_held_out_images, held_out, step_of  # noqa: F401
@@ -42,7 +42,7 @@ from tests.test_empty_latents import Listening
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "mine")
-    fit(tiny(max_steps=2), folder)
+    train(tiny(max_steps=2), folder)
     return folder.path
 
 
@@ -87,7 +87,7 @@ class TestPatience:
     ) -> None:
         folder, heard = RunFolder(tmp_path / "run"), Listening()
         held_out(monkeypatch, [5, 6, 7, 8, 9])
-        fit(tiny(max_steps=None, epochs=5, patience=2), folder, reporter=heard)
+        train(tiny(max_steps=None, epochs=5, patience=2), folder, reporter=heard)
         assert step_of(folder) == 3 * EPOCH
         (ended,) = (line for line in heard.said if "training ends" in line)
         assert ended.endswith(f"pyro-disent fit --resume {folder.path} --patience 3")
@@ -162,8 +162,8 @@ def test_threads_that_torch_was_told_are_not_all_there_are(monkeypatch: pytest.M
 
 def test_a_run_that_goes_on_is_eager_as_recorded(tmp_path: Path) -> None:
     folder, heard = RunFolder(tmp_path / "run"), Listening()
-    fit(tiny(max_steps=1), folder)
-    fit(tiny(max_steps=2), folder, resume=True, reporter=heard)
+    train(tiny(max_steps=1), folder)
+    train(tiny(max_steps=2), folder, resume=True, reporter=heard)
     assert any("eager (as recorded)" in line for line in heard.said if line.startswith("step "))
 
 
@@ -243,7 +243,7 @@ def test_training_for_longer_comes_first_where_little_was_learned() -> None:
 
 def test_the_closing_line_says_whose_weights_it_is_about(tmp_path: Path) -> None:
     heard = Listening()
-    fit(tiny(max_steps=2, beta=1e6), RunFolder(tmp_path / "run"), reporter=heard)
+    train(tiny(max_steps=2, beta=1e6), RunFolder(tmp_path / "run"), reporter=heard)
     advice = [line for line in heard.said if "says nothing (" in line]
     assert advice and all(line.startswith("best weights, of step 2: ") for line in advice)
     assert last_step(tmp_path / "run/metrics.csv") == 2 and last_step(tmp_path / "none.csv") is None
@@ -301,5 +301,5 @@ def test_the_version_is_told(call: Any) -> None:
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_nothing_is_trained_or_written(tmp_path: Path, off: Any) -> None:
     with off(), pytest.raises(InputError, match="gradients are switched off"):
-        fit(tiny(max_steps=2), RunFolder(tmp_path / "run"))
+        train(tiny(max_steps=2), RunFolder(tmp_path / "run"))
     assert not list(tmp_path.iterdir())

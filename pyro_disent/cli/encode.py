@@ -11,7 +11,7 @@ from pyro_disent.cli.run_options import OverwriteOption, Said, on_run
 from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 @on_run

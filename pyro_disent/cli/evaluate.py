@@ -14,7 +14,7 @@ from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
     from pyro_disent.evaluation.result import Evaluation
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 @on_run

@@ -8,7 +8,7 @@ from pyro_disent.cli.run_options import Said, on_run
 from pyro_disent.errors import InputError
 
 if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 @on_run

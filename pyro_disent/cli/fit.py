@@ -19,7 +19,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.training.config import CHANGEABLE
 
 if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 of_run = functools.partial(typer.Option, rich_help_panel="Run")
@@ -96,8 +96,8 @@ def fit(
 
     from pyro_disent.cli.progress import TrainingProgress
     from pyro_disent.data import registry
-    from pyro_disent.experiments import job
-    from pyro_disent.experiments.presets import configure, reconfigure
+    from pyro_disent.runs import job
+    from pyro_disent.runs.presets import configure, reconfigure
     from pyro_disent.training.record import read_fit
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here

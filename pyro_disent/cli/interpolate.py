@@ -12,7 +12,7 @@ from pyro_disent.files import file_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 @figure_of_run

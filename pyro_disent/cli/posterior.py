@@ -10,7 +10,7 @@ import typer
 from pyro_disent.cli.run_options import OverwriteOption, Said, on_run
 
 if TYPE_CHECKING:
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 
 @on_run

@@ -18,7 +18,7 @@ from pyro_disent.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyro_disent.experiments.run import Run
+    from pyro_disent.runs.run import Run
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -62,7 +62,7 @@ def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run
     if checkpoint not in ("best", "last"):
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
 
-    from pyro_disent.experiments.run import load
+    from pyro_disent.runs.run import load
     from pyro_disent.training.given import call, in_words
     from pyro_disent.training.run import RunFolder
 

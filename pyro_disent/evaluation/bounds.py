@@ -46,7 +46,7 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
         seed_random_state(seed, vae.device)
         for part in images.split(_CHUNK):
             step = objective.step(as_float(part.to(vae.device)))
-            record = objective.evaluate(step)
+            record = objective.record_of(step)
             sampled = tuple(name for name in kl if not step.kl_is_exact(name))
             share = len(part) / len(images)
             log_likelihood -= share * record.reconstruction.item()

@@ -18,7 +18,7 @@ from pyro_disent.evaluation.aggregate import aggregate_kl
 from pyro_disent.evaluation.bounds import elbo
 from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.counterfactuals import swap_error
-from pyro_disent.evaluation.leakage import fit, leak, pair_leak, r2
+from pyro_disent.evaluation.leakage import fit_regressors, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.result import Evaluation, Number
@@ -346,7 +346,7 @@ def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str
     """One factor of the view read off one block of unseen identities: its R2, and the median error of an angle."""
     validation, test = codes.read_unseen(block, bool(by))
     actual = codes.test.examples.factors[name]
-    fitted = fit(validation, codes.validation.examples.factors[name], circular, seed=codes.seed)
+    fitted = fit_regressors(validation, codes.validation.examples.factors[name], circular, seed=codes.seed)
     predicted = fitted(test)
     explained = r2(predicted, actual, circular)
     numbers = {f"view{key}/{name}/{block}": Number(f"{name}{by} of unseen identities", block, explained, "R2")}

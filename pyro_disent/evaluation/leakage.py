@@ -40,7 +40,7 @@ def leak(
         circular: whether the factor wraps around at 2 pi: the R2 is then the mean over its cosine and its sine.
         seed: of the choice of images and of the regressor.
     """
-    fitted = fit(z_train, factor_train, circular, seed=seed)
+    fitted = fit_regressors(z_train, factor_train, circular, seed=seed)
     return r2(fitted(z_test), factor_test, circular)
 
 
@@ -89,7 +89,7 @@ class Fitted:
         return np.stack([regressor.predict(_array(code)) for regressor in self._regressors], -1)
 
 
-def fit(code: Tensor, factor: Tensor, circular: bool, *, seed: int = 0) -> Fitted:
+def fit_regressors(code: Tensor, factor: Tensor, circular: bool, *, seed: int = 0) -> Fitted:
     """The regressor of `leak`, fitted on at most `FIT_IMAGES` images whose factor is known."""
     values = _array(factor)
     known = np.flatnonzero(np.isfinite(values))

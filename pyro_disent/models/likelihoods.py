@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -77,7 +79,7 @@ class ContinuousBernoulli(Likelihood):
         return 0.5 + torch.where(small, logits / 12 - logits**3 / 720, 0.5 / (safe / 2).tanh() - 1 / safe)
 
 
-class Normal(Likelihood):
+class NormalPixels(Likelihood):
     """A tanh output scaled to [0, 1], with one scale for all pixels.
 
     At the default scale, 1 / (2 sqrt 2), minus the log density is the paper's squared error on [-1, 1] plus a constant.
@@ -106,7 +108,7 @@ class Normal(Likelihood):
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "continuous-bernoulli": ContinuousBernoulli,
-    "normal": Normal,
+    "normal": NormalPixels,
 }
 
 
@@ -117,3 +119,10 @@ def likelihood(name: str) -> type[Likelihood]:
         InputError: for a name that does not exist, with those that do.
     """
     return plugins.find("pyro_disent.likelihoods", LIKELIHOODS, name, "likelihood")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Normal":
+        warnings.warn("likelihoods.Normal is called NormalPixels now", DeprecationWarning, stacklevel=2)
+        return NormalPixels
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

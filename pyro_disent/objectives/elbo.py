@@ -149,7 +149,7 @@ class DisentanglingELBO(ELBO):
             )
         return batch
 
-    def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
+    def record_of(self, step: Step, *, adversarial: bool = True) -> LossRecord:
         """The record of two traces, means over images; nothing is read back to the host.
 
         Args:
@@ -206,8 +206,8 @@ class DisentanglingELBO(ELBO):
         return kl.masked_fill(known, 0.0), prior.masked_fill(~known, 0.0), posterior.masked_fill(~known, 0.0)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
-        """`evaluate` of fresh steps, averaged over ``num_particles`` of them."""
-        first, *others = (self.evaluate(self.step(model, guide, batch)) for _ in range(self.num_particles))
+        """`record_of` fresh steps, averaged over ``num_particles`` of them."""
+        first, *others = (self.record_of(self.step(model, guide, batch)) for _ in range(self.num_particles))
         return first.map(lambda *values: torch.stack(values).mean(0), *others) if others else first
 
     def _beta(self, latent: str) -> Tensor:
@@ -328,10 +328,10 @@ class Objective(ELBOModule):
         with self._own_parameters():
             return self.elbo.step(self.model, self.guide, batch)
 
-    def evaluate(self, step: Step, *, adversarial: bool = True) -> LossRecord:
-        """`DisentanglingELBO.evaluate` of this model and guide."""
+    def record_of(self, step: Step, *, adversarial: bool = True) -> LossRecord:
+        """`DisentanglingELBO.record_of` a step of this model and guide."""
         with self._own_parameters():
-            return self.elbo.evaluate(step, adversarial=adversarial)
+            return self.elbo.record_of(step, adversarial=adversarial)
 
     def per_image(self, batch: Batch | Tensor) -> LossRecord:
         """`DisentanglingELBO.per_image` of a fresh `step`."""

@@ -126,7 +126,7 @@ def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[
             step = objective.step(split.batch(index, generator, views))
             bound = plain.record(objective.model, objective.guide, step.batch)
             numbers = {
-                "objective": objective.evaluate(step, adversarial=False).loss,
+                "objective": objective.record_of(step, adversarial=False).loss,
                 "elbo": -bound.loss,
                 **{f"kl.{name}": kl for name, kl in bound.kl.items()},
             }

@@ -33,7 +33,7 @@ from pyro_disent.training.validation import OnValidation, Progress
 
 @left_as_found()
 @usual_defaults()
-def fit(
+def train(
     config: FitConfig,
     folder: RunFolder,
     *,

@@ -271,7 +271,7 @@ class Run:
         Raises:
             InputError: for what is none of these, files that cannot be read, and data of another shape.
         """
-        from pyro_disent.experiments.encoded import encoded
+        from pyro_disent.runs.encoded import encoded
 
         fit = self.record.fit
         return encoded(self.vae, images, fit, self.data, skip_bad=skip_bad, seed=seed, progress=progress)
