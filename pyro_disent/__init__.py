@@ -32,13 +32,13 @@ _WHERE = {
     "Evaluation": "evaluation.result",
     "batches": "training.feed",
     "evaluate": "evaluation.evaluate",
-    "fit": "experiments.job",
+    "fit": "runs.job",
     "from_arrays": "data.own.arrays",
     "from_dataset": "data.own.arrays",
-    "load": "experiments.run",
-    "resume": "experiments.job",
-    "load_data": "experiments.own_loop",
-    "objective": "experiments.own_loop",
+    "load": "runs.run",
+    "resume": "runs.job",
+    "load_data": "runs.own_loop",
+    "objective": "runs.own_loop",
 }
 
 __all__ = sorted(_WHERE)
