@@ -61,7 +61,12 @@ class Painter:
         return ((code + 4) / 8).clamp(0, 1)[:, None, None].expand(-1, 1, 8, -1)
 
     def prior_sample(
-        self, count: int, generator: torch.Generator | None = None, *, held: dict[str, Tensor] | None = None
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        *,
+        held: dict[str, Tensor] | None = None,
+        given: None = None,
     ) -> dict[str, Tensor]:
         drawn = {latent.name: torch.randn(count, latent.width, generator=generator) for latent in self.latents}
         return drawn | {name: code.expand(count, -1) for name, code in (held or {}).items()}

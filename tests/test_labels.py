@@ -12,17 +12,22 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from scipy import stats
 from torch import Tensor
+from typer.testing import CliRunner
 
 from pyro_disent import load
 from pyro_disent.batch import Batch
+from pyro_disent.cli.main import app
 from pyro_disent.compiled.step import CompiledStep, EagerStep
+from pyro_disent.data.dataset import Factor
 from pyro_disent.errors import InputError
+from pyro_disent.figures import save
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import ConditionalNormal, LabelledNormal
 from pyro_disent.models.labels import Label
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.runs.label_values import read
 from pyro_disent.training import building, datasets
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.train import train
@@ -87,6 +92,57 @@ def test_what_is_drawn_has_the_labels_frequencies() -> None:
         held = handler(vae.model, data={"size": torch.full((1, 500), 2)})
         trace = poutine.trace(held).get_trace(images=500)
         assert abs(trace.nodes["y"]["value"][..., 0].mean().item() - 30) < 4.5 / math.sqrt(500)
+
+
+def test_what_is_drawn_given_a_label_is_from_its_prior() -> None:
+    """y[0] is N(-40, 1), N(0, 1) or N(30, 1) by size; the other label keeps its frequencies."""
+    vae = vae_by_table()
+    with torch.no_grad():
+        list(vae.latent("y").family.parameters())[1][:, 0] = torch.tensor([-50.0, 50.0])
+    for value, mean in zip(SIZE.values, MEANS.tolist(), strict=True):
+        y = vae.prior_sample(4000, torch.Generator().manual_seed(1), given={"size": value})["y"].double()
+        assert stats.kstest((y[:, 0] - mean).numpy(), "norm").pvalue > 1e-4
+        lit = int((y[:, 1] > 0).sum())
+        assert stats.binomtest(lit, 4000, LIT.frequencies[1]).pvalue > 1e-4
+    both = vae.prior_sample(50, given={"size": 3, "lit": 0}, held={"z": torch.ones(1, 2)})
+    assert (both["z"] == 1).all() and ((both["y"] - torch.tensor([30.0, -50.0])).abs() < 6).all()
+
+
+def test_labels_that_cannot_be_given_are_refused() -> None:
+    vae = vae_by_table()
+    with pytest.raises(InputError, match=r"no prior of this model depends on 'hat'; there are priors on size, lit$"):
+        vae.prior_sample(2, given={"hat": 1})
+    with pytest.raises(InputError, match=r"the label 'size' cannot be 2: it was 0\.5, 1, 3$"):
+        vae.prior_sample(2, given={"size": 2})
+    with pytest.raises(InputError, match="the label 'lit' would change nothing, as y would be held: draw it too"):
+        vae.prior_sample(2, given={"lit": 1}, held={"y": torch.zeros(1, 2)})
+    with pytest.raises(InputError, match="no prior of this model depends on a label, so 'lit' cannot be given"):
+        linear_vae().prior_sample(2, given={"lit": 1})
+
+
+def test_a_value_is_read_as_people_write_it() -> None:
+    """Categories by name before place, angles in degrees or radians, standardized numbers as they were."""
+    half = (0.5, 0.5)
+    angle = Factor("turn", "radians", written={0.0: "0", math.radians(90): "90"})
+    count = Factor("count", center=10.0, scale=4.0)
+    named = Factor("kind", categories=("1", "0"))
+    for factor, values, said in (
+        (angle, (0.0, math.radians(90)), ("90", "90°", "90deg", "+90", 1.5707963)),
+        (count, (-1.0, 0.5), ("12", 12, "12.0", 12.0)),
+        (named, (0.0, 1.0), ("0", 0)),
+        (Factor("smiling", categories=("no", "yes")), (0.0, 1.0), ("yes", 1, "1", 1.0)),
+        (Factor("tilt", "radians"), (0.0, math.radians(-20)), ("-20°", "-20deg")),
+    ):
+        values, place = tuple(sorted(values)), sorted(values).index(values[1])
+        label = Label(factor.name, values, half)
+        for each in said:
+            assert read({factor.name: each}, {factor.name: label}, [factor])[0] == {factor.name: values[place]}
+    label = Label("count", (-1.0, 0.5), half)
+    with pytest.raises(InputError, match=r"^count cannot be 0\.5: it has 6, 12$"):
+        read({"count": "0.5"}, {"count": label}, [count])
+    many = Label("n", tuple(map(float, range(20))), (0.05,) * 20)
+    with pytest.raises(InputError, match=r"it has 0, .*, 10, \.\.\. 19 \(20 values\)$"):
+        read({"n": "many"}, {"n": many}, [])
 
 
 def test_a_traversal_goes_over_labels_by_their_frequencies() -> None:
@@ -167,6 +223,25 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
     expected = [values.count(value) / len(values) for value in label.values]
     assert list(label.frequencies) == pytest.approx(expected, abs=1e-6)
     assert run.vae.prior_sample(3)["y"].shape == (3, 1)
+    folder, images = tmp_path / "images", []
+    folder.mkdir()
+    for name, given in (("yes", {factor: "yes"}), ("one", {factor: 1}), ("no", {factor: "no"})):
+        save(run.sample(4, given=given, seed=3), folder / f"{name}.png")
+    for name, text in (("said", "yes"), ("number", "1")):
+        out = folder / f"{name}.png"
+        done = CliRunner().invoke(
+            app, ["sample", str(path), "--n", "4", "--seed", "3", "--given", f"{factor}={text}", "--out", str(out)]
+        )
+        assert done.exit_code == 0, done.output
+        images.append(out.read_bytes())
+    assert {*images, (folder / "one.png").read_bytes()} == {(folder / "yes.png").read_bytes()}
+    assert (folder / "no.png").read_bytes() not in images
+    title = run.sample(1, given={factor: 1}).texts[0].get_text()
+    assert title == f"Samples from the prior, given {factor} yes"
+    with pytest.raises(InputError, match=f"{factor} cannot be perhaps: it has no, yes$"):
+        run.sample(given={factor: "perhaps"})
+    with pytest.raises(InputError, match="draw it too"):
+        run.sample(latents=["z"], given={factor: "yes"})
     again = load(path)
     assert again.vae.latent("y").family.settings() == run.vae.latent("y").family.settings()
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyro_disent.cli.named_values import pairs
 from pyro_disent.cli.run_options import IndexOption, figure_of_run
+from pyro_disent.errors import InputError
 from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
@@ -24,11 +26,22 @@ def sample(
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="How many images.")] = 36,
     index: IndexOption = 0,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--given",
+            metavar="NAME=VALUE",
+            help="Where a prior depends on the label NAME: given its value; repeatable.",
+        ),
+    ] = None,
     seed: int = 0,
 ) -> tuple[Figure, str]:
     """Images of codes drawn from the prior; with --latent, of the named latents only, the rest held at a test image.
 
     Writes RUN/figures/sample.png, or sample-NAME.png.
     """
-    names = list(dict.fromkeys(latents or ()))
-    return run.sample(n, names, index, seed=seed), file_name("sample", *names)
+    names, values = list(dict.fromkeys(latents or ())), pairs(given, "--given")
+    if len(values) < len(given or ()):
+        raise InputError("--given has two values of one label: draw them one after the other")
+    figure = run.sample(n, names, index, given=values, seed=seed)
+    return figure, file_name("sample", *names, *(f"{name}={value}" for name, value in values.items()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -13,16 +13,25 @@ from pyro_disent.figures.grids import Label, grid, in_rows
 from pyro_disent.models.factored_vae import FactoredVAE
 
 
-def samples(vae: FactoredVAE, n: int, generator: torch.Generator | None = None) -> Figure:
+def samples(
+    vae: FactoredVAE,
+    n: int,
+    generator: torch.Generator | None = None,
+    *,
+    given: Mapping[str, float] | None = None,
+    condition: str = "",
+) -> Figure:
     """``n`` mean images of codes drawn from the prior.
 
     Args:
         vae: the model.
         n: how many.
         generator: of the draws.
+        given: labels' values, see `FactoredVAE.prior_sample`.
+        condition: these labels in words; empty: by their numbers.
     """
-    images = vae.decode(vae.prior_sample(n, generator))
-    return grid(in_rows(list(images)), title="Samples from the prior")
+    images = vae.decode(vae.prior_sample(n, generator, given=given))
+    return grid(in_rows(list(images)), title=f"Samples from the prior{_condition(given, condition)}")
 
 
 def sample_latents(
@@ -33,6 +42,8 @@ def sample_latents(
     generator: torch.Generator | None = None,
     *,
     name: Label = "image",
+    given: Mapping[str, float] | None = None,
+    condition: str = "",
 ) -> Figure:
     """``n`` images with only the named latents drawn from their prior, the others held at an image's posterior means.
 
@@ -46,22 +57,34 @@ def sample_latents(
         n: how many.
         generator: of the draws.
         name: of the image.
+        given, condition: as in `samples`.
     """
-    drawn = list(sampled(vae, image, latents, n, generator))
+    drawn = list(sampled(vae, image, latents, n, generator, given=given))
     body = in_rows(drawn, columns=max(2, len(in_rows(drawn)[0])))
     original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
     return grid(
         [[*original, *[None] * (len(body[0]) - 2)], *body],
-        title=f"{', '.join(latents)} from the prior, the rest of the image held",
+        title=f"{', '.join(latents)} from the prior{_condition(given, condition)}, the rest of the image held",
         column_labels=(name, "decoded"),
         header_rows=1,
     )
 
 
 def sampled(
-    vae: FactoredVAE, image: Tensor, latents: Sequence[str], n: int, generator: torch.Generator | None = None
+    vae: FactoredVAE,
+    image: Tensor,
+    latents: Sequence[str],
+    n: int,
+    generator: torch.Generator | None = None,
+    *,
+    given: Mapping[str, float] | None = None,
 ) -> Tensor:
     """The images of `sample_latents`, ``(n, channels, height, width)`` in [0, 1]."""
     drawn = {vae.latent(name).name for name in latents}
     held = {name: code for name, code in vae.codes(image.unsqueeze(0)).items() if name not in drawn}
-    return vae.decode(vae.prior_sample(n, generator, held=held))
+    return vae.decode(vae.prior_sample(n, generator, held=held, given=given))
+
+
+def _condition(given: Mapping[str, float] | None, condition: str) -> str:
+    said = condition or ", ".join(f"{name} {value:g}" for name, value in (given or {}).items())
+    return f", given {said}" if said else ""

@@ -361,7 +361,12 @@ class FactoredVAE(nn.Module):
         return torch.cat(self._query(lambda part: self.model.likelihood.mean(self.model.outputs(part)), code))
 
     def prior_sample(
-        self, count: int, generator: torch.Generator | None = None, *, held: Mapping[str, Any] | None = None
+        self,
+        count: int,
+        generator: torch.Generator | None = None,
+        *,
+        held: Mapping[str, Any] | None = None,
+        given: Mapping[str, float] | None = None,
     ) -> dict[str, Tensor]:
         """A draw of every latent from its prior, each given the draws of those before it, ``(count, width)`` each.
 
@@ -370,9 +375,11 @@ class FactoredVAE(nn.Module):
             generator: of the draws.
             held: latent's name -> code ``(N, width)``, N ``count`` or 1, that it has in place of a draw: a prior that
                 depends on it is the one at this code.
+            given: label's name -> the value that it has in place of a draw, as the data has it, for all of the codes.
 
         Raises:
-            InputError: for a latent that does not exist, and codes of another shape.
+            InputError: for a latent or a label that does not exist, codes of another shape, a value that the label
+                never had, and a label on which no latent that is drawn depends.
         """
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"prior_sample draws a whole number of codes, 1 or more, not {count!r}")
@@ -382,12 +389,37 @@ class FactoredVAE(nn.Module):
                 f"the code held of {wrong[0]!r} must be of 1 or {count} images, got {len(codes[wrong[0]])}"
             )
         known = {name: code.expand(1, count, -1) for name, code in codes.items()}
+        free = [latent.name for latent in self.latents if latent.name not in codes]
+        for name, label in self.labels_of(given or (), drawn=free).items():
+            place = label.place((given or {})[name])
+            known[name] = torch.full((1, count), place, device=self.device)
         where = "cpu" if generator is None else generator.device
         seed = int(torch.randint(2**62, (), generator=generator, device=where))
         with forked_random_state(self.device), self._querying():
             seed_random_state(seed, self.device)
             trace = pyro.poutine.trace(pyro.condition(self.model, data=known)).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
+
+    def labels_of(self, names: Iterable[str], *, drawn: Sequence[str]) -> dict[str, Label]:
+        """The labels of these names, on which latents that are drawn depend.
+
+        Raises:
+            InputError: for a label that no prior depends on, and one of which nothing that is drawn does.
+        """
+        labels, chosen = _labels(self.latents), {}
+        for name in names:
+            if name not in labels:
+                if not labels:
+                    raise InputError(f"no prior of this model depends on a label, so {name!r} cannot be given")
+                raise InputError(f"no prior of this model depends on {name!r}; there are priors on {', '.join(labels)}")
+            if not any(name in latent.family.labels for latent in self.latents if latent.name in drawn):
+                below = [latent.name for latent in self.latents if name in latent.family.labels]
+                raise InputError(
+                    f"the label {name!r} would change nothing, as {' and '.join(below)} would be held: draw "
+                    f"{'one of them' if len(below) > 1 else 'it'} too"
+                )
+            chosen[name] = labels[name]
+        return chosen
 
     def prior_of(self, latent: str, codes: dict[str, Tensor]) -> dist.TorchDistribution:
         """p(latent | the latents declared before it), at their codes ``(N, width)``: batch shape ``(N,)`` or ``()``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import pyro
@@ -74,6 +75,20 @@ class Label:
             return cls(name, tuple(content["values"]), tuple(content["frequencies"]))
         except (TypeError, ValueError):
             raise InputError(f"the values and frequencies of the label {name!r} must be numbers") from None
+
+    def place(self, value: Any) -> int:
+        """Of a value among its values, as float32 has them.
+
+        Raises:
+            InputError: for a value that no training image had.
+        """
+        if isinstance(value, Real):
+            wanted, *values = torch.tensor([float(value), *self.values], dtype=torch.float32, device="cpu").tolist()
+            if wanted in values:
+                return values.index(wanted)
+        raise InputError(
+            f"the label {self.name!r} cannot be {value!r}: it was {', '.join(f'{each:g}' for each in self.values)}"
+        )
 
     def to_json(self) -> dict[str, list[float]]:
         return {"values": list(self.values), "frequencies": list(self.frequencies)}

@@ -304,6 +304,7 @@ class Run:
         latents: Sequence[str] = (),
         index: int = 0,
         *,
+        given: Mapping[str, str | float] | None = None,
         data: DataSet | None = None,
         seed: int = 0,
     ) -> Figure:
@@ -313,19 +314,31 @@ class Run:
             n: how many.
             latents: those that are drawn, the others held at a test image.
             index: of the test image.
+            given: label's name -> value, for priors that depend on labels: as people write it, or its number.
             data: as in `swap`.
             seed: of the draws.
+
+        Raises:
+            InputError: for labels and values that are not there, see `FactoredVAE.prior_sample`.
         """
         from pyro_disent.figures import sample_latents, samples
+        from pyro_disent.runs.label_values import read
 
         if n < 1:
             raise InputError(f"{n} images cannot be drawn: it must be 1 or more")
         generator = torch.Generator().manual_seed(seed)
         names = list(dict.fromkeys(self.vae.latent(name).name for name in latents))
+        values, condition = None, ""
+        if given:
+            labels = self.vae.labels_of(given, drawn=names or [latent.name for latent in self.vae.latents])
+            data = self.data() if data is None else data
+            values, condition = read(given, labels, in_units(data, self.record.units).factors)
         if not names:
-            return samples(self.vae, n, generator)
+            return samples(self.vae, n, generator, given=values, condition=condition)
         (image,), (name,) = self._images([index], data, seed)
-        return sample_latents(self.vae, image, names, n, generator, name=name)
+        return sample_latents(
+            self.vae, image, names, n, generator, name=name, given=values, condition=condition
+        )
 
     def draw(self, data: DataSet | None = None, seed: int = 0) -> list[Path]:
         """Draw the figures that `fit` leaves, into its folder.
