@@ -130,7 +130,7 @@ def from_dataset(
     if count == 0:
         raise InputError("the data set has no items")
     pixels = np.empty(0, np.uint8)
-    given: list[Any] = []
+    item_labels: list[Any] = []
     for number in range(count):
         item = dataset[number]
         parts = item if isinstance(item, tuple | list) else (item,)
@@ -146,20 +146,20 @@ def from_dataset(
                 "all must be equal"
             )
         pixels[number] = one
-        given += label
-    if given and len(given) < count:
-        raise InputError(f"{count - len(given)} of {count} items have no label, but others do")
+        item_labels += label
+    if item_labels and len(item_labels) < count:
+        raise InputError(f"{count - len(item_labels)} of {count} items have no label, but others do")
     labels = {} if labels is None else dict(labels.items())
     if isinstance(identity, str):
-        if identity != "label" or not given:
+        if identity != "label" or not item_labels:
             raise InputError(
                 f"identity={identity!r}: give one value an item, or 'label' where items are an image and its label"
             )
-        identity = [_plain(label) for label in given]
-    elif given:
+        identity = [_plain(label) for label in item_labels]
+    elif item_labels:
         if "label" in labels:
             raise InputError("the items have labels of their own: call the other one something else than 'label'")
-        labels["label"] = [_plain(label) for label in given]
+        labels["label"] = [_plain(label) for label in item_labels]
     return _data_set(pixels, identity, factors, labels, seed, name, kinds, test_share, pair_by)
 
 
@@ -181,7 +181,7 @@ def _data_set(
         raise InputError(f"name={name!r} cannot be part of a file's name")
     count = len(pixels)
     who, about = (None, "") if identity is None else _identities(identity, count, kinds.get("identity"))
-    known = Known(
+    facts = Known(
         count,
         None if who is None else who.codes,
         {
@@ -193,16 +193,16 @@ def _data_set(
         notes=() if who is None else who.notes,
         pair_by=_kinds_of_pairs(pair_by, who is not None),
     )
-    sha256 = array_cache.digest({**known.arrays(), "images": pixels})
+    sha256 = array_cache.digest({**facts.arrays(), "images": pixels})
     return data_set(
         name,
         lambda rows: torch.from_numpy(pixels[rows]),
-        known,
+        facts,
         names=lambda rows: [f"image {row}" for row in rows.tolist()],
         identities="images" if identity is None else "identities",
         seed=seed,
         limit=None,
-        source=Source("given", f"{count} images from Python{known.no_factors()}", sha256),
+        source=Source("given", f"{count} images from Python{facts.no_factors()}", sha256),
         options={},
         test_share=test_share,
     )
@@ -255,7 +255,7 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         if white is not None:
-            pixels[start : start + CHUNK] = as_bytes(part, white, partial(_called, label, start))
+            pixels[start : start + CHUNK] = as_bytes(part, white, partial(_name_of, label, start))
             continue
         outside = ~((part >= 0) & (part <= 1))  # as NaN is
         if outside.any():
@@ -266,12 +266,12 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
 
 def _out_of_range(images: NDArray[Any], number: int, value: Any, label: str | None) -> str:
     """What to say of the first pixel that is not in [0, 1]."""
-    said = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
+    sentence = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
     finite = np.isfinite(images)
     if not finite.all():
-        return f"{said} {(~finite).sum()} pixels are no finite numbers at all"
+        return f"{sentence} {(~finite).sum()} pixels are no finite numbers at all"
     low, high = float(images.min()), float(images.max())
-    return f"{said} these go from {low:g} to {high:g}: {how_to_scale(low, high)}"
+    return f"{sentence} these go from {low:g} to {high:g}: {how_to_scale(low, high)}"
 
 
 def _channels_first(images: NDArray[Any], label: str | None) -> NDArray[Any]:
@@ -325,26 +325,26 @@ def _image(place: int) -> str:
     return f"image {place}"
 
 
-def _called(label: str | None, start: int, place: int) -> str:
+def _name_of(label: str | None, start: int, place: int) -> str:
     return label or _image(start + place)
 
 
 def _identities(values: Values, count: int, kind: str | None) -> tuple[Column, str]:
     array = _one_each(values, "identity", count)
-    found, about = identities(array, "identity", "identity", _image, kind)
-    if len(unknown := np.flatnonzero(found.codes < 0)):
+    members, about = identities(array, "identity", "identity", _image, kind)
+    if len(unknown := np.flatnonzero(members.codes < 0)):
         raise InputError(f"image {unknown[0]} has a blank identity ({array[unknown[0]]!r}): leave such images out")
     measures = [value for value in array if isinstance(value, numbers.Real) and value % 1 != 0]
     if measures and kind is None:
         raise InputError(f"identity holds {measures[0]}: whole numbers or texts are needed")
-    if len(lonely := alone([torch.from_numpy(found.codes)])):
+    if len(lonely := alone([torch.from_numpy(members.codes)])):
         first = int(lonely[0])
-        more = f", and {len(lonely) - 1} more likewise" if len(lonely) > 1 else ""
+        rest = f", and {len(lonely) - 1} more likewise" if len(lonely) > 1 else ""
         raise InputError(
-            f"identity {found.names[found.codes[first]]} has image {first} only, and a pair needs two{more}: leave "
+            f"identity {members.names[members.codes[first]]} has image {first} only, and a pair needs two{rest}: leave "
             "such images out, or give no identity"
         )
-    return found, about
+    return members, about
 
 
 def _label(values: Values, name: str, count: int) -> NDArray[np.int64]:

@@ -110,12 +110,12 @@ class Column:
             return {f"factors/{name}": self.values, f"categories/{name}": np.array(self.names)}
         with np.errstate(over="ignore"):
             single = self.raw.astype(np.float32)
-        known = {f"factors/{name}": np.append(single, np.float32(np.nan))[self.codes]}
+        factor_arrays = {f"factors/{name}": np.append(single, np.float32(np.nan))[self.codes]}
         # Hashes of columns that float32 resolves stay what they were before there were others.
         spread = np.ptp(self.raw) if len(self.raw) else 0.0
         if (np.diff(single) > 0).all() and (np.abs(single - self.raw) <= 1e-6 * spread).all():
-            return known
-        return {**known, f"values/{name}": np.array(self.names)[self.codes]}
+            return factor_arrays
+        return {**factor_arrays, f"values/{name}": np.array(self.names)[self.codes]}
 
     @property
     def summary(self) -> str:
@@ -143,8 +143,8 @@ class Column:
         """Inner edges of the bins a predictor sees it in; empty where the training images have one value only."""
         if self.kind == "category":
             return tuple(place + 0.5 for place in range(len(self.names) - 1))
-        known = self.levels[training[training >= 0]]
-        values = np.unique(known)
+        present = self.levels[training[training >= 0]]
+        values = np.unique(present)
         if len(values) < 2:
             return ()
         below, above = values[:-1], values[1:]
@@ -154,7 +154,7 @@ class Column:
         if len(values) <= FEW_VALUES:
             return tuple(between.tolist())
         # Where half of them are the lowest value, nothing is below the median.
-        median = float(np.median(known))
+        median = float(np.median(present))
         return (median if median > values[0] else float(between[0]),)
 
 
@@ -171,11 +171,11 @@ def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row
         InputError: for a value that is no number where its kind says so or that is not finite, and for numbers and
             texts in one column, or values that are neither, of which no kind is said.
     """
-    found = _column(values, name, label, row, kind)
-    if found.kind != "number" or found.said or not _ANGLES.search(name) or not _in_degrees(found.raw):
-        return found
+    result = _column(values, name, label, row, kind)
+    if result.kind != "number" or result.said or not _ANGLES.search(name) or not _in_degrees(result.raw):
+        return result
     hint = f"{label} is taken for a number: if it is an angle, say `kinds={{{name!r}: 'degrees'}}`"
-    return dataclasses.replace(found, notes=(*found.notes, hint))
+    return dataclasses.replace(result, notes=(*result.notes, hint))
 
 
 def _in_degrees(values: NDArray[Any]) -> bool:
@@ -184,32 +184,32 @@ def _in_degrees(values: NDArray[Any]) -> bool:
 
 
 def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row, kind: str | None) -> Column:
-    found = distinct(values, label, row, is_text=kind == "text")
-    is_bool = [isinstance(value, bool | np.bool_) for value in found.values]
+    cells = distinct(values, label, row, is_text=kind == "text")
+    is_bool = [isinstance(value, bool | np.bool_) for value in cells.values]
     if all(is_bool) and kind not in _NUMERIC:
-        return _categories(found, name, label, row, kind)
-    exact = [number(value) for value in found.values]
+        return _categories(cells, name, label, row, kind)
+    exact = [number(value) for value in cells.values]
     if None in exact and kind in _NUMERIC:
         place = exact.index(None)
         raise InputError(
-            f"{label}: {row(found.first(place))} has {found.values[place]!r}, which is no number, but its kind is "
+            f"{label}: {row(cells.first(place))} has {cells.values[place]!r}, which is no number, but its kind is "
             f"{kind}: leave blank what is not known, or say `kinds={{{name!r}: 'category'}}`"
         )
-    if None in exact and kind is None and not all(isinstance(value, str) for value in found.values):
+    if None in exact and kind is None and not all(isinstance(value, str) for value in cells.values):
         place = exact.index(None)
         raise InputError(
-            f"{label} mixes kinds of values: {row(found.first(place))} has {found.values[place]!r}, others have "
+            f"{label} mixes kinds of values: {row(cells.first(place))} has {cells.values[place]!r}, others have "
             f"numbers; say its kind, as by `kinds={{{name!r}: 'text'}}`"
         )
     if None in exact or kind == "text":
-        return _categories(found, name, label, row, kind)
-    known = [value for value in exact if value is not None]
-    for place, value in enumerate(known):
+        return _categories(cells, name, label, row, kind)
+    decimals = [value for value in exact if value is not None]
+    for place, value in enumerate(decimals):
         if not math.isfinite(float(value)):
-            raise InputError(f"{label} holds {written(found.values[place])}, which is no finite number")
-    if known and not math.isfinite(float(max(known)) - float(min(known))):
-        raise InputError(f"{label} holds {float(min(known))} and {float(max(known))}, too far apart for float64")
-    return _numbers(found, known, kind or "number", said=kind is not None)
+            raise InputError(f"{label} holds {written(cells.values[place])}, which is no finite number")
+    if decimals and not math.isfinite(float(max(decimals)) - float(min(decimals))):
+        raise InputError(f"{label} holds {float(min(decimals))} and {float(max(decimals))}, too far apart for float64")
+    return _numbers(cells, decimals, kind or "number", is_explicit=kind is not None)
 
 
 def identities(
@@ -224,20 +224,20 @@ def identities(
     """
     if kind in ("angle", "degrees"):
         raise InputError(f"{label} says which images belong together, so its kind cannot be {kind}")
-    found = _column(values, name, label, row, kind)
-    order = list(range(len(found.names)))
+    members = _column(values, name, label, row, kind)
+    order = list(range(len(members.names)))
     if any(isinstance(value, str) for value in values):
-        order = sorted(order, key=found.names.__getitem__)
+        order = sorted(order, key=members.names.__getitem__)
     place = np.append(np.argsort(order), -1).astype(np.int64)
-    how = ", compared as numbers" if found.kind == "number" else ""
-    alike = f"{name} is compared as numbers: {found.spellings}; `kinds={{{name!r}: 'text'}}` tells spellings apart"
+    how = ", compared as numbers" if members.kind == "number" else ""
+    alike = f"{name} is compared as numbers: {members.spellings}; `kinds={{{name!r}: 'text'}}` tells spellings apart"
     identity = dataclasses.replace(
-        found,
+        members,
         kind="category",
-        codes=place[found.codes],
-        names=tuple(found.names[level] for level in order),
+        codes=place[members.codes],
+        names=tuple(members.names[level] for level in order),
         levels=np.arange(len(order), dtype=np.float32),
-        notes=(*found.notes, alike) if found.spellings else found.notes,
+        notes=(*members.notes, alike) if members.spellings else members.notes,
     )
     return identity, f"{name}: {identity.summary}{how}; what pairs have in common"
 
@@ -256,36 +256,36 @@ def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> N
             )
 
 
-def _categories(found: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:
-    names = [written(value) for value in found.values]
+def _categories(cells: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:
+    names = [written(value) for value in cells.values]
     unique = sorted(set(names))
     place = {text: index for index, text in enumerate(unique)}
-    codes = np.array([*(place[text] for text in names), -1], np.int64)[found.places]
+    codes = np.array([*(place[text] for text in names), -1], np.int64)[cells.places]
     levels = np.arange(len(unique), dtype=np.float32)
-    notes = () if kind else _almost_numbers(found, name, label, row)
+    notes = () if kind else _almost_numbers(cells, name, label, row)
     return Column("category", codes, tuple(unique), levels, levels, said=kind is not None, notes=notes)
 
 
-def _almost_numbers(found: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
+def _almost_numbers(cells: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
     """What to say where most images, or most different texts, have a number, be it with a decimal comma."""
-    texts = [value.strip() if isinstance(value, str) else "" for value in found.values]
+    texts = [value.strip() if isinstance(value, str) else "" for value in cells.values]
     alike = [bool(NUMBER.fullmatch(text.replace(",", ".", 1)) or _GROUPED.fullmatch(text)) for text in texts]
-    like, known = np.array([*alike, False])[found.places], found.places >= 0
+    like, valid = np.array([*alike, False])[cells.places], cells.places >= 0
     # Of what is missing in most images there may be one text only.
-    if 2 * like.sum() <= known.sum() and 2 * sum(alike) <= len(alike):
+    if 2 * like.sum() <= valid.sum() and 2 * sum(alike) <= len(alike):
         return ()
-    is_number = np.array([*(bool(NUMBER.fullmatch(text)) for text in texts), True])[found.places]
+    is_number = np.array([*(bool(NUMBER.fullmatch(text)) for text in texts), True])[cells.places]
     image = int(np.flatnonzero(~is_number)[0])
     comma = " (write decimals with a point)" if like[image] else ""
     return (
-        f"{label} is taken for text: {int(like.sum())} of {int(known.sum())} values are numbers, but the first that is "
-        f"none is {texts[found.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say "
+        f"{label} is taken for text: {int(like.sum())} of {int(valid.sum())} values are numbers, but the first that is "
+        f"none is {texts[cells.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say "
         f"`kinds={{{name!r}: 'text'}}`",
     )
 
 
-def _numbers(found: Distinct, exact: list[Decimal], kind: str, *, said: bool) -> Column:
-    names = [written(value) for value in found.values]
+def _numbers(cells: Distinct, exact: list[Decimal], kind: str, *, is_explicit: bool) -> Column:
+    names = [written(value) for value in cells.values]
     # Of several spellings of a number the shortest is its name, whatever the order of the images.
     order = sorted(range(len(names)), key=lambda place: (exact[place], len(names[place]), names[place]))
     keys: list[Any] = [exact[place] for place in order]
@@ -305,20 +305,20 @@ def _numbers(found: Distinct, exact: list[Decimal], kind: str, *, said: bool) ->
             spelled.append([])
         level_of[place] = len(levels) - 1
         spelled[-1].append(names[place])
-    codes = level_of[found.places]
+    codes = level_of[cells.places]
     if turns:
         shortest = [min(texts, key=lambda text: (len(text), text)) for texts in spelled]
-        return _angles(codes, levels, shortest, kind, said=said)
+        return _angles(codes, levels, shortest, kind, is_explicit=is_explicit)
     several = [f"{', '.join(texts[1:])} is {texts[0]}" for texts in spelled if len(set(texts)) > 1]
     called = tuple(texts[0] for texts in spelled)
     spellings = " and ".join(several[:2])
     if kind == "category":
         places = np.arange(len(levels), dtype=np.float32)
-        return Column("category", codes, called, places, places, said=said, spellings=spellings)
+        return Column("category", codes, called, places, places, said=is_explicit, spellings=spellings)
     center, scale, standardized = _standardized(levels, codes)
     raw = np.array([float(level) for level in levels], np.float64)
     return Column(
-        "number", codes, called, _increasing(standardized), raw, center, scale, said=said, spellings=spellings
+        "number", codes, called, _increasing(standardized), raw, center, scale, said=is_explicit, spellings=spellings
     )
 
 
@@ -329,13 +329,13 @@ def _standardized(levels: list[Decimal], codes: NDArray[np.int64]) -> tuple[floa
     with localcontext(_EXACTLY):
         low, spread = levels[0], levels[-1] - levels[0]
         share = np.array([float((level - low) / spread) for level in levels])
-        known = share[codes[codes >= 0]]
-        mean, deviation = float(known.mean()), float(known.std())
+        present = share[codes[codes >= 0]]
+        mean, deviation = float(present.mean()), float(present.std())
         center, scale = float(low + spread * Decimal(mean)), float(spread * Decimal(deviation))
     return center, scale, (share - mean) / deviation
 
 
-def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: str, *, said: bool) -> Column:
+def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: str, *, is_explicit: bool) -> Column:
     """Angles as a batch holds them: in radians, cut where the circle has its widest gap, so that neighbors are near."""
     places = np.array(steps, np.int64)
     gaps = (places - np.roll(places, 1)) % _STEPS
@@ -357,7 +357,7 @@ def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: 
         _increasing(unrolled),
         unrolled,
         turn=(start, start + math.tau),
-        said=said,
+        said=is_explicit,
     )
 
 

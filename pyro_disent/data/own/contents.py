@@ -91,18 +91,18 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     about, spellings = "", tuple[str, ...]()
     if pair_by is not None:
         described, about, spellings = _paired(described, pair_by, kinds or {})
-    found, bad = _placed(described, layout, paired_by_column=pair_by is not None)
+    images, bad = _placed(described, layout, paired_by_column=pair_by is not None)
     by_folder = pair_by is None and bool(layout.identities)
     what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
-    details = [*described.details, *layout.notes, *([_about_folders(found, layout.deeper)] if pair_by is None else [])]
-    notes = [*described.notes, *_in_several_splits(found)]
+    details = [*described.details, *layout.notes, *([_about_folders(images, layout.deeper)] if pair_by is None else [])]
+    notes = [*described.notes, *_in_several_splits(images)]
     if pair_by is None and layout.recurring:
         notes.append(
             f"folders of one name lie below several identities ({some(layout.recurring)}), and are not told apart: if "
             f"they are the identities, pair by a column of {METADATA}"
         )
     notes += filter(None, (listing.without_images(), listing.left_aside(), listing.written_here()))
-    return Contents(listing, found, described.columns, described.bad + bad, what, details, notes, about, spellings)
+    return Contents(listing, images, described.columns, described.bad + bad, what, details, notes, about, spellings)
 
 
 def _tables(listing: Listing) -> list[str]:
@@ -147,12 +147,12 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
     images: dict[str, Image] = {}
     bad: list[str] = []
     files = FileNames(root, listing.states)
-    named: set[str | None] = set()
+    with_row: set[str | None] = set()
     without_file = 0
     for name, table in read.items():
         reading = _Reading(files, name, table.columns, others, pair_by, is_text, split_by)
         for line, row in table.rows:
-            named.add(file := reading.file(row))
+            with_row.add(file := reading.file(row))
             without_file += file is None
             image = reading.image(line, row)
             if isinstance(image, str):
@@ -161,7 +161,7 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
                 bad.append(f"line {line} of {name} names {shown(image.name)} a second time")
             else:
                 images[image.name] = image
-    unnamed = [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
+    unnamed = [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in with_row]
     bad += unnamed[without_file:]  # a row without its file and a file without its row are one image, not two
     details = [note for table in read.values() for note in table.notes]
     if split_by is not None:
@@ -193,17 +193,17 @@ class _Reading(NamedTuple):
         if len(row) != len(self.columns):
             return f"{here} has {len(row)} cells instead of {len(self.columns)}"
         cells = dict(zip(self.columns, row, strict=True))
-        found = self.file(row)
-        if found is None:
+        file = self.file(row)
+        if file is None:
             return f"{here} {self._why_none(line, cells[NAME])}"
         identity = None if self.pair_by is None else cells.get(self.pair_by, "")
         if identity is not None and is_missing(identity, is_text=self.is_text):
             marker = f" ({identity}; `kinds={{{self.pair_by!r}: 'text'}}` takes it for a name)" if identity else ""
-            return f"{here} has no {self.pair_by}{marker}, so {shown(found)} cannot be paired"
+            return f"{here} has no {self.pair_by}{marker}, so {shown(file)} cannot be paired"
         split = None if self.split_by is None else split_named(cells.get(self.split_by, ""))
         if self.split_by is not None and split is None:
             return f"{here} has no {self.split_by}, where other lines have one"
-        return Image(found, identity, tuple(cells.get(column, "") for column in self.others), split)
+        return Image(file, identity, tuple(cells.get(column, "") for column in self.others), split)
 
     def _why_none(self, line: int, name: str) -> str:
         """Why a row's name is that of no file, after the row's place."""
@@ -290,27 +290,27 @@ def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) ->
 def _paired(described: _Described, pair_by: str, kinds: Mapping[str, str]) -> tuple[_Described, str, tuple[str, ...]]:
     """Images whose identities have one name each, however they are spelled."""
     images = described.images
-    found, about = identities(
+    members, about = identities(
         [image.identity or "" for image in images],
         pair_by,
         f"column {pair_by} of {METADATA}",
         lambda place: shown(images[place].name),
         kinds.get(pair_by),
     )
-    named = [image._replace(identity=found.names[code]) for image, code in zip(images, found.codes, strict=True)]
-    return described._replace(images=named), about, found.notes
+    renamed = [image._replace(identity=members.names[code]) for image, code in zip(images, members.codes, strict=True)]
+    return described._replace(images=renamed), about, members.notes
 
 
 def _about_folders(images: Sequence[Image], deeper: int) -> str:
     """Which identities there are, where folders say it."""
-    found = sorted({image.identity for image in images if image.identity is not None})
-    if not found:
+    names = sorted({image.identity for image in images if image.identity is not None})
+    if not names:
         return (
             "no identities: nothing says which images belong together, so there are no pairs: put the images of "
             "each into a sub-folder, or name a column that says it by `pair_by=COLUMN`"
         )
     below = f"; the {deeper} folders below them are not told apart" if deeper else ""
-    return f"{len(found)} identities, by folder: {some(found)}{below}"
+    return f"{len(names)} identities, by folder: {some(names)}{below}"
 
 
 def _in_several_splits(images: Sequence[Image]) -> list[str]:

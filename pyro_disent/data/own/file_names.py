@@ -36,12 +36,14 @@ class FileNames:
         path = Path(name)
         if path.is_absolute() and path.is_relative_to(self.root):
             name, below = str(path.relative_to(self.root)), ""
-        found = self._meant(name, below) or self._meant(name, "")  # as some write paths from the folder of all
-        return found[0] if len(found) == 1 else None
+        candidates = self._candidates(name, below) or self._candidates(
+            name, ""
+        )  # as some write paths from the folder of all
+        return candidates[0] if len(candidates) == 1 else None
 
     def why_not(self, name: str, below: str = "") -> str:
         """What to say of a name that `find` finds no file for: how those differ that it may mean."""
-        if several := self._meant(name, below) or self._meant(name, ""):
+        if several := self._candidates(name, below) or self._candidates(name, ""):
             return f"which may be any of {some(several)}"
         key = _key(name)
         last, stem = PurePosixPath(key).name, PurePosixPath(key).stem
@@ -59,11 +61,11 @@ class FileNames:
             f"which is not there (did you mean {shown(self._by_key[close[0]][0])}?)" if close else "which is not there"
         )
 
-    def _meant(self, name: str, below: str) -> Sequence[str]:
+    def _candidates(self, name: str, below: str) -> Sequence[str]:
         if (exact := below + str(PurePosixPath(name))) in self._names:
             return (exact,)
-        key, own = _key(name), f"{_key(PurePosixPath(below).name or self.root.name)}/"
-        return self._by_key.get(_key(below + name)) or self._by_key.get(_key(below + key.removeprefix(own))) or ()
+        key, prefix = _key(name), f"{_key(PurePosixPath(below).name or self.root.name)}/"
+        return self._by_key.get(_key(below + name)) or self._by_key.get(_key(below + key.removeprefix(prefix))) or ()
 
     @cached_property
     def _by_key(self) -> dict[str, list[str]]:

@@ -55,7 +55,7 @@ PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read
 class _Converted(NamedTuple):
     """A folder's images in the cache."""
 
-    found: Contents
+    folder: Contents
     """Without images that have no other of their identity."""
     stored: Stored
     places: dict[str, int]
@@ -110,36 +110,36 @@ def load(
     """
     kinds = kinds or {}
     column, kinds_of_pairs = _pair_by(pair_by)
-    found, stored, places, bad, channels, headers = _converted(
+    folder, stored, places, bad, channels, headers = _converted(
         request, image_size, channels, shape, column, skip_bad, kinds, white, seed, test_share, progress
     )
-    root = found.root
-    images = [image for image in found.images if places[image.name] not in stored.skipped]
+    root = folder.root
+    images = [image for image in folder.images if places[image.name] not in stored.skipped]
     lonely = _lonely(images)
     bad += lonely.values()
     _refuse(root, bad, skip_bad)
     images = [image for place, image in enumerate(images) if place not in lonely]
     rows = np.array([places[image.name] for image in images], np.int64)
-    chosen = _chosen(factors, found)
-    check_kinds(kinds, [*([column] if column else []), *chosen], f"what is used of {root / METADATA}")
-    known = _known(images, found, chosen, kinds, kinds_of_pairs)
-    sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
+    columns = _factor_columns(factors, folder)
+    check_kinds(kinds, [*([column] if column else []), *columns], f"what is used of {root / METADATA}")
+    facts = _facts(images, folder, columns, kinds, kinds_of_pairs)
+    sha256 = array_cache.digest({**facts.arrays(), "rows": rows, "images": np.array(stored.sha256)})
     options: dict[str, Any] = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
     options |= {"shape": shape, "white": white, "kinds": dict(kinds), "test_share": test_share}
     data = data_set(
         root.name,
         lambda part: stored.images(rows[part]),
-        known,
+        facts,
         names=lambda part: [images[place].name for place in part.tolist()],
-        identities=f"{found.identities} in {root}{_skipped(bad)}",
+        identities=f"{folder.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
-        source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
+        source=Source("local", f"{root}{_skipped(bad)}{facts.no_factors()}", sha256),
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
         test_share=test_share,
     )
-    details = (*found.details, *_about_splits(data, known), *data.details, about_channels(headers, channels))
-    notes = (*found.notes, *data.notes, *about_shapes(headers, image_size, shape))
+    details = (*folder.details, *_about_splits(data, facts), *data.details, about_channels(headers, channels))
+    notes = (*folder.notes, *data.notes, *about_shapes(headers, image_size, shape))
     if len(kinds_of_pairs) > 1:
         notes += (f"pairs by {' or '.join(kinds_of_pairs)}; split by {kinds_of_pairs[0]}, the first of them",)
     return dataclasses.replace(data, details=details, notes=notes)
@@ -199,29 +199,29 @@ def _converted(
     if shape not in SHAPES:
         raise InputError(f"`shape={shape}` is none of {', '.join(SHAPES)}")
     check_white(white)
-    found = contents(_root(request), pair_by, kinds)
-    check_kinds(kinds, [*([pair_by] if pair_by else []), *found.columns], f"{found.root / METADATA}")
+    folder = contents(_root(request), pair_by, kinds)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *folder.columns], f"{folder.root / METADATA}")
     # Before hours of converting: what would be refused after them.
-    lonely = _lonely(found.images)
-    bad = [*found.bad, *lonely.values()]
-    _refuse(found.root, bad, skip_bad)
-    used = [image for place, image in enumerate(found.images) if place not in lonely]
-    found = found._replace(images=used)
-    known, identities = _known(used, found, (), {}), f"{found.identities} in {found.root}{_skipped(bad)}"
-    if known.split is None:
+    lonely = _lonely(folder.images)
+    bad = [*folder.bad, *lonely.values()]
+    _refuse(folder.root, bad, skip_bad)
+    used = [image for place, image in enumerate(folder.images) if place not in lonely]
+    folder = folder._replace(images=used)
+    facts, identities = _facts(used, folder, (), {}), f"{folder.identities} in {folder.root}{_skipped(bad)}"
+    if facts.split is None:
         check_enough(len({image.identity or image.name for image in used}), identities)
     else:
-        named_splits(known, seed, identities, test_share)
-    known_headers = {name: seen for name, seen in found.listing.images.items() if seen is not None}
+        named_splits(facts, seed, identities, test_share)
+    known_headers = {name: header for name, header in folder.listing.images.items() if header is not None}
     headers = {image.name: known_headers[image.name] for image in used if image.name in known_headers}
     # Of all there are, and all of them, so that they are converted once, whatever is made of them.
     channels = channels or channels_of(known_headers)
-    names = sorted({*found.listing.images, *(image.name for image in used)})
+    names = sorted({*folder.listing.images, *(image.name for image in used)})
     places = {name: place for place, name in enumerate(names)}
-    stored = _stored(found, names, image_size, channels, shape, white, progress)
+    stored = _stored(folder, names, image_size, channels, shape, white, progress)
     bad += [stored.skipped[places[image.name]] for image in used if places[image.name] in stored.skipped]
-    _refuse(found.root, bad, skip_bad)
-    return _Converted(found, stored, places, bad, channels, headers)
+    _refuse(folder.root, bad, skip_bad)
+    return _Converted(folder, stored, places, bad, channels, headers)
 
 
 def _root(request: Request) -> Path:
@@ -233,8 +233,8 @@ def _root(request: Request) -> Path:
 def _refuse(root: Path, bad: list[str], skip_bad: bool) -> None:
     """Raises InputError for the first that is bad, unless those are left out."""
     if bad and not skip_bad:
-        more = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
-        raise InputError(f"in {root}, {bad[0]}{more}: mend that, or leave them out by `skip_bad=True`")
+        others = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
+        raise InputError(f"in {root}, {bad[0]}{others}: mend that, or leave them out by `skip_bad=True`")
 
 
 def _skipped(bad: list[str]) -> str:
@@ -243,7 +243,7 @@ def _skipped(bad: list[str]) -> str:
 
 
 def _stored(
-    found: Contents,
+    folder: Contents,
     names: list[str],
     image_size: int,
     channels: int,
@@ -255,10 +255,10 @@ def _stored(
 
     def convert(name: str) -> NDArray[np.uint8]:
         size = (image_size, image_size)
-        path, pad = found.root / name, shape == "pad"
+        path, pad = folder.root / name, shape == "pad"
         return read_image(path, shown(name), size=size, channels=channels, pad=pad, white=white)
 
-    key = digest({**{name: found.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
+    key = digest({**{name: folder.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
     path = cache_dir() / f"folder-{key[:16]}-{image_size}x{channels}{'-pad' * (shape == 'pad')}.pixels"
     return image_store.store(path, names, convert, (channels, image_size, image_size), skip_bad=True, progress=progress)
 
@@ -275,37 +275,37 @@ def _lonely(images: list[Image]) -> dict[int, str]:
     }
 
 
-def _about_splits(data: DataSet, known: Known) -> list[str]:
+def _about_splits(data: DataSet, facts: Known) -> list[str]:
     """Which splits had to be made where others were named, in words."""
-    if known.split is None:
+    if facts.split is None:
         return []
-    missing = [name for place, name in enumerate(SPLITS) if not (known.split == place).any()]
+    missing = [name for place, name in enumerate(SPLITS) if not (facts.split == place).any()]
     sizes = f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images"
-    whom = "images" if known.identity is None else "identities"
-    made = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
-    return [f"{sizes}, as their splits are named{made}"]
+    whom = "images" if facts.identity is None else "identities"
+    from_training = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
+    return [f"{sizes}, as their splits are named{from_training}"]
 
 
-def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
+def _factor_columns(factors: Sequence[str] | None, folder: Contents) -> Sequence[str]:
     """The columns that are to be factors.
 
     Raises:
         InputError: for names that are no columns.
     """
     if factors is None:
-        return found.columns
-    if unknown := [name for name in factors if name not in found.columns]:
-        hint = did_you_mean(unknown[0], found.columns)
+        return folder.columns
+    if unknown := [name for name in factors if name not in folder.columns]:
+        hint = did_you_mean(unknown[0], folder.columns)
         raise InputError(
-            f"`factors` names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
-            f"{', '.join(found.columns) or 'none'}"
+            f"`factors` names {', '.join(unknown)}{hint}; columns of {folder.root / METADATA} that can be factors: "
+            f"{', '.join(folder.columns) or 'none'}"
         )
     return factors
 
 
-def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+def _pair_by(pair_by: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
     """The column of the identity, None where sub-folders are it, and the names of the kinds of pairs."""
-    names = (said,) if isinstance(said, str) else tuple(said or ())
+    names = (pair_by,) if isinstance(pair_by, str) else tuple(pair_by or ())
     if not names:
         return None, (IDENTITY,)
     if len(set(names)) < len(names):
@@ -313,9 +313,9 @@ def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, .
     return (None if names[0] == IDENTITY and len(names) > 1 else names[0]), names
 
 
-def _known(
+def _facts(
     images: list[Image],
-    found: Contents,
+    folder: Contents,
     factors: Sequence[str],
     kinds: Mapping[str, str],
     pair_by: tuple[str, ...] = (IDENTITY,),
@@ -333,11 +333,11 @@ def _known(
                 lambda row: shown(images[row].name),
                 kinds.get(name),
             )
-            for place, name in enumerate(found.columns)
+            for place, name in enumerate(folder.columns)
             if name in factors
         },
         split=np.array(splits, np.int64) if splits else None,
-        about=found.about,
+        about=folder.about,
         pair_by=pair_by,
-        notes=found.spellings,
+        notes=folder.spellings,
     )

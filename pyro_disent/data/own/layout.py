@@ -45,8 +45,8 @@ class Layout(NamedTuple):
 
 def split_named(name: str) -> int | None:
     """The place in `SPLITS` of the split that a folder, or a cell, is called after, in letters of any size."""
-    found = _SPLIT.fullmatch(name.strip().lower())
-    return None if found is None else _KEYWORDS[found[1]]
+    match = _SPLIT.fullmatch(name.strip().lower())
+    return None if match is None else _KEYWORDS[match[1]]
 
 
 def _split_in(name: str) -> int | None:
@@ -78,12 +78,12 @@ def arranged(names: Collection[str], root: Path) -> Layout:
     above = _unwrapped({name: name.split("/")[:-1] for name in names}, notes)
     splits: dict[str, int] = {}
     for level in (0, 1):
-        found = {folders[level] if len(folders) > level else "" for folders in above.values() if folders}
-        if (level == 1 and len(found) < 2) or not _are_splits(found, root, is_first=level == 0):
+        at_level = {folders[level] if len(folders) > level else "" for folders in above.values() if folders}
+        if (level == 1 and len(at_level) < 2) or not _are_splits(at_level, root, is_first=level == 0):
             continue
-        places = _places(found)
+        places = _places(at_level)
         splits = {name: places[folders[level]] or 0 for name, folders in above.items() if folders}
-        notes.append(f"splits by the folders {some(sorted(found))}")
+        notes.append(f"splits by the folders {some(sorted(at_level))}")
         above = {name: folders[:level] + folders[level + 1 :] for name, folders in above.items()}
         above = _unwrapped(above, notes)
         break
@@ -118,11 +118,11 @@ def _are_splits(folders: Collection[str], root: Path, *, is_first: bool) -> bool
                     "an identity"
                 )
         return True
-    called = sorted(folder for folder in folders if split_named(folder) is not None or _PART.fullmatch(folder))
-    if called and is_first:
-        others = some(sorted({*folders} - {*called})) or "none that is for training"
+    alike = sorted(folder for folder in folders if split_named(folder) is not None or _PART.fullmatch(folder))
+    if alike and is_first:
+        others = some(sorted({*folders} - {*alike})) or "none that is for training"
         raise InputError(
-            f"in {root}, folders are called as splits are ({some(called)}), and beside them {others}: put all images "
+            f"in {root}, folders are called as splits are ({some(alike)}), and beside them {others}: put all images "
             "below folders train, validation and test, or rename what is an identity"
         )
     return False

@@ -49,7 +49,7 @@ class Listing(NamedTuple):
         """How many files are left aside and of which kinds, as one sentence; empty where there are none."""
         kinds = Counter(suffix(name) for name in self.others)
         count = len(self.others)
-        return f"{count} file{'s' * (count > 1)} left aside: {_counted(kinds)}" if count else ""
+        return f"{count} file{'s' * (count > 1)} left aside: {_counts(kinds)}" if count else ""
 
     def written_here(self) -> str:
         """What this program wrote into the folder, as one sentence; empty where it wrote nothing."""
@@ -62,8 +62,8 @@ class Listing(NamedTuple):
         for name in self.others:
             if empty := next((folder for folder in _folders(name) if folder not in with_images), None):
                 without.setdefault(empty, Counter())[suffix(name)] += 1
-        named = some((f"{folder} ({_counted(kinds)})" for folder, kinds in without.items()), 4 * SHOWN)
-        return f"no image that is read lies in {named}" if without else ""
+        examples = some((f"{folder} ({_counts(kinds)})" for folder, kinds in without.items()), 4 * SHOWN)
+        return f"no image that is read lies in {examples}" if without else ""
 
 
 def listed(root: Path) -> Listing:
@@ -77,15 +77,15 @@ def listed(root: Path) -> Listing:
     tables = [name for name in states if name.rpartition("/")[2].lower() in TABLES]
     maybe = {name: state for name, state in states.items() if is_image_name(name) is not False}
     headers = _headers(root, maybe)
-    figures = {name for name, seen in headers.items() if seen is not None and seen.ours}
+    figures = {name for name, head in headers.items() if head is not None and head.ours}
     images = {
-        name: seen
-        for name, seen in headers.items()
-        if name not in figures and (seen is not None or is_image_name(name) is True)
+        name: head
+        for name, head in headers.items()
+        if name not in figures and (head is not None or is_image_name(name) is True)
     }
     others = [name for name in states if name not in images and name not in figures and name not in tables]
-    kept = {name: state for name, state in states.items() if name not in figures}
-    return Listing(root, kept, images, tables, others, sorted([*ours, *figures]))
+    remaining = {name: state for name, state in states.items() if name not in figures}
+    return Listing(root, remaining, images, tables, others, sorted([*ours, *figures]))
 
 
 def digest(states: Mapping[str, str]) -> str:
@@ -104,8 +104,8 @@ def shown(name: str) -> str:
 def some(names: Iterable[str], most: int = SHOWN) -> str:
     """The first of these names, and how many more there are."""
     names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + rest
 
 
 def _folders(name: str) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _folders(name: str) -> Iterator[str]:
         end = name.find("/", end + 1)
 
 
-def _counted(kinds: Counter[str]) -> str:
+def _counts(kinds: Counter[str]) -> str:
     return some(f"{count} {_kind(kind)}" for kind, count in kinds.most_common())
 
 
@@ -180,8 +180,8 @@ def _headers(root: Path, states: Mapping[str, str]) -> dict[str, Header | None]:
     reader = {"Pillow": f"{PIL.__version__} {readable()}"}
     path = cache_dir() / f"headers-{digest({**states, **reader})[:16]}.json"
     with suppress(OSError, ValueError, TypeError):  # a cache that is not there, or not as it was written
-        known = [None if seen is None else Header(*seen) for seen in json.loads(path.read_bytes())]
-        return dict(zip(states, known, strict=True))
+        from_cache = [None if head is None else Header(*head) for head in json.loads(path.read_bytes())]
+        return dict(zip(states, from_cache, strict=True))
     headers = dict(zip(states, in_threads(lambda name: header(root / name), states, len(states)), strict=True))
     if len(states) > MANY:
         with suppress(OSError):

@@ -107,8 +107,8 @@ def _text(path: Path) -> tuple[str, int]:
         raise InputError(
             f"{path} is not {encoding.upper()}: {error.reason} in line {line}; save it as UTF-8"
         ) from error
-    if said := re.match(r"sep=(.)\r?\n", text, re.I):
-        return text[said.end() :], 2
+    if directive := re.match(r"sep=(.)\r?\n", text, re.I):
+        return text[directive.end() :], 2
     return text, 1
 
 
@@ -149,9 +149,9 @@ def _without_nameless(
         which = "first column is" if indices == 1 else f"first {indices} columns are"
         notes.append(f"its {which} pandas' index and left out")
     width = len(columns)
-    kept = [place for place in range(width) if place not in left_out]
-    return [columns[place] for place in kept], [
-        (line, [row[place] for place in kept if place < len(row)] + [cell for cell in row[width:] if cell])
+    remaining = [place for place in range(width) if place not in left_out]
+    return [columns[place] for place in remaining], [
+        (line, [row[place] for place in remaining if place < len(row)] + [cell for cell in row[width:] if cell])
         for line, row in rows
     ]
 
@@ -180,8 +180,8 @@ def _with_decimal_points(
         notes.append(f"so points group thousands in {', '.join(columns[place] for place in thousands)}")
     changed = {*decimals, *thousands}
 
-    def written(place: int, cell: str) -> str:
+    def with_point(place: int, cell: str) -> str:
         is_number = _DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell)
         return cell.replace(".", "").replace(",", ".") if place in changed and is_number else cell
 
-    return [(line, [written(place, cell) for place, cell in enumerate(row)]) for line, row in rows]
+    return [(line, [with_point(place, cell) for place, cell in enumerate(row)]) for line, row in rows]

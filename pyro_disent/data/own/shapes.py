@@ -51,10 +51,10 @@ def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[s
         or not 1 / SHAPE_UNLIKE <= elongated[name] / ratio <= SHAPE_UNLIKE
     ]
     if unlike:
-        named = ", ".join(f"{shown(name)} ({headers[name].width}x{headers[name].height})" for name in unlike[:SHOWN])
-        more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
+        examples = ", ".join(f"{shown(name)} ({headers[name].width}x{headers[name].height})" for name in unlike[:SHOWN])
+        rest = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
         usual = f"{side * ratio**0.5:.0f}x{side / ratio**0.5:.0f}"
-        notes.append(f"much unlike the others in size or shape: {named}{more}, where {usual} or upright is usual")
+        notes.append(f"much unlike the others in size or shape: {examples}{rest}, where {usual} or upright is usual")
     return notes
 
 

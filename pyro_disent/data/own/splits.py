@@ -158,11 +158,11 @@ def data_set(
     notes = [*known.notes, *(note for column in known.columns.values() for note in column.notes)]
     rows_of = (train, validation, test)
 
-    def called(part: int, place: int) -> str:
+    def label_of(part: int, place: int) -> str:
         row = rows_of[part][place : place + 1]
         return names(row)[0] if names else f"image {row[0]}"
 
-    notes += unused_range([part.images for part in splits], name, called)
+    notes += unused_range([part.images for part in splits], name, label_of)
     return DataSet(
         name,
         *splits,
@@ -187,15 +187,15 @@ def split_by_identity(
     check_enough(count, identities)
     order = np.random.default_rng(seed).permutation(count)
     held_out = max(1, round(count / 10))
-    tested = held_out if test_share is None else max(1, round(count * _share(test_share)))
-    if tested + held_out >= count:
+    test_size = held_out if test_share is None else max(1, round(count * _share(test_share)))
+    if test_size + held_out >= count:
         raise InputError(
-            f"`test_share={test_share}`: {tested} of {count} {identities} for testing and {held_out} for validation "
+            f"`test_share={test_share}`: {test_size} of {count} {identities} for testing and {held_out} for validation "
             "leave none to train on"
         )
     by_identity = np.argsort(identity, kind="stable")
-    dealt = np.split(order, [tested, tested + held_out])
-    test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in dealt)
+    parts = np.split(order, [test_size, test_size + held_out])
+    test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in parts)
     return [train, validation, test]
 
 
@@ -224,9 +224,9 @@ def named_splits(known: Known, seed: int, identities: str, test_share: float | N
             f"too few {identities}: {count} for training, of which {sum(sizes)} would be held out for splits that "
             "nothing is named for"
         )
-    for place, taken in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
-        chosen = np.isin(identity[parts[0]], taken)
-        parts[0], parts[place] = parts[0][~chosen], parts[0][chosen]
+    for place, part in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
+        mask = np.isin(identity[parts[0]], part)
+        parts[0], parts[place] = parts[0][~mask], parts[0][mask]
     return parts
 
 
@@ -245,9 +245,9 @@ def check_enough(count: int, identities: str) -> None:
 
 
 def _first(rows: NDArray[np.int64], identity: NDArray[np.int64], limit: int, paired: bool) -> NDArray[np.int64]:
-    kept = rows[:limit]
+    first = rows[:limit]
     if not paired:
-        return kept
+        return first
     if limit < 2:
         raise InputError(f"`limit={limit}` is too few: a pair needs two training images")
-    return kept[:-1] if (identity[kept] == identity[kept[-1]]).sum() == 1 else kept
+    return first[:-1] if (identity[first] == identity[first[-1]]).sum() == 1 else first

@@ -70,7 +70,7 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
             places[places == len(unique) - 1] = -1
             unique = unique[:-1]
         return Distinct(list(unique), places)
-    seen: dict[tuple[bool, Any], int] = {}
+    index_of: dict[tuple[bool, Any], int] = {}
     places = np.empty(len(values), np.int64)
     for image, value in enumerate(values):
         if is_missing(value, is_text=is_text):
@@ -78,8 +78,8 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
             continue
         if not isinstance(value, str | bool | np.bool_ | numbers.Real | Decimal):
             raise InputError(f"{label}: {row(image)} has a {type(value).__name__}: numbers or texts are needed")
-        places[image] = seen.setdefault((isinstance(value, bool | np.bool_), value), len(seen))
-    return Distinct([value for _, value in seen], places)
+        places[image] = index_of.setdefault((isinstance(value, bool | np.bool_), value), len(index_of))
+    return Distinct([value for _, value in index_of], places)
 
 
 def number(value: Any) -> Decimal | None:
