@@ -70,27 +70,27 @@ def from_arrays(
 ) -> DataSet:
     """A data set of images in memory, split by identity as a folder's are (see `splits.data_set`).
 
-    Of four axes the channels are the one after the images or the last, whichever has length 1 or 3; three axes are grey
-    images. Pixels are kept as bytes: floats are rounded to the next of 256 values, True is white.
+    With four axes the channels are the second or the last one, whichever has length 1 or 3; three axes are grey images.
+    Pixels are stored as bytes: floats are rounded to the nearest of 256 values, True is white.
 
     Args:
         images: ``(images, height, width)``, ``(images, channels, height, width)`` or ``(images, height, width,
             channels)``; uint8, float in [0, 1], or bool; with ``white`` any whole numbers and floats.
         identity: whole numbers or texts, ``(images,)``: two images of one identity are a pair and share everything but
             ``y``. None: there are no pairs.
-        factors: factor's name -> numbers or texts, ``(images,)``. None, NaN, what is masked, ``pandas.NA`` and the
-            texts of `values.MISSING` are not known.
+        factors: factor's name -> numbers or texts, ``(images,)``. None, NaN, masked values, ``pandas.NA`` and the texts
+            of `values.MISSING` are missing values.
         labels: label's name -> whole numbers, ``(images,)``: what a good ``z`` should know.
         seed: of the split.
         name: what the data set is called in a run's folder.
-        kinds: factor's name, or ``identity`` -> its kind, see `columns`; others are as they are.
-        white: the value of a white pixel, black being 0.
+        kinds: factor's name, or ``identity`` -> its kind, see `columns`; other factors are as their values are.
+        white: the value of a white pixel, where black is 0.
         pair_by: what images of a pair have in common: ``("identity", "light")`` makes two kinds of pairs, in turn.
-        test_share: of the identities, for testing; None: a tenth.
+        test_share: share of the identities for testing; None: a tenth.
 
     Raises:
-        InputError: for images of another shape or type or with pixels out of range, values that are not one an image,
-            an identity of a single image, and fewer than 3 identities.
+        InputError: for images of another shape or type or with pixels out of range, a number of values that is not that
+            of the images, an identity of a single image, and fewer than 3 identities.
     """
     check_white(white)
     return _data_set(
@@ -121,7 +121,7 @@ def from_dataset(
         factors, labels, seed, name, kinds, white, test_share, pair_by: see `from_arrays`.
 
     Raises:
-        InputError: as `from_arrays`, for items that are no such images, and labels of another kind.
+        InputError: as `from_arrays`, and for items that are not such images, and labels of another kind.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(f"a {type(dataset).__name__} has no items by number: a map-style data set is needed")
@@ -265,7 +265,7 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
 
 
 def _out_of_range(images: NDArray[Any], number: int, value: Any, label: str | None) -> str:
-    """What to say of the first pixel that is not in [0, 1]."""
+    """The error about the first pixel that is not in [0, 1]."""
     sentence = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
     finite = np.isfinite(images)
     if not finite.all():
@@ -307,10 +307,10 @@ def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
         elif isinstance(values, np.ma.MaskedArray):
             array = values.data.astype(object)
             array[np.ma.getmaskarray(values)] = None
-        elif isinstance(values, list | tuple):  # of numbers beside texts NumPy would make texts
+        elif isinstance(values, list | tuple):  # NumPy would turn numbers beside texts into texts
             array = np.empty(len(values), object)
             array[:] = [_plain(value) for value in values]
-        else:  # an array, or what becomes one, as pandas' series do
+        else:  # an array, or something that converts to one, such as a pandas series
             array = np.asarray(values)
     except (ValueError, TypeError) as error:
         raise InputError(f"{label} is not one value an image: {error}") from error

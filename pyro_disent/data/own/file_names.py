@@ -1,4 +1,4 @@
-"""The file that a table means by a name, written on another system or by another program than the disk's."""
+"""The file that a name in a table means, where another system or program wrote the table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 from pyro_disent.data.own.listing import shown, some
 
 _GUESSES, _MANY = 3, 10_000
-"""Guesses at what was meant are slow: only the first names get one, and none among very many files."""
+"""Guesses are slow: only the first names get one, and none get one among very many files."""
 
 
 class FileNames:
-    """Files by name, found as people mean them.
+    """Looks files up by the names that people write.
 
-    A name that is no file's is compared without regard to how letters are composed, to their size, to kinds of blanks,
-    to ``\\`` or ``/``, and to ``./`` or the folder's own name in front. It means a file where there is one such.
+    A name without an exact match is compared again, ignoring composed letters, upper and lower case, kinds of blanks,
+    ``\\`` or ``/``, and ``./`` or the folder's own name in front. It means a file where exactly one matches.
 
     Args:
         root: the folder.
@@ -42,7 +42,7 @@ class FileNames:
         return candidates[0] if len(candidates) == 1 else None
 
     def why_not(self, name: str, below: str = "") -> str:
-        """What to say of a name that `find` finds no file for: how those differ that it may mean."""
+        """Why `find` finds no file for a name: the files that it may mean, and how they differ."""
         if several := self._candidates(name, below) or self._candidates(name, ""):
             return f"which may be any of {some(several)}"
         key = _key(name)
@@ -81,7 +81,7 @@ class FileNames:
 
 
 def _key(name: str) -> str:
-    """What names have in common that mean the same file."""
+    """A key that is equal for all names of the same file."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     path = str(PurePosixPath(*(part.strip() for part in parts)))
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
