@@ -19,8 +19,8 @@ def edges_by_range(low: float, high: float, bins: int) -> Tensor:
 
 def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
     """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is no value."""
-    known = values[~values.isnan()].float()
-    return known.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
+    present = values[~values.isnan()].float()
+    return present.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
 
 
 def factor_edges(
@@ -43,8 +43,8 @@ def factor_edges(
     if bins is None:
         return edges
     quantities = [factor for factor in data.factors if not factor.categories]
-    asked = bins if isinstance(bins, Mapping) else {factor.name: bins for factor in quantities}
-    if unknown := asked.keys() - {factor.name for factor in quantities}:
+    bins_of = bins if isinstance(bins, Mapping) else {factor.name: bins for factor in quantities}
+    if unknown := bins_of.keys() - {factor.name for factor in quantities}:
         raise InputError(
             f"`bins` names {', '.join(sorted(unknown))}; factors of {data.name} that can be divided into bins: "
             f"{', '.join(factor.name for factor in quantities) or 'none'}"
@@ -56,15 +56,15 @@ def factor_edges(
         return data.train.examples(seed).factors
 
     for factor in quantities:
-        if (count := asked.get(factor.name)) is None:
+        if (count := bins_of.get(factor.name)) is None:
             continue
         if by == "range":
             low, high = factor.range or _extent(observed()[factor.name])
-            found = edges_by_range(low, high, count)
+            inner = edges_by_range(low, high, count)
         else:
-            found = edges_by_quantile(observed()[factor.name], count)
-        edges[factor.name] = found.tolist()
-        if not (found.diff() > 0).all() or not found.isfinite().all():
+            inner = edges_by_quantile(observed()[factor.name], count)
+        edges[factor.name] = inner.tolist()
+        if not (inner.diff() > 0).all() or not inner.isfinite().all():
             raise InputError(
                 f"the values of {factor.name} cannot fill {count} bins: give `bins={{{factor.name!r}: N}}` fewer"
             )
@@ -73,5 +73,5 @@ def factor_edges(
 
 def _extent(values: torch.Tensor) -> tuple[float, float]:
     """Lowest and highest of the values that are known."""
-    known = values[values.isfinite()]
-    return float(known.min()), float(known.max())
+    finite = values[values.isfinite()]
+    return float(finite.min()), float(finite.max())

@@ -107,7 +107,7 @@ class Cached(ABC, Generic[Kept]):
         Raises:
             InputError: for files of the set, or a conversion, that are damaged.
         """
-        return self._made(progress, again=self.found.kind == "embedded")
+        return self._read_or_make(progress, again=self.found.kind == "embedded")
 
     def prepare(self, progress: Progress | None = None) -> Path:
         """Make the set into the cache, again where it is damaged; returns its file.
@@ -115,10 +115,10 @@ class Cached(ABC, Generic[Kept]):
         Raises:
             InputError: for files of the set that are damaged, and a damaged conversion of files that are not at hand.
         """
-        self._made(progress, again=self.found.kind != "cache")
+        self._read_or_make(progress, again=self.found.kind != "cache")
         return self.cache_file
 
-    def _made(self, progress: Progress | None, again: bool) -> Kept:
+    def _read_or_make(self, progress: Progress | None, again: bool) -> Kept:
         """What the cache holds, made where it is not there and, if ``again``, where it is damaged."""
         self.found.tell()
         try:
@@ -137,7 +137,7 @@ class Cached(ABC, Generic[Kept]):
 
     def _remove(self, error: CorruptCache) -> None:
         """Remove the damaged file, so that nothing takes it for done when making the set is interrupted."""
-        done = self.by_drawing if self.found.kind == "embedded" else "converted"
+        how = self.by_drawing if self.found.kind == "embedded" else "converted"
         try:
             self.cache_file.unlink(missing_ok=True)
         except OSError as failed:
@@ -145,4 +145,4 @@ class Cached(ABC, Generic[Kept]):
                 f"{error}, and {self.cache_file} cannot be removed ({failed.strerror or failed}); "
                 f"remove it, or set {CACHE_VARIABLE} to another folder"
             ) from failed
-        _log.warning("%s: it is removed, and %s is %s anew", error, self.name, done)
+        _log.warning("%s: it is removed, and %s is %s anew", error, self.name, how)

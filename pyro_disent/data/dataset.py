@@ -212,9 +212,9 @@ class Pairs(NamedTuple):
     def pair(self, factors: Iterable[str], equal: Iterable[str]) -> Pairing:
         """What is known of one pair, of images with these factors, that has these and no others in common."""
         equal = set(equal)
-        known = dict.fromkeys([*factors, *(name for name in self.identities if name not in self.always)])
+        names = dict.fromkeys([*factors, *(name for name in self.identities if name not in self.always)])
         return Pairing(
-            {name: torch.tensor([name in equal], device="cpu") for name in known}, self.always, self.rest_differs
+            {name: torch.tensor([name in equal], device="cpu") for name in names}, self.always, self.rest_differs
         )
 
     def typical_pair(self, factors: Iterable[str]) -> Pairing:
@@ -290,15 +290,15 @@ def in_units(data: DataSet, units: Mapping[str, Sequence[float]]) -> DataSet:
     Args:
         units: factor's name -> center and scale; those of 0 and 1 are left out, as they are in older runs.
     """
-    wanted = {factor.name: tuple(units.get(factor.name, (0.0, 1.0))) for factor in data.factors}
-    changed = {f.name: f for f in data.factors if (f.center, f.scale) != wanted[f.name]}
+    target = {factor.name: tuple(units.get(factor.name, (0.0, 1.0))) for factor in data.factors}
+    changed = {f.name: f for f in data.factors if (f.center, f.scale) != target[f.name]}
     if not changed:
         return data
 
     def converted(name: str, values: Tensor) -> Tensor:
         if name not in changed:
             return values
-        factor, (center, scale) = changed[name], wanted[name]
+        factor, (center, scale) = changed[name], target[name]
         return ((values.double() * factor.scale + (factor.center - center)) / scale).float()
 
     def split(part: Split) -> Split:
@@ -310,8 +310,8 @@ def in_units(data: DataSet, units: Mapping[str, Sequence[float]]) -> DataSet:
         replace(
             factor,
             edges=tuple(converted(factor.name, torch.tensor(factor.edges)).tolist()),
-            center=wanted[factor.name][0],
-            scale=wanted[factor.name][1],
+            center=target[factor.name][0],
+            scale=target[factor.name][1],
             written={},
         )
         if factor.name in changed

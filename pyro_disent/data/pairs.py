@@ -64,25 +64,25 @@ class GroupedSplit(Split):
             InputError: for two views where there are no pairs.
         """
         if views == 1:
-            return self._seen(index[None])
+            return self._batch_of(index[None])
         if self.pairs is None:
             raise InputError(
                 "these images have no pairs: nothing says which of them belong together; put those of one identity "
                 "into a sub-folder of their own, name a column of metadata.csv by `pair_by`, or give arrays an identity"
             )
-        chosen = torch.stack([index, self._partner(index, generator)])
-        batch = self._seen(chosen)
-        known = Pairing.of(batch.factors, always=self.pairs.always, rest_differs=self.pairs.rest_differs)
+        rows = torch.stack([index, self._partner(index, generator)])
+        batch = self._batch_of(rows)
+        pairing = Pairing.of(batch.factors, always=self.pairs.always, rest_differs=self.pairs.rest_differs)
         others = {
-            name: codes[chosen[0]] == codes[chosen[1]]
+            name: codes[rows[0]] == codes[rows[1]]
             for name, codes in self.groups.items()
             if name not in self.pairs.always
         }
-        return replaced(batch, pairing=known._replace(equal={**known.equal, **others}))
+        return replaced(batch, pairing=pairing._replace(equal={**pairing.equal, **others}))
 
-    def _seen(self, chosen: Tensor) -> Batch:
-        factors = {name: values[chosen] for name, values in self.factors.items()}
-        return Batch.unchecked(self.pixels(chosen), factors=factors, index=chosen)
+    def _batch_of(self, rows: Tensor) -> Batch:
+        factors = {name: values[rows] for name, values in self.factors.items()}
+        return Batch.unchecked(self.pixels(rows), factors=factors, index=rows)
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if len(self._count) == 1:

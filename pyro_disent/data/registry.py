@@ -95,9 +95,9 @@ def load(
     """
     limited(limit, 1)
     module, request = _resolve(name, source, root)
-    said = _checked(name, module.load, options)
-    data = module.load(request, seed=seed, limit=limit, progress=progress, **said)
-    return data if name in BUILT_IN or is_folder(name) else _by_its_name(data, name, request, said)
+    settings = _checked(name, module.load, options)
+    data = module.load(request, seed=seed, limit=limit, progress=progress, **settings)
+    return data if name in BUILT_IN or is_folder(name) else _by_its_name(data, name, request, settings)
 
 
 def _by_its_name(data: Any, name: str, request: Request, options: Mapping[str, Any]) -> DataSet:
@@ -131,8 +131,8 @@ def describe(name: str, *, source: str = "auto", root: Path | None = None) -> De
         InputError: as `load`, as far as that shows without reading.
     """
     module, request = _resolve(name, source, root)
-    found = str(module.describe(request)) if hasattr(module, "describe") else ""
-    return Description(name, tuple(getattr(module, "FACTORS", ())), found, _options(module))
+    place = str(module.describe(request)) if hasattr(module, "describe") else ""
+    return Description(name, tuple(getattr(module, "FACTORS", ())), place, _options(module))
 
 
 def prepare(
@@ -211,5 +211,5 @@ def presets(name: str) -> Mapping[str, Mapping[str, Any]]:
     return {**general, **getattr(_module(name), "PRESETS", {})} if name in names() else general
 
 
-def _checked(name: str, function: Callable[..., Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    return signatures.checked(signatures.options(function, without=_COMMON), said, f"data set {name}")
+def _checked(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return signatures.checked(signatures.options(function, without=_COMMON), settings, f"data set {name}")

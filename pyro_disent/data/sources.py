@@ -39,12 +39,12 @@ class Request(NamedTuple):
         Raises:
             InputError: for a kind that does not exist, or a folder named beside a kind that reads none.
         """
-        known = next((known for known in KINDS if known == kind), None)
-        if known is None:
+        match = next((match for match in KINDS if match == kind), None)
+        if match is None:
             raise InputError(f"`source={kind}` is none of {', '.join(KINDS)}")
-        if root is not None and known in ("download", "embedded"):
-            raise InputError(f"`source={known}` reads no folder: leave out `data_root={root}`, or use `source=local`")
-        return cls(known, None if root is None else Path(root))
+        if root is not None and match in ("download", "embedded"):
+            raise InputError(f"`source={match}` reads no folder: leave out `data_root={root}`, or use `source=local`")
+        return cls(match, None if root is None else Path(root))
 
     def roots(self) -> list[Path]:
         """Local folders to look in, in order: an explicit root alone, else the one the environment names.
@@ -56,10 +56,10 @@ class Request(NamedTuple):
             if not _exists(self.root):
                 raise InputError(f"`data_root={self.root}` does not exist")
             return [self.root]
-        named = os.environ.get(DATA_VARIABLE)
-        if self.kind == "local" and not named:
+        folder = os.environ.get(DATA_VARIABLE)
+        if self.kind == "local" and not folder:
             raise InputError(f"`source=local` needs `data_root=DIR` or the environment variable {DATA_VARIABLE}")
-        return [Path(named)] if named else []
+        return [Path(folder)] if folder else []
 
     @property
     def must_be_local(self) -> bool:
@@ -133,8 +133,8 @@ class Places:
                 if (path := self._located(root)) is not None:
                     return Found("local", path)
             if request.must_be_local:
-                said = f"`data_root={roots[0]}`" if request.root else f"${DATA_VARIABLE} {roots[0]}"
-                raise InputError(self._why_not(roots[0], said))
+                where = f"`data_root={roots[0]}`" if request.root else f"${DATA_VARIABLE} {roots[0]}"
+                raise InputError(self._why_not(roots[0], where))
             passed_over = self._why_not(roots[0], f"${DATA_VARIABLE} {roots[0]}") if roots else ""
             if self.cached is not None and (path := self.cached(cache_dir())) is not None:
                 return Found("cache", path, passed_over=passed_over)
@@ -155,13 +155,13 @@ class Places:
                 return None
             raise InputError(f"{root}, where {self.name} was looked for, cannot be read ({error})") from error
 
-    def _why_not(self, root: Path, said: str) -> str:
+    def _why_not(self, root: Path, label: str) -> str:
         """Why a folder does not serve, which was named as ``said``, in a sentence."""
         if not _exists(root):
-            return f"{said} holds no {self.name}: it does not exist"
-        near = next(_called(root, self.called), None) if self.called else None
+            return f"{label} holds no {self.name}: it does not exist"
+        near = next(_matches(root, self.called), None) if self.called else None
         hint = "" if near is None else f"; {near} may be of it: name the folder that holds it all, or lay it out so"
-        return f"{said} holds no {self.name}: looked for {self.looked_for}{hint}"
+        return f"{label} holds no {self.name}: looked for {self.looked_for}{hint}"
 
 
 def _exists(path: Path) -> bool:
@@ -185,13 +185,13 @@ def folders_called(folder: Path, pattern: str) -> list[Path]:
     return [path for path in entries(folder) if re.fullmatch(pattern, path.name, re.IGNORECASE) and path.is_dir()]
 
 
-def _called(root: Path, pattern: str) -> Iterator[Path]:
+def _matches(root: Path, pattern: str) -> Iterator[Path]:
     """Files and folders in a folder, and two levels down, whose names match somewhere, the upper levels first."""
-    level, left = [root], LOOKED_AT
+    level, remaining = [root], LOOKED_AT
     for _ in range(3):
-        below = [path for folder in level for path in entries(folder)][:left]
+        below = [path for folder in level for path in entries(folder)][:remaining]
         yield from (path for path in below if re.search(pattern, path.name, re.IGNORECASE))
-        left -= len(below)
+        remaining -= len(below)
         level = [path for path in below if path.is_dir() and not path.name.startswith(".")]
 
 
@@ -210,8 +210,8 @@ def limited(limit: int | None, available: int) -> int:
 
 def cache_dir() -> Path:
     """``$PYRO_DISENT_CACHE``, else ``$XDG_CACHE_HOME/pyro-disent``, else ``~/.cache/pyro-disent``."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
+    if folder := os.environ.get(CACHE_VARIABLE):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "pyro-disent"
 

@@ -128,13 +128,13 @@ def pairs_of(
         return Pairs(changing, identities=("identity",))
     if vary is not None:
         raise InputError("`factors` says what a pair changes and `pair_by` what it shares: say one of the two")
-    known = ("identity", *factors, *JOINT)
+    choices = ("identity", *factors, *JOINT)
     kinds = []
     for kind in (pair_by,) if isinstance(pair_by, str) else pair_by:
         names = [name.strip() for name in kind.split("+")]
-        if unknown := [name for name in names if name not in known]:
+        if unknown := [name for name in names if name not in choices]:
             raise InputError(
-                f"`pair_by={kind}`: chairs have no {', '.join(unknown)} in common: choose from {', '.join(known)}"
+                f"`pair_by={kind}`: chairs have no {', '.join(unknown)} in common: choose from {', '.join(choices)}"
             )
         kinds.append(tuple(dict.fromkeys(factor for name in names for factor in JOINT.get(name, (name,)))))
     if not kinds or len(set(kinds)) < len(kinds):
@@ -190,10 +190,10 @@ class _Chairs(Cached[tuple[Arrays, str]]):
             )
         if not isinstance(zooms, int) or zooms < 2:
             raise InputError(f"zooms of embedded chairs are a number of levels, 2 or more, not {zooms!r}")
-        found = _places(color).find(request)
-        vary = None if factors is None else _checked(factors, embedded=found.path is None)
-        drawn = None if vary is None or found.path is not None else zooms
-        return cls(found, seed, color, Counts(*counts), vary, drawn)
+        place = _places(color).find(request)
+        vary = None if factors is None else _checked(factors, embedded=place.path is None)
+        levels = None if vary is None or place.path is not None else zooms
+        return cls(place, seed, color, Counts(*counts), vary, levels)
 
     @property
     def drawing(self) -> str:
@@ -201,10 +201,10 @@ class _Chairs(Cached[tuple[Arrays, str]]):
         return f"{sum(self.counts)} generated chairs{levels}, version {family.VERSION}, seed {self.seed}"
 
     def drawn_file(self) -> Path:
-        wanted = f"version {family.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
+        recipe = f"version {family.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
         if self.zooms is not None:
-            wanted += f" zooms {self.zooms}"
-        return cache_dir() / f"chairs-embedded-{key(wanted)}-{_mode(self.color)}.npz"
+            recipe += f" zooms {self.zooms}"
+        return cache_dir() / f"chairs-embedded-{key(recipe)}-{_mode(self.color)}.npz"
 
     def converted_file(self, path: Path) -> Path:
         return cache_dir() / f"chairs-real-{rendered.fingerprint(path)}-{_mode(self.color)}.npz"
@@ -290,8 +290,8 @@ def load(
     for name in chairs.vary or ():
         if len(np.unique(arrays[f"factors/{name}"])) < 2:
             raise InputError(f"{chairs.location} holds a single {name}: no pair can change it")
-    known = [factor for factor in FACTORS if f"factors/{factor.name}" in arrays]
-    pairs = pairs_of([factor.name for factor in known], vary=chairs.vary, pair_by=pair_by)
+    available = [factor for factor in FACTORS if f"factors/{factor.name}" in arrays]
+    pairs = pairs_of([factor.name for factor in available], vary=chairs.vary, pair_by=pair_by)
     parts = _split_real(arrays, seed) if chairs.found.path is not None else _split_embedded(chairs.counts)
     selected = [_images_of(arrays, part) for part in parts]
     if limit is not None:
@@ -304,7 +304,7 @@ def load(
         train=train,
         validation=validation,
         test=test,
-        factors=tuple(known),
+        factors=tuple(available),
         source=Source(chairs.found.kind, chairs.location, sha256),
         options={
             "seed": seed,
@@ -322,17 +322,17 @@ def load(
 
 def _checked(factors: Sequence[str], embedded: bool) -> tuple[str, ...]:
     """Names of factors, in the order of `FACTORS`, whatever the order they were named in."""
-    known = [factor.name for factor in FACTORS if embedded or factor.name != "zoom"]
-    given = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else []
-    if not given or any(name not in known or given.count(name) > 1 for name in given):
+    available = [factor.name for factor in FACTORS if embedded or factor.name != "zoom"]
+    names = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else []
+    if not names or any(name not in available or names.count(name) > 1 for name in names):
         hint = "" if embedded else "; zoom is known of embedded chairs only"
-        unknown = [name for name in given if name not in known]
-        hint = did_you_mean(str(unknown[0]), known) + hint if unknown else hint
+        unknown = [name for name in names if name not in available]
+        hint = did_you_mean(str(unknown[0]), available) + hint if unknown else hint
         raise InputError(
             f"factors of {'embedded' if embedded else 'the real'} chairs are a list of one or more of "
-            f"{', '.join(known)}, each named once, not {', '.join(map(str, given)) or repr(factors)}{hint}"
+            f"{', '.join(available)}, each named once, not {', '.join(map(str, names)) or repr(factors)}{hint}"
         )
-    return tuple(name for name in known if name in given)
+    return tuple(name for name in available if name in names)
 
 
 def _split_embedded(counts: Counts) -> list[np.ndarray]:

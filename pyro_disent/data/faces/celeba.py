@@ -83,8 +83,8 @@ class FaceSplit(Split):
         assert self.drawn is not None
         of_seed, first = self.drawn
         changed = torch.tensor([name in factors for name in ATTRIBUTES], device=a.device)
-        wanted = self.attributes[b].where(changed, self.attributes[a]) > 0.5
-        images = faces.render_changed(of_seed, (a + first).tolist(), wanted.cpu().numpy(), self.image_shape[-1])
+        target = self.attributes[b].where(changed, self.attributes[a]) > 0.5
+        images = faces.render_changed(of_seed, (a + first).tolist(), target.cpu().numpy(), self.image_shape[-1])
         return torch.from_numpy(images).to(self.images.device)
 
 
@@ -108,7 +108,7 @@ PLACES = Places(
 )
 
 
-class _Kept(NamedTuple):
+class _CachedFaces(NamedTuple):
     """What the cache holds of a set of faces."""
 
     images: Tensor | Stored
@@ -136,7 +136,7 @@ class _Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _CelebA(Cached[_Kept]):
+class _CelebA(Cached[_CachedFaces]):
     """One set of faces. The attributes of real ones lie beside the cache file with their images."""
 
     name = "celeba"
@@ -163,8 +163,8 @@ class _CelebA(Cached[_Kept]):
         return f"{sum(self.counts)} drawn faces, version {faces.VERSION}, seed {self.seed}"
 
     def drawn_file(self) -> Path:
-        wanted = f"version {faces.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
-        return cache_dir() / f"celeba-embedded-{key(wanted)}.npz"
+        recipe = f"version {faces.VERSION} seed {self.seed} counts {tuple(self.counts)} size {SIZE}"
+        return cache_dir() / f"celeba-embedded-{key(recipe)}.npz"
 
     def converted_file(self, path: Path) -> Path:
         return cache_dir() / f"celeba-real-{files.fingerprint(path)}.bin"
@@ -175,19 +175,19 @@ class _CelebA(Cached[_Kept]):
 
     def convert(self, path: Path, progress: Progress | None) -> None:
         lists = files.read_lists(path)
-        known = {"attributes": lists.attributes, "partition": lists.partition}
-        array_cache.save(self.cache_file.with_suffix(".npz"), known)
+        arrays_of_lists = {"attributes": lists.attributes, "partition": lists.partition}
+        array_cache.save(self.cache_file.with_suffix(".npz"), arrays_of_lists)
         files.convert(path, self.cache_file, lists, progress)
 
-    def kept(self) -> _Kept:
+    def kept(self) -> _CachedFaces:
         if self.found.path is None:
             arrays, sha256 = array_cache.load(self.cache_file)
             images = torch.from_numpy(arrays["images"])
-            return _Kept(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256, self.seed)
+            return _CachedFaces(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256, self.seed)
         stored = image_store.opened(self.cache_file)
-        arrays, known = array_cache.load(self.cache_file.with_suffix(".npz"))
-        sha256 = hashlib.sha256(f"{stored.sha256} {known}".encode()).hexdigest()
-        return _Kept(stored, arrays["attributes"], arrays["partition"], sha256)
+        arrays, lists_sha256 = array_cache.load(self.cache_file.with_suffix(".npz"))
+        sha256 = hashlib.sha256(f"{stored.sha256} {lists_sha256}".encode()).hexdigest()
+        return _CachedFaces(stored, arrays["attributes"], arrays["partition"], sha256)
 
 
 def describe(request: Request) -> str:
@@ -236,15 +236,15 @@ def load(
     if limit is not None and limit < 2:
         raise InputError(f"`limit={limit}` is too few for faces: a pair needs two training images")
     celeba = _CelebA.of(request, seed, counts).downloaded()
-    kept = celeba.read(progress)
-    train, validation, test = kept.splits(limit)
+    cached = celeba.read(progress)
+    train, validation, test = cached.splits(limit)
     return DataSet(
         name="celeba",
         train=train,
         validation=validation,
         test=test,
         factors=FACTORS,
-        source=Source(celeba.found.kind, celeba.location, kept.sha256),
+        source=Source(celeba.found.kind, celeba.location, cached.sha256),
         options={"seed": seed, "limit": limit, "counts": list(celeba.counts)},
         pairs=Pairs(rest_differs=True),
     )

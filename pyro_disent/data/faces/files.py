@@ -108,13 +108,13 @@ def fingerprint(folder: Path) -> str:
         InputError: where a list or the images are missing.
     """
     images = _required_images(folder)
-    known = [f"{CONVERTER_VERSION} {folder.resolve()}"]
+    states = [f"{CONVERTER_VERSION} {folder.resolve()}"]
     for path in (_required(folder, ATTRIBUTE_LIST), _required(folder, PARTITION_LIST), images):
-        known.append(_state(path.name, path.stat()) if path.is_file() else path.name)
+        states.append(_state(path.name, path.stat()) if path.is_file() else path.name)
     if images.is_dir():
         with os.scandir(images) as entries:
-            known += sorted(_state(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".jpg"))
-    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+            states += sorted(_state(entry.name, entry.stat()) for entry in entries if entry.name.endswith(".jpg"))
+    return hashlib.sha256("\n".join(states).encode()).hexdigest()[:16]
 
 
 def _state(name: str, status: os.stat_result) -> str:
@@ -158,9 +158,9 @@ def read_lists(folder: Path) -> Lists:
 
 def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
     lines = _lines(path)
-    count_line, counted = (0, []) if path.suffix == ".csv" else next(lines, (1, []))
-    if path.suffix != ".csv" and (len(counted) != 1 or not counted[0].isdecimal()):
-        raise InputError(f"{path}, line {count_line}: expected is the number of images, not {' '.join(counted)!r}")
+    count_line, count_cells = (0, []) if path.suffix == ".csv" else next(lines, (1, []))
+    if path.suffix != ".csv" and (len(count_cells) != 1 or not count_cells[0].isdecimal()):
+        raise InputError(f"{path}, line {count_line}: expected is the number of images, not {' '.join(count_cells)!r}")
     names_line, attributes = next(lines, (count_line + 1, []))
     if path.suffix == ".csv":
         attributes = attributes[1:]  # after what the names of the files are called
@@ -180,8 +180,8 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
                 f"{path}, line {number}: {ATTRIBUTES[wrong]} of {name} is {signs[wrong]!r}; accepted are 1 and -1"
             )
         values += bytes(map("1".__eq__, signs))
-    if counted and len(lines_of) != int(counted[0]):
-        raise InputError(f"{path}, line {count_line}: it says {counted[0]} images, but lists {len(lines_of)}")
+    if count_cells and len(lines_of) != int(count_cells[0]):
+        raise InputError(f"{path}, line {count_line}: it says {count_cells[0]} images, but lists {len(lines_of)}")
     return list(lines_of), np.frombuffer(values, np.bool_).reshape(-1, len(ATTRIBUTES))
 
 

@@ -83,7 +83,7 @@ def read_image(
                 image.verify()
         with opened(content, formats) as image, _LARGE if is_large else nullcontext():
             _reduced(image, label, size, crop, max_pixels)
-            pixels = _rgb(_upright(image), label, scale, said=white is not None)
+            pixels = _rgb(_upright(image), label, scale, has_white=white is not None)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -196,8 +196,8 @@ def _spread(image: Image.Image) -> tuple[int, int] | None:
         args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if tile[0] in ("ppm", "ppm_plain"):
             return args[-1], 65_535 if image.mode == "I" else 255
-        if found := _FEW_BITS.match(str(args[0] if args else "")):
-            return (1 << int(found[1])) - 1, 255
+        if match := _FEW_BITS.match(str(args[0] if args else "")):
+            return (1 << int(match[1])) - 1, 255
     return None
 
 
@@ -226,17 +226,17 @@ def _largest(image: Image.Image) -> int | None:
     return 255
 
 
-def _rgb(image: Image.Image, label: str, scale: _Scale, *, said: bool) -> Image.Image:
+def _rgb(image: Image.Image, label: str, scale: _Scale, *, has_white: bool) -> Image.Image:
     if image.mode[0] in "IF":
         values = np.asarray(image)  # Pillow would cut off at 255 what is above it
         if scale.is_unsigned:
             values = values.view(np.uint32)
-        if scale.white == 65_535 and not said:
+        if scale.white == 65_535 and not has_white:
             pixels = (values // 257).astype(np.uint8)
         else:
-            pixels = as_bytes(_own(values, scale) if said else values, scale.white, lambda _: label)
+            pixels = as_bytes(_in_file(values, scale) if has_white else values, scale.white, lambda _: label)
         image = Image.fromarray(255 - pixels if scale.is_inverted else pixels)
-    elif said and image.mode in _SAMPLES:
+    elif has_white and image.mode in _SAMPLES:
         image = _scaled(image, label, scale)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
@@ -251,17 +251,17 @@ def _scaled(image: Image.Image, label: str, scale: _Scale) -> Image.Image:
 
     def scaled(band: Image.Image) -> Image.Image:
         values = np.asarray(band)
-        own = _own(255 - values if scale.is_inverted else values, scale)
-        pixels = as_bytes(own, scale.white, lambda _: label)
+        numbers = _in_file(255 - values if scale.is_inverted else values, scale)
+        pixels = as_bytes(numbers, scale.white, lambda _: label)
         return Image.fromarray(255 - pixels if scale.is_inverted else pixels)
 
     bands = zip(image.getbands(), image.split(), strict=True)
     return Image.merge(image.mode, [band if name == "A" else scaled(band) for name, band in bands])
 
 
-def _own(values: NDArray[Any], scale: _Scale) -> NDArray[Any]:
+def _in_file(values: NDArray[Any], scale: _Scale) -> NDArray[Any]:
     """The file's own numbers, of those that Pillow has spread over its bytes."""
     if scale.spread is None:
         return values
-    largest, made = scale.spread
-    return np.round(values.astype(np.float64) * largest / made).astype(np.int64)
+    largest, highest = scale.spread
+    return np.round(values.astype(np.float64) * largest / highest).astype(np.int64)

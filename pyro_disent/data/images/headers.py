@@ -66,8 +66,8 @@ def readable() -> tuple[str, ...]:
 
 def formats_of(name: str) -> tuple[str, ...]:
     """Formats that a file of this name is tried as: what its suffix says, then every one that shows by content."""
-    said = _format(name)
-    return readable() if said is None else (said, *(other for other in readable() if other != said))
+    by_suffix = _format(name)
+    return readable() if by_suffix is None else (by_suffix, *(other for other in readable() if other != by_suffix))
 
 
 def is_image_name(name: str) -> bool | None:
@@ -133,8 +133,10 @@ def _jpeg(file: IO[bytes]) -> Image.Image | None:
 
 def _format(name: str) -> str | None:
     """The format that a suffix stands for, where it is read."""
-    said = {"MPO": "JPEG"}.get(known := Image.registered_extensions().get(f".{suffix(name)}", ""), known)
-    return said if said in UNSIGNED or said in readable() else None
+    format_name = {"MPO": "JPEG"}.get(
+        registered := Image.registered_extensions().get(f".{suffix(name)}", ""), registered
+    )
+    return format_name if format_name in UNSIGNED or format_name in readable() else None
 
 
 @functools.lru_cache(4096)

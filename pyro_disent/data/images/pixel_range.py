@@ -64,8 +64,8 @@ def unused_range(images: Sequence[Images], name: str, called: Callable[[int, int
     places = [(split, place) for split, part in enumerate(images) for place in range(0, len(part), step)]
     lows, peaks, dim = [], [], []
     for part in images:
-        chosen = torch.arange(0, len(part), step)
-        for few in chosen.split(_PART) if len(chosen) else ():
+        index = torch.arange(0, len(part), step)
+        for few in index.split(_PART) if len(index) else ():
             pixels = part[few].reshape(len(few), -1).numpy()
             hot = max(1, round(_HOT * pixels.shape[1]))
             low, bright = pixels.min(1), (pixels >= LITTLE).sum(1)

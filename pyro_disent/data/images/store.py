@@ -220,10 +220,10 @@ def _append(
         return place, image
 
     done, skipped = _resumed(path, image_shape, skip_bad)
-    left = range(done, len(items))
-    shown = None if progress is None else lambda now, _: progress(left.start + now, len(items))
+    remaining = range(done, len(items))
+    report = None if progress is None else lambda now, _: progress(remaining.start + now, len(items))
     size = math.prod(image_shape)
-    needed, free = len(left) * size, shutil.disk_usage(path.parent).free
+    needed, free = len(remaining) * size, shutil.disk_usage(path.parent).free
     if needed > free:  # said now, and not when most of the work is done
         raise OSError(f"it needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
     partial, journal = _beside(path, "partial"), _beside(path, "journal")
@@ -238,7 +238,7 @@ def _append(
         save()
         saved = time.monotonic()
         try:
-            for place, image in in_threads(converted, left, len(left), shown):
+            for place, image in in_threads(converted, remaining, len(remaining), report):
                 if isinstance(image, str):
                     skipped[place] = image
                     image = np.zeros(image_shape, np.uint8)

@@ -106,8 +106,8 @@ class ColoredMNIST(Split):
         Biased, that is the class's mean color with other noise, unbiased any mean color with other noise: a pair shares
         the digit, pixel by pixel. As colors are bytes, a channel may happen to be equal in both views.
         """
-        own = self.colors.index_select(1, index)
-        colors = torch.stack([own, self._recolored(index, generator)] if views == 2 else [own], 1)
+        first = self.colors.index_select(1, index)
+        colors = torch.stack([first, self._recolored(index, generator)] if views == 2 else [first], 1)
         digits = self.images.index_select(0, index).float()
         # Contiguous, as the product takes the order of its axes in memory from the colors.
         paint = colors.permute(1, 2, 0).contiguous()[..., None, None]
@@ -195,8 +195,8 @@ def load(
     data = mnist.read(request)  # all of it: an image's color must not depend on how many are used
     parts = ((data.train, True, limit), (data.validation, True, None), (data.test, False, None))
     train, validation, test = (
-        _colored(digits, float(variance), biased, seed, stream, used)
-        for stream, (digits, biased, used) in enumerate(parts)
+        _colored(digits, float(variance), biased, seed, stream, most)
+        for stream, (digits, biased, most) in enumerate(parts)
     )
     options = {"seed": seed, "limit": limit, "variance": float(variance)}
     return DataSet(
@@ -205,10 +205,10 @@ def load(
 
 
 def _colored(digits: Digits, variance: float, biased: bool, seed: int, stream: int, limit: int | None) -> ColoredMNIST:
-    used = limited(limit, len(digits.labels))
-    colors = own_colors(digits.labels, variance, biased, seed, stream)[:, :used]
-    images = (digits.images[:used] > THRESHOLD).to(torch.uint8)
-    return ColoredMNIST(images, {"digit": digits.labels[:used]}, colors, variance, biased=biased)
+    count = limited(limit, len(digits.labels))
+    colors = own_colors(digits.labels, variance, biased, seed, stream)[:, :count]
+    images = (digits.images[:count] > THRESHOLD).to(torch.uint8)
+    return ColoredMNIST(images, {"digit": digits.labels[:count]}, colors, variance, biased=biased)
 
 
 def describe(request: Request) -> Found:

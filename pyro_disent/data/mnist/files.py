@@ -74,7 +74,7 @@ def locate(root: Path) -> Path | None:
 
     One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
     """
-    named = [folder for found in folders_called(root, FOLDER) for folder in (found / "raw", found)]
+    named = [folder for outer in folders_called(root, FOLDER) for folder in (outer / "raw", outer)]
     for folder in (root / "MNIST" / "raw", root / "raw", root, *named):
         if any(_file(folder, name) is not None for name in FILES):
             return folder
@@ -101,33 +101,33 @@ def read(request: Request, *, limit: int | None = None) -> MNIST:
         InputError: where the place lacks MNIST, or a file of it is damaged or another file.
     """
     limited(limit, 1)
-    found = PLACES.find(request)
-    found.tell()
-    if found.kind == "embedded":
+    place = PLACES.find(request)
+    place.tell()
+    if place.kind == "embedded":
         with np.load(SAMPLE) as sample:
             arrays = [sample[name] for name in ("train_images", "train_labels", "test_images", "test_labels")]
         source = Source("embedded", str(SAMPLE), sha256_of_files(SAMPLE))
     else:
-        folder = found.path or download()
+        folder = place.path or download()
         paths = [_required(folder, name) for name in FILES]
         arrays = [read_idx(path) for path in paths]
         for images, labels, path in zip(arrays[::2], arrays[1::2], paths[1::2], strict=True):
             if len(images) != len(labels):
                 raise InputError(f"{path} has {len(labels)} labels for {len(images)} images")
-        source = Source(found.kind, str(folder), sha256_of_files(*paths))
+        source = Source(place.kind, str(folder), sha256_of_files(*paths))
         full = (len(arrays[0]), len(arrays[2])) == (60_000, 10_000)
         if full and source.sha256 != SHA256 and _sha256_unpacked(arrays) != SHA256:
             _log.warning("%s has the names and sizes of MNIST's files, but other images: Fashion-MNIST has too", folder)
-    available, tested = len(arrays[0]), len(arrays[2])
-    if available < 2 or tested < 1:
-        raise InputError(f"{source.location} has {available} training and {tested} test digits: needed are 2 and 1")
+    available, test_count = len(arrays[0]), len(arrays[2])
+    if available < 2 or test_count < 1:
+        raise InputError(f"{source.location} has {available} training and {test_count} test digits: needed are 2 and 1")
     held_out = 5_000 if available == 60_000 else max(1, available // 10)
-    kept = available - held_out
+    train_count = available - held_out
     images, labels = torch.from_numpy(arrays[0]).unsqueeze(1), torch.from_numpy(arrays[1]).long()
-    used = limited(limit, kept)
+    count = limited(limit, train_count)
     return MNIST(
-        Digits(images[:used], labels[:used]),
-        Digits(images[kept:], labels[kept:]),
+        Digits(images[:count], labels[:count]),
+        Digits(images[train_count:], labels[train_count:]),
         Digits(torch.from_numpy(arrays[2]).unsqueeze(1), torch.from_numpy(arrays[3]).long()),
         source,
     )
@@ -140,14 +140,14 @@ def describe(request: Request) -> Found:
 
 def prepare(request: Request) -> Path:
     """Check the digits that a request leads to and put them, unpacked, into the cache; the folder they lie in then."""
-    found = PLACES.find(request)
-    found.tell()
-    if found.kind == "embedded":
+    place = PLACES.find(request)
+    place.tell()
+    if place.kind == "embedded":
         return SAMPLE
-    if found.kind == "download":
+    if place.kind == "download":
         return download()
     read(request)
-    folder = Path(str(found.path))
+    folder = Path(str(place.path))
     target = cache_dir() / "MNIST" / "raw"
     if folder == target and all((folder / name).exists() for name in FILES):
         return target
@@ -196,8 +196,8 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: for a file that is damaged, cut short, or no MNIST file of the kind its name says.
     """
-    wanted = 3 if "idx3" in path.name.lower() else 1
-    header = 4 * (wanted + 1)
+    dimensions = 3 if "idx3" in path.name.lower() else 1
+    header = 4 * (dimensions + 1)
     try:
         if path.suffix == ".gz":
             with gzip.open(path) as file:
@@ -206,16 +206,18 @@ def read_idx(path: Path) -> np.ndarray:
             raw = np.fromfile(path, np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if len(raw) < header or raw[:4].tolist() != [0, 0, 8, wanted]:
-        raise InputError(f"{path} is no IDX file of {'images' if wanted == 3 else 'labels'}: its first bytes differ")
+    if len(raw) < header or raw[:4].tolist() != [0, 0, 8, dimensions]:
+        raise InputError(
+            f"{path} is no IDX file of {'images' if dimensions == 3 else 'labels'}: its first bytes differ"
+        )
     shape = [int.from_bytes(raw[start : start + 4].tobytes(), "big") for start in range(4, header, 4)]
-    if wanted == 3 and shape[1:] != [SIDE, SIDE]:
+    if dimensions == 3 and shape[1:] != [SIDE, SIDE]:
         raise InputError(f"{path} has images of {shape[1]} x {shape[2]} pixels: MNIST's are {SIDE} x {SIDE}")
-    size = header + shape[0] * (SIDE * SIDE if wanted == 3 else 1)
+    size = header + shape[0] * (SIDE * SIDE if dimensions == 3 else 1)
     if len(raw) != size:
         raise InputError(f"{path} has {len(raw)} bytes instead of {size}: it was cut short or damaged")
     values = raw[header:].reshape(shape)
-    if wanted == 1 and len(values) and values.max() > 9:
+    if dimensions == 1 and len(values) and values.max() > 9:
         raise InputError(f"{path} has the label {values.max()}: MNIST's are 0 to 9")
     return values
 

@@ -109,21 +109,21 @@ class RotatedMNIST(Split):
         Where both rotation and scale vary, the views of a pair differ in one of them, either equally likely, and the
         other one is equal bit by bit.
         """
-        drawn = self._draw((views, len(index)), generator, self.images.device)
-        if views == 2 and len(drawn) > 1:
-            changes = torch.randint(len(drawn), index.shape, generator=generator, device=self.images.device)
-            for number, values in enumerate(drawn.values()):
+        draws = self._draw((views, len(index)), generator, self.images.device)
+        if views == 2 and len(draws) > 1:
+            changes = torch.randint(len(draws), index.shape, generator=generator, device=self.images.device)
+            for number, values in enumerate(draws.values()):
                 values[1] = torch.where(changes == number, values[1], values[0])
         images = self.images.index_select(0, index).float().div_(255)
         # Rounding could lift a white pixel above 1, which no Bernoulli accepts.
-        pairing = Pairing.of(drawn, always=("identity",))
-        seen, chosen = self._seen(images, drawn).clamp_(max=1), index.expand(views, -1)
-        return Batch.unchecked(seen, factors=drawn, pairing=pairing, index=chosen)
+        pairing = Pairing.of(draws, always=("identity",))
+        pixels, chosen = self._render(images, draws).clamp_(max=1), index.expand(views, -1)
+        return Batch.unchecked(pixels, factors=draws, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
         """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""
         factors = self._example_factors(seed)
-        return Examples(self._shown(self.images, factors), factors, dict(self.labels))
+        return Examples(self._render_bytes(self.images, factors), factors, dict(self.labels))
 
     @property
     def drawable(self) -> tuple[str, ...]:
@@ -131,23 +131,23 @@ class RotatedMNIST(Split):
         return tuple(factor.name for factor in self.vary)
 
     def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
-        known = self._example_factors(seed)
-        wanted = {name: values[b if name in factors else a] for name, values in known.items()}
-        return self._shown(self.images[a], wanted)
+        current = self._example_factors(seed)
+        target = {name: values[b if name in factors else a] for name, values in current.items()}
+        return self._render_bytes(self.images[a], target)
 
     def _example_factors(self, seed: int) -> dict[str, Tensor]:
         """factor's name -> ``(images,)``, as `examples` shows the digits."""
-        drawn = self._draw((1, len(self)), torch.Generator("cpu").manual_seed(seed), "cpu")
-        return {name: values[0].to(self.images.device) for name, values in drawn.items()}
+        draws = self._draw((1, len(self)), torch.Generator("cpu").manual_seed(seed), "cpu")
+        return {name: values[0].to(self.images.device) for name, values in draws.items()}
 
-    def _shown(self, images: Tensor, factors: dict[str, Tensor]) -> Tensor:
+    def _render_bytes(self, images: Tensor, factors: dict[str, Tensor]) -> Tensor:
         """Upright digits under these factors ``(images,)``, uint8."""
-        seen = [images.new_empty(0, *images.shape[1:])]
+        parts = [images.new_empty(0, *images.shape[1:])]
         for start in range(0, len(images), CHUNK):
             part = slice(start, start + CHUNK)
             of_part = {name: values[None, part] for name, values in factors.items()}
-            seen.append(self._seen(images[part].float(), of_part)[0].round_().to(torch.uint8))
-        return torch.cat(seen)
+            parts.append(self._render(images[part].float(), of_part)[0].round_().to(torch.uint8))
+        return torch.cat(parts)
 
     def _draw(
         self, shape: tuple[int, int], generator: torch.Generator, device: torch.device | str
@@ -159,7 +159,7 @@ class RotatedMNIST(Split):
             if factor.range is not None
         }
 
-    def _seen(self, images: Tensor, factors: dict[str, Tensor]) -> Tensor:
+    def _render(self, images: Tensor, factors: dict[str, Tensor]) -> Tensor:
         scales = factors.get("scale")
         angles = factors["rotation"] if scales is None else factors.get("rotation", torch.zeros_like(scales))
         return rotate(images, angles, self.grid, scales)
@@ -171,13 +171,13 @@ def varying_in(names: Sequence[str]) -> tuple[Factor, ...]:
     Raises:
         InputError: for names that are unknown, named twice, or none at all.
     """
-    known = list(VARYING)
-    given = list(names) if isinstance(names, Sequence) and not isinstance(names, str) else []
-    if not given or any(name not in known or given.count(name) > 1 for name in given):
+    available = list(VARYING)
+    selection = list(names) if isinstance(names, Sequence) and not isinstance(names, str) else []
+    if not selection or any(name not in available or selection.count(name) > 1 for name in selection):
         raise InputError(
-            f"factors of {NAME} are a list of one or more of {', '.join(known)}, each named once, not {names!r}"
+            f"factors of {NAME} are a list of one or more of {', '.join(available)}, each named once, not {names!r}"
         )
-    return tuple(factor for name, factor in VARYING.items() if name in given)
+    return tuple(factor for name, factor in VARYING.items() if name in selection)
 
 
 def load(

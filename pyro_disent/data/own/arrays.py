@@ -70,27 +70,27 @@ def from_arrays(
 ) -> DataSet:
     """A data set of images in memory, split by identity as a folder's are (see `splits.data_set`).
 
-    Of four axes the channels are the one after the images or the last, whichever has length 1 or 3; three axes are grey
-    images. Pixels are kept as bytes: floats are rounded to the next of 256 values, True is white.
+    With four axes the channels are the second or the last one, whichever has length 1 or 3; three axes are grey images.
+    Pixels are stored as bytes: floats are rounded to the nearest of 256 values, True is white.
 
     Args:
         images: ``(images, height, width)``, ``(images, channels, height, width)`` or ``(images, height, width,
             channels)``; uint8, float in [0, 1], or bool; with ``white`` any whole numbers and floats.
         identity: whole numbers or texts, ``(images,)``: two images of one identity are a pair and share everything but
             ``y``. None: there are no pairs.
-        factors: factor's name -> numbers or texts, ``(images,)``. None, NaN, what is masked, ``pandas.NA`` and the
-            texts of `values.MISSING` are not known.
+        factors: factor's name -> numbers or texts, ``(images,)``. None, NaN, masked values, ``pandas.NA`` and the texts
+            of `values.MISSING` are missing values.
         labels: label's name -> whole numbers, ``(images,)``: what a good ``z`` should know.
         seed: of the split.
         name: what the data set is called in a run's folder.
-        kinds: factor's name, or ``identity`` -> its kind, see `columns`; others are as they are.
-        white: the value of a white pixel, black being 0.
+        kinds: factor's name, or ``identity`` -> its kind, see `columns`; other factors are as their values are.
+        white: the value of a white pixel, where black is 0.
         pair_by: what images of a pair have in common: ``("identity", "light")`` makes two kinds of pairs, in turn.
-        test_share: of the identities, for testing; None: a tenth.
+        test_share: share of the identities for testing; None: a tenth.
 
     Raises:
-        InputError: for images of another shape or type or with pixels out of range, values that are not one an image,
-            an identity of a single image, and fewer than 3 identities.
+        InputError: for images of another shape or type or with pixels out of range, a number of values that is not that
+            of the images, an identity of a single image, and fewer than 3 identities.
     """
     check_white(white)
     return _data_set(
@@ -121,7 +121,7 @@ def from_dataset(
         factors, labels, seed, name, kinds, white, test_share, pair_by: see `from_arrays`.
 
     Raises:
-        InputError: as `from_arrays`, for items that are no such images, and labels of another kind.
+        InputError: as `from_arrays`, and for items that are not such images, and labels of another kind.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(f"a {type(dataset).__name__} has no items by number: a map-style data set is needed")
@@ -130,7 +130,7 @@ def from_dataset(
     if count == 0:
         raise InputError("the data set has no items")
     pixels = np.empty(0, np.uint8)
-    given: list[Any] = []
+    item_labels: list[Any] = []
     for number in range(count):
         item = dataset[number]
         parts = item if isinstance(item, tuple | list) else (item,)
@@ -146,20 +146,20 @@ def from_dataset(
                 "all must be equal"
             )
         pixels[number] = one
-        given += label
-    if given and len(given) < count:
-        raise InputError(f"{count - len(given)} of {count} items have no label, but others do")
+        item_labels += label
+    if item_labels and len(item_labels) < count:
+        raise InputError(f"{count - len(item_labels)} of {count} items have no label, but others do")
     labels = {} if labels is None else dict(labels.items())
     if isinstance(identity, str):
-        if identity != "label" or not given:
+        if identity != "label" or not item_labels:
             raise InputError(
                 f"identity={identity!r}: give one value an item, or 'label' where items are an image and its label"
             )
-        identity = [_plain(label) for label in given]
-    elif given:
+        identity = [_plain(label) for label in item_labels]
+    elif item_labels:
         if "label" in labels:
             raise InputError("the items have labels of their own: call the other one something else than 'label'")
-        labels["label"] = [_plain(label) for label in given]
+        labels["label"] = [_plain(label) for label in item_labels]
     return _data_set(pixels, identity, factors, labels, seed, name, kinds, test_share, pair_by)
 
 
@@ -181,7 +181,7 @@ def _data_set(
         raise InputError(f"name={name!r} cannot be part of a file's name")
     count = len(pixels)
     who, about = (None, "") if identity is None else _identities(identity, count, kinds.get("identity"))
-    known = Known(
+    facts = Known(
         count,
         None if who is None else who.codes,
         {
@@ -193,16 +193,16 @@ def _data_set(
         notes=() if who is None else who.notes,
         pair_by=_kinds_of_pairs(pair_by, who is not None),
     )
-    sha256 = array_cache.digest({**known.arrays(), "images": pixels})
+    sha256 = array_cache.digest({**facts.arrays(), "images": pixels})
     return data_set(
         name,
         lambda rows: torch.from_numpy(pixels[rows]),
-        known,
+        facts,
         names=lambda rows: [f"image {row}" for row in rows.tolist()],
         identities="images" if identity is None else "identities",
         seed=seed,
         limit=None,
-        source=Source("given", f"{count} images from Python{known.no_factors()}", sha256),
+        source=Source("given", f"{count} images from Python{facts.no_factors()}", sha256),
         options={},
         test_share=test_share,
     )
@@ -255,7 +255,7 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         if white is not None:
-            pixels[start : start + CHUNK] = as_bytes(part, white, partial(_called, label, start))
+            pixels[start : start + CHUNK] = as_bytes(part, white, partial(_name_of, label, start))
             continue
         outside = ~((part >= 0) & (part <= 1))  # as NaN is
         if outside.any():
@@ -265,13 +265,13 @@ def _pixels(images: NDArray[Any], label: str | None = None, white: float | None 
 
 
 def _out_of_range(images: NDArray[Any], number: int, value: Any, label: str | None) -> str:
-    """What to say of the first pixel that is not in [0, 1]."""
-    said = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
+    """The error about the first pixel that is not in [0, 1]."""
+    sentence = f"{label or f'image {number}'} has a pixel of {value}: floats must be in [0, 1], and"
     finite = np.isfinite(images)
     if not finite.all():
-        return f"{said} {(~finite).sum()} pixels are no finite numbers at all"
+        return f"{sentence} {(~finite).sum()} pixels are no finite numbers at all"
     low, high = float(images.min()), float(images.max())
-    return f"{said} these go from {low:g} to {high:g}: {how_to_scale(low, high)}"
+    return f"{sentence} these go from {low:g} to {high:g}: {how_to_scale(low, high)}"
 
 
 def _channels_first(images: NDArray[Any], label: str | None) -> NDArray[Any]:
@@ -307,10 +307,10 @@ def _one_each(values: Values, label: str, count: int) -> NDArray[Any]:
         elif isinstance(values, np.ma.MaskedArray):
             array = values.data.astype(object)
             array[np.ma.getmaskarray(values)] = None
-        elif isinstance(values, list | tuple):  # of numbers beside texts NumPy would make texts
+        elif isinstance(values, list | tuple):  # NumPy would turn numbers beside texts into texts
             array = np.empty(len(values), object)
             array[:] = [_plain(value) for value in values]
-        else:  # an array, or what becomes one, as pandas' series do
+        else:  # an array, or something that converts to one, such as a pandas series
             array = np.asarray(values)
     except (ValueError, TypeError) as error:
         raise InputError(f"{label} is not one value an image: {error}") from error
@@ -325,26 +325,26 @@ def _image(place: int) -> str:
     return f"image {place}"
 
 
-def _called(label: str | None, start: int, place: int) -> str:
+def _name_of(label: str | None, start: int, place: int) -> str:
     return label or _image(start + place)
 
 
 def _identities(values: Values, count: int, kind: str | None) -> tuple[Column, str]:
     array = _one_each(values, "identity", count)
-    found, about = identities(array, "identity", "identity", _image, kind)
-    if len(unknown := np.flatnonzero(found.codes < 0)):
+    members, about = identities(array, "identity", "identity", _image, kind)
+    if len(unknown := np.flatnonzero(members.codes < 0)):
         raise InputError(f"image {unknown[0]} has a blank identity ({array[unknown[0]]!r}): leave such images out")
     measures = [value for value in array if isinstance(value, numbers.Real) and value % 1 != 0]
     if measures and kind is None:
         raise InputError(f"identity holds {measures[0]}: whole numbers or texts are needed")
-    if len(lonely := alone([torch.from_numpy(found.codes)])):
+    if len(lonely := alone([torch.from_numpy(members.codes)])):
         first = int(lonely[0])
-        more = f", and {len(lonely) - 1} more likewise" if len(lonely) > 1 else ""
+        rest = f", and {len(lonely) - 1} more likewise" if len(lonely) > 1 else ""
         raise InputError(
-            f"identity {found.names[found.codes[first]]} has image {first} only, and a pair needs two{more}: leave "
+            f"identity {members.names[members.codes[first]]} has image {first} only, and a pair needs two{rest}: leave "
             "such images out, or give no identity"
         )
-    return found, about
+    return members, about
 
 
 def _label(values: Values, name: str, count: int) -> NDArray[np.int64]:

@@ -1,12 +1,12 @@
 """What is known of images beside their pixels, column by column: numbers, angles and categories.
 
-One rule for a table's cells and for values from Python. What pandas takes for a missing value is one here. Where all
-that is known of a column are numbers it is numbers, else categories, unless its kind is said:
+One rule for a table's cells and for values from Python. A value that pandas takes for missing is missing here too. A
+column whose values are all numbers is numbers, and any other is categories, unless the user names its kind:
 
-* ``number``: quantities. Which are equal is decided exactly; a batch holds them standardized.
+* ``number``: quantities. They are compared exactly; a batch holds them standardized.
 * ``angle``, ``degrees``: numbers around a circle, in radians or in degrees; a batch holds radians.
-* ``category``: every value is one of its own; where all are numbers, 7, 7.0 and 07 are the same.
-* ``text``: every spelling is one of its own, and only what is blank is missing: ``NA`` may be a name, 007 is not 7.
+* ``category``: every value is a category; where all are numbers, 7, 7.0 and 07 are the same.
+* ``text``: every spelling is a category, and only a blank is missing: ``NA`` may be a name, 007 is not 7.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ KINDS = ("number", "category", "angle", "degrees", "text")
 _ANGLES = re.compile(r"(?<![a-z])(angle|azimuth|rotation|orientation|yaw|pitch|heading)(?![a-z])", re.IGNORECASE)
 _NUMERIC = ("number", "angle", "degrees")
 MOST_CATEGORIES = 100
-"""A text with more values than this describes an image rather than a factor of it, unless its kind is said."""
+"""A text with more values than this describes an image and not a factor of it, unless the user names its kind."""
 FEW_VALUES = 10
-"""A number with at most so many values is told apart by every one of them."""
+"""A number with at most this many values gets a bin for each of them."""
 
 _GROUPED = re.compile(r"[+-]?\d{1,3}((\.\d{3})+(,\d+)?|(,\d{3})+(\.\d+)?)", re.ASCII)
-"""A number with its thousands apart."""
+"""A number whose thousands are grouped."""
 _EXACTLY = Context(prec=60)
-"""Digits for differences of numbers that float64 would round: whatever the user's own context is."""
+"""Digits for differences of numbers that float64 would round, whatever the user's decimal context is."""
 _STEPS = 1 << 40
-"""Angles that agree to so many parts of a turn are one: in radians, a whole turn is no number."""
+"""Parts of a turn to which angles are rounded before they are compared: radians cannot express a whole turn."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What is known of one thing in every image.
+    """One property of every image.
 
     Args:
         kind: ``number``, ``angle`` or ``category``.
-        codes: ``(images,)`` int64: equal where the values are, in the order of `names`; -1 where it is not known.
+        codes: ``(images,)`` int64: each value's place in `names`; -1 where it is missing.
         names: its different values in increasing order, as they were written.
         levels: what a batch holds for each of them, ``(values,)`` float32, strictly increasing: places of categories,
             radians, or standardized numbers.
         center, scale: a number as it was written is ``center + scale * level``.
         turn: where an angle's circle begins and ends, in radians.
-        raw: for each of them, what its hash is made of.
-        said: whether the user said its kind.
-        notes: what of it may not be as it was meant, a sentence each.
+        raw: ``(values,)``, the values that the hash is made of.
+        said: whether the user named its kind.
+        notes: what the user may not have meant, a sentence each.
         spellings: numbers that are written in several ways, in words.
     """
 
@@ -74,12 +74,12 @@ class Column:
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """What a batch holds, ``(images,)``, NaN where it is not known."""
+        """What a batch holds, ``(images,)``, NaN where the value is missing."""
         return np.append(self.levels, np.float32(np.nan))[self.codes]
 
     @property
     def missing(self) -> int:
-        """How many images it is not known of."""
+        """How many images have no value."""
         return int((self.codes < 0).sum())
 
     def why_no_factor(self) -> str | None:
@@ -90,7 +90,7 @@ class Column:
         return "nowhere known" if count == 0 else "the same everywhere" if count == 1 else None
 
     def factor(self, name: str, training: NDArray[np.int64]) -> Factor:
-        """The factor that this column is, its bins made of the training images' values."""
+        """This column as a factor; its bins are made of the training images' values."""
         is_category = self.kind == "category"
         return Factor(
             name,
@@ -110,12 +110,12 @@ class Column:
             return {f"factors/{name}": self.values, f"categories/{name}": np.array(self.names)}
         with np.errstate(over="ignore"):
             single = self.raw.astype(np.float32)
-        known = {f"factors/{name}": np.append(single, np.float32(np.nan))[self.codes]}
-        # Hashes of columns that float32 resolves stay what they were before there were others.
+        factor_arrays = {f"factors/{name}": np.append(single, np.float32(np.nan))[self.codes]}
+        # Columns that float32 resolves keep the hash that older versions gave them.
         spread = np.ptp(self.raw) if len(self.raw) else 0.0
         if (np.diff(single) > 0).all() and (np.abs(single - self.raw) <= 1e-6 * spread).all():
-            return known
-        return {**known, f"values/{name}": np.array(self.names)[self.codes]}
+            return factor_arrays
+        return {**factor_arrays, f"values/{name}": np.array(self.names)[self.codes]}
 
     @property
     def summary(self) -> str:
@@ -129,7 +129,7 @@ class Column:
         return text + (f", {self.missing} of {len(self.codes)} missing" if self.missing else ", none missing")
 
     def described(self, factor: Factor | None) -> str:
-        """What it was taken for, and what a predictor sees of it, in words."""
+        """What the column was taken for, and how many bins a predictor sees, in words."""
         if factor is None:
             return f"{self.summary}; no factor, as it is {self.why_no_factor()}"
         bins = len(factor.edges) + 1
@@ -143,39 +143,39 @@ class Column:
         """Inner edges of the bins a predictor sees it in; empty where the training images have one value only."""
         if self.kind == "category":
             return tuple(place + 0.5 for place in range(len(self.names) - 1))
-        known = self.levels[training[training >= 0]]
-        values = np.unique(known)
+        present = self.levels[training[training >= 0]]
+        values = np.unique(present)
         if len(values) < 2:
             return ()
         below, above = values[:-1], values[1:]
         middle = ((below.astype(np.float64) + above) / 2).astype(np.float32)
-        # A value on an edge is above it: between two neighbors of float32 there is no other one.
+        # A value on an edge counts as above it. Adjacent float32 numbers have no number between them.
         between = np.where(middle > below, middle, above)
         if len(values) <= FEW_VALUES:
             return tuple(between.tolist())
-        # Where half of them are the lowest value, nothing is below the median.
-        median = float(np.median(known))
+        # Where half of the values are the lowest one, nothing is below the median.
+        median = float(np.median(present))
         return (median if median > values[0] else float(between[0]),)
 
 
 def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row, kind: str | None = None) -> Column:
-    """What a column is, from one value an image: texts, numbers, bools, and whatever stands for a missing one.
+    """A column from one value an image: texts, numbers, bools, and markers of missing values.
 
     Args:
-        name: its own, as ``kinds`` takes it.
-        label: what messages call it.
-        row: what they call an image.
+        name: the column's name, as ``kinds`` takes it.
+        label: what messages call the column.
+        row: what messages call an image.
         kind: one of `KINDS`; None: as the values are.
 
     Raises:
-        InputError: for a value that is no number where its kind says so or that is not finite, and for numbers and
-            texts in one column, or values that are neither, of which no kind is said.
+        InputError: for a value that is not a number where the kind needs one, a number that is not finite, numbers
+            beside texts where the user names no kind, and values that are neither.
     """
-    found = _column(values, name, label, row, kind)
-    if found.kind != "number" or found.said or not _ANGLES.search(name) or not _in_degrees(found.raw):
-        return found
+    result = _column(values, name, label, row, kind)
+    if result.kind != "number" or result.said or not _ANGLES.search(name) or not _in_degrees(result.raw):
+        return result
     hint = f"{label} is taken for a number: if it is an angle, say `kinds={{{name!r}: 'degrees'}}`"
-    return dataclasses.replace(found, notes=(*found.notes, hint))
+    return dataclasses.replace(result, notes=(*result.notes, hint))
 
 
 def _in_degrees(values: NDArray[Any]) -> bool:
@@ -184,32 +184,32 @@ def _in_degrees(values: NDArray[Any]) -> bool:
 
 
 def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row, kind: str | None) -> Column:
-    found = distinct(values, label, row, is_text=kind == "text")
-    is_bool = [isinstance(value, bool | np.bool_) for value in found.values]
+    cells = distinct(values, label, row, is_text=kind == "text")
+    is_bool = [isinstance(value, bool | np.bool_) for value in cells.values]
     if all(is_bool) and kind not in _NUMERIC:
-        return _categories(found, name, label, row, kind)
-    exact = [number(value) for value in found.values]
+        return _categories(cells, name, label, row, kind)
+    exact = [number(value) for value in cells.values]
     if None in exact and kind in _NUMERIC:
         place = exact.index(None)
         raise InputError(
-            f"{label}: {row(found.first(place))} has {found.values[place]!r}, which is no number, but its kind is "
+            f"{label}: {row(cells.first(place))} has {cells.values[place]!r}, which is no number, but its kind is "
             f"{kind}: leave blank what is not known, or say `kinds={{{name!r}: 'category'}}`"
         )
-    if None in exact and kind is None and not all(isinstance(value, str) for value in found.values):
+    if None in exact and kind is None and not all(isinstance(value, str) for value in cells.values):
         place = exact.index(None)
         raise InputError(
-            f"{label} mixes kinds of values: {row(found.first(place))} has {found.values[place]!r}, others have "
+            f"{label} mixes kinds of values: {row(cells.first(place))} has {cells.values[place]!r}, others have "
             f"numbers; say its kind, as by `kinds={{{name!r}: 'text'}}`"
         )
     if None in exact or kind == "text":
-        return _categories(found, name, label, row, kind)
-    known = [value for value in exact if value is not None]
-    for place, value in enumerate(known):
+        return _categories(cells, name, label, row, kind)
+    decimals = [value for value in exact if value is not None]
+    for place, value in enumerate(decimals):
         if not math.isfinite(float(value)):
-            raise InputError(f"{label} holds {written(found.values[place])}, which is no finite number")
-    if known and not math.isfinite(float(max(known)) - float(min(known))):
-        raise InputError(f"{label} holds {float(min(known))} and {float(max(known))}, too far apart for float64")
-    return _numbers(found, known, kind or "number", said=kind is not None)
+            raise InputError(f"{label} holds {written(cells.values[place])}, which is no finite number")
+    if decimals and not math.isfinite(float(max(decimals)) - float(min(decimals))):
+        raise InputError(f"{label} holds {float(min(decimals))} and {float(max(decimals))}, too far apart for float64")
+    return _numbers(cells, decimals, kind or "number", is_explicit=kind is not None)
 
 
 def identities(
@@ -217,33 +217,33 @@ def identities(
 ) -> tuple[Column, str]:
     """A column that says which images belong together, and what it was taken for, in words.
 
-    It is numbered in the order of its names: as numbers where they are given as numbers, as texts where as texts.
+    Its codes follow the order of its names: numbers sort as numbers, texts as texts.
 
     Raises:
         InputError: as `column`, and for angles.
     """
     if kind in ("angle", "degrees"):
         raise InputError(f"{label} says which images belong together, so its kind cannot be {kind}")
-    found = _column(values, name, label, row, kind)
-    order = list(range(len(found.names)))
+    members = _column(values, name, label, row, kind)
+    order = list(range(len(members.names)))
     if any(isinstance(value, str) for value in values):
-        order = sorted(order, key=found.names.__getitem__)
+        order = sorted(order, key=members.names.__getitem__)
     place = np.append(np.argsort(order), -1).astype(np.int64)
-    how = ", compared as numbers" if found.kind == "number" else ""
-    alike = f"{name} is compared as numbers: {found.spellings}; `kinds={{{name!r}: 'text'}}` tells spellings apart"
+    how = ", compared as numbers" if members.kind == "number" else ""
+    alike = f"{name} is compared as numbers: {members.spellings}; `kinds={{{name!r}: 'text'}}` tells spellings apart"
     identity = dataclasses.replace(
-        found,
+        members,
         kind="category",
-        codes=place[found.codes],
-        names=tuple(found.names[level] for level in order),
+        codes=place[members.codes],
+        names=tuple(members.names[level] for level in order),
         levels=np.arange(len(order), dtype=np.float32),
-        notes=(*found.notes, alike) if found.spellings else found.notes,
+        notes=(*members.notes, alike) if members.spellings else members.notes,
     )
     return identity, f"{name}: {identity.summary}{how}; what pairs have in common"
 
 
 def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> None:
-    """Raises InputError for kinds that there are not, and for kinds of other columns than these."""
+    """Raises InputError for kinds that do not exist, and for columns that are not among ``names``."""
     names = tuple(names)
     for name, kind in kinds.items():
         if kind not in KINDS:
@@ -256,37 +256,37 @@ def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> N
             )
 
 
-def _categories(found: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:
-    names = [written(value) for value in found.values]
+def _categories(cells: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:
+    names = [written(value) for value in cells.values]
     unique = sorted(set(names))
     place = {text: index for index, text in enumerate(unique)}
-    codes = np.array([*(place[text] for text in names), -1], np.int64)[found.places]
+    codes = np.array([*(place[text] for text in names), -1], np.int64)[cells.places]
     levels = np.arange(len(unique), dtype=np.float32)
-    notes = () if kind else _almost_numbers(found, name, label, row)
+    notes = () if kind else _almost_numbers(cells, name, label, row)
     return Column("category", codes, tuple(unique), levels, levels, said=kind is not None, notes=notes)
 
 
-def _almost_numbers(found: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
-    """What to say where most images, or most different texts, have a number, be it with a decimal comma."""
-    texts = [value.strip() if isinstance(value, str) else "" for value in found.values]
+def _almost_numbers(cells: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
+    """A warning where most images, or most different texts, have a number, with a decimal point or comma."""
+    texts = [value.strip() if isinstance(value, str) else "" for value in cells.values]
     alike = [bool(NUMBER.fullmatch(text.replace(",", ".", 1)) or _GROUPED.fullmatch(text)) for text in texts]
-    like, known = np.array([*alike, False])[found.places], found.places >= 0
-    # Of what is missing in most images there may be one text only.
-    if 2 * like.sum() <= known.sum() and 2 * sum(alike) <= len(alike):
+    like, valid = np.array([*alike, False])[cells.places], cells.places >= 0
+    # Most images may share one text that stands for a missing number.
+    if 2 * like.sum() <= valid.sum() and 2 * sum(alike) <= len(alike):
         return ()
-    is_number = np.array([*(bool(NUMBER.fullmatch(text)) for text in texts), True])[found.places]
+    is_number = np.array([*(bool(NUMBER.fullmatch(text)) for text in texts), True])[cells.places]
     image = int(np.flatnonzero(~is_number)[0])
     comma = " (write decimals with a point)" if like[image] else ""
     return (
-        f"{label} is taken for text: {int(like.sum())} of {int(known.sum())} values are numbers, but the first that is "
-        f"none is {texts[found.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say "
+        f"{label} is taken for text: {int(like.sum())} of {int(valid.sum())} values are numbers, but the first that is "
+        f"none is {texts[cells.places[image]]!r} of {row(image)}{comma}; leave blank what is not known, or say "
         f"`kinds={{{name!r}: 'text'}}`",
     )
 
 
-def _numbers(found: Distinct, exact: list[Decimal], kind: str, *, said: bool) -> Column:
-    names = [written(value) for value in found.values]
-    # Of several spellings of a number the shortest is its name, whatever the order of the images.
+def _numbers(cells: Distinct, exact: list[Decimal], kind: str, *, is_explicit: bool) -> Column:
+    names = [written(value) for value in cells.values]
+    # The shortest spelling of a number is its name, whatever the order of the images.
     order = sorted(range(len(names)), key=lambda place: (exact[place], len(names[place]), names[place]))
     keys: list[Any] = [exact[place] for place in order]
     turns: list[float] = []
@@ -305,43 +305,43 @@ def _numbers(found: Distinct, exact: list[Decimal], kind: str, *, said: bool) ->
             spelled.append([])
         level_of[place] = len(levels) - 1
         spelled[-1].append(names[place])
-    codes = level_of[found.places]
+    codes = level_of[cells.places]
     if turns:
         shortest = [min(texts, key=lambda text: (len(text), text)) for texts in spelled]
-        return _angles(codes, levels, shortest, kind, said=said)
+        return _angles(codes, levels, shortest, kind, is_explicit=is_explicit)
     several = [f"{', '.join(texts[1:])} is {texts[0]}" for texts in spelled if len(set(texts)) > 1]
     called = tuple(texts[0] for texts in spelled)
     spellings = " and ".join(several[:2])
     if kind == "category":
         places = np.arange(len(levels), dtype=np.float32)
-        return Column("category", codes, called, places, places, said=said, spellings=spellings)
+        return Column("category", codes, called, places, places, said=is_explicit, spellings=spellings)
     center, scale, standardized = _standardized(levels, codes)
     raw = np.array([float(level) for level in levels], np.float64)
     return Column(
-        "number", codes, called, _increasing(standardized), raw, center, scale, said=said, spellings=spellings
+        "number", codes, called, _increasing(standardized), raw, center, scale, said=is_explicit, spellings=spellings
     )
 
 
 def _standardized(levels: list[Decimal], codes: NDArray[np.int64]) -> tuple[float, float, NDArray[np.float64]]:
-    """Mean and standard deviation over images, and the levels in their terms, from differences that are exact."""
+    """Mean and standard deviation over images, and the levels standardized by them, from exact differences."""
     if len(levels) < 2:
         return float(levels[0]) if levels else 0.0, 1.0, np.zeros(len(levels))
     with localcontext(_EXACTLY):
         low, spread = levels[0], levels[-1] - levels[0]
         share = np.array([float((level - low) / spread) for level in levels])
-        known = share[codes[codes >= 0]]
-        mean, deviation = float(known.mean()), float(known.std())
+        present = share[codes[codes >= 0]]
+        mean, deviation = float(present.mean()), float(present.std())
         center, scale = float(low + spread * Decimal(mean)), float(spread * Decimal(deviation))
     return center, scale, (share - mean) / deviation
 
 
-def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: str, *, said: bool) -> Column:
-    """Angles as a batch holds them: in radians, cut where the circle has its widest gap, so that neighbors are near."""
+def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: str, *, is_explicit: bool) -> Column:
+    """Angles as a batch holds them: in radians. The circle is cut at its widest gap, so that neighbors stay near."""
     places = np.array(steps, np.int64)
     gaps = (places - np.roll(places, 1)) % _STEPS
     if len(places) == 1:
         gaps[:] = _STEPS
-    # Even gaps differ by rounding: then the circle is cut before its zero.
+    # Equal gaps differ by rounding only: then the circle is cut before its zero.
     first = 0 if not len(gaps) or gaps[0] >= gaps.max() - 4 else int(gaps.argmax())
     places = np.roll(places, -first)
     unrolled = (places[0] + (places - places[0]) % _STEPS if len(places) else places) / _STEPS * math.tau
@@ -357,12 +357,12 @@ def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: 
         _increasing(unrolled),
         unrolled,
         turn=(start, start + math.tau),
-        said=said,
+        said=is_explicit,
     )
 
 
 def _increasing(levels: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Increasing numbers as float32, each moved as little as keeps it above the one before: what differs stays so."""
+    """Increasing numbers as float32, each moved just far enough to stay above the one before it."""
     result = levels.astype(np.float32)
     for place in np.flatnonzero(result[1:] <= result[:-1]) + 1 if len(result) else ():
         while place < len(result) and result[place] <= result[place - 1]:

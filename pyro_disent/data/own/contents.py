@@ -1,4 +1,4 @@
-"""Which images make up the set of a user's folder, and what is known of each: files, tables and layout together."""
+"""The images of a user's folder, and what files, tables and layout together say of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ = (".csv", ".tsv")
 
 
 class Image(NamedTuple):
-    """One image that was found, and what is said of it."""
+    """One image, and what the user says of it."""
 
     name: str
     """Its path below the folder."""
@@ -30,7 +30,7 @@ class Image(NamedTuple):
     cells: tuple[str, ...] = ()
     """Its row of the metadata, in the order of `Contents.columns`."""
     split: int | None = None
-    """Its place in `SPLITS`, where the user said it."""
+    """Its place in `SPLITS`, where the user names it."""
 
 
 class Contents(NamedTuple):
@@ -41,17 +41,17 @@ class Contents(NamedTuple):
     """In the order of identities and names."""
     columns: tuple[str, ...]
     bad: list[str]
-    """Why images, or rows of the metadata, cannot be used: one sentence's start each."""
+    """Why images, or rows of the metadata, cannot be used: the start of a sentence each."""
     identities: str
     """What messages call the identities."""
     details: list[str]
     """What was taken for what, in words."""
     notes: list[str]
-    """What may not be as it was meant, or was left aside, a sentence each."""
+    """What was left aside, or may not be what the user meant, a sentence each."""
     about: str
     """What the column that pairs have in common was taken for, in words."""
     spellings: tuple[str, ...]
-    """What of it may not be as it was meant, a sentence each."""
+    """What the user may not have meant by that column, a sentence each."""
 
     @property
     def root(self) -> Path:
@@ -70,11 +70,11 @@ class _Described(NamedTuple):
 
 
 def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = None) -> Contents:
-    """What a folder holds, told by its files' names, its tables and the headers of its images.
+    """What a folder holds, read from its files' names, its tables and the headers of its images.
 
     Raises:
-        InputError: for a folder without images, tables that cannot be read or contradict each other, a column to pair
-            by that is not there, and folders of which some are called as splits are.
+        InputError: for a folder without images, tables that cannot be read or contradict each other, a missing column
+            to pair by, and sub-folders of which only some have names of splits.
     """
     listing = listed(root)
     tables = _tables(listing)
@@ -91,31 +91,31 @@ def contents(root: Path, pair_by: str | None, kinds: Mapping[str, str] | None = 
     about, spellings = "", tuple[str, ...]()
     if pair_by is not None:
         described, about, spellings = _paired(described, pair_by, kinds or {})
-    found, bad = _placed(described, layout, paired_by_column=pair_by is not None)
+    images, bad = _placed(described, layout, paired_by_column=pair_by is not None)
     by_folder = pair_by is None and bool(layout.identities)
     what = f"values of {pair_by}" if pair_by is not None else "sub-folders with images" if by_folder else "images"
-    details = [*described.details, *layout.notes, *([_about_folders(found, layout.deeper)] if pair_by is None else [])]
-    notes = [*described.notes, *_in_several_splits(found)]
+    details = [*described.details, *layout.notes, *([_about_folders(images, layout.deeper)] if pair_by is None else [])]
+    notes = [*described.notes, *_in_several_splits(images)]
     if pair_by is None and layout.recurring:
         notes.append(
             f"folders of one name lie below several identities ({some(layout.recurring)}), and are not told apart: if "
             f"they are the identities, pair by a column of {METADATA}"
         )
     notes += filter(None, (listing.without_images(), listing.left_aside(), listing.written_here()))
-    return Contents(listing, found, described.columns, described.bad + bad, what, details, notes, about, spellings)
+    return Contents(listing, images, described.columns, described.bad + bad, what, details, notes, about, spellings)
 
 
 def _tables(listing: Listing) -> list[str]:
     """The metadata files that are read.
 
     Raises:
-        InputError: for one of another kind, two in one folder, and one that lies below another.
+        InputError: for a file that is not CSV, two files in one folder, and a file below another one's folder.
     """
     for name in listing.tables:
         if not name.lower().endswith(_READ):
             raise InputError(f"{listing.root / name} is not read: write it as {METADATA}, with a column {NAME}")
     by_folder = sorted(listing.tables, key=_folder)
-    for one, other in itertools.pairwise(by_folder):  # what lies below a folder comes right after it
+    for one, other in itertools.pairwise(by_folder):  # sub-folders come right after their folder
         if _folder(other).startswith(_folder(one)):
             raise InputError(
                 f"in {listing.root}, both {one} and {other} speak of the images below {_folder(other) or 'it'}: "
@@ -147,12 +147,12 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
     images: dict[str, Image] = {}
     bad: list[str] = []
     files = FileNames(root, listing.states)
-    named: set[str | None] = set()
+    with_row: set[str | None] = set()
     without_file = 0
     for name, table in read.items():
         reading = _Reading(files, name, table.columns, others, pair_by, is_text, split_by)
         for line, row in table.rows:
-            named.add(file := reading.file(row))
+            with_row.add(file := reading.file(row))
             without_file += file is None
             image = reading.image(line, row)
             if isinstance(image, str):
@@ -161,8 +161,8 @@ def _described(listing: Listing, tables: Sequence[str], pair_by: str | None, *, 
                 bad.append(f"line {line} of {name} names {shown(image.name)} a second time")
             else:
                 images[image.name] = image
-    unnamed = [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in named]
-    bad += unnamed[without_file:]  # a row without its file and a file without its row are one image, not two
+    unnamed = [f"{shown(name)} is not named in {some(tables)}" for name in listing.images if name not in with_row]
+    bad += unnamed[without_file:]  # a row without a file and a file without a row count as one image
     details = [note for table in read.values() for note in table.notes]
     if split_by is not None:
         details.append(f"splits by the column {split_by}")
@@ -179,7 +179,7 @@ class _Reading(NamedTuple):
     """Columns that an image keeps."""
     pair_by: str | None
     is_text: bool
-    """Whether that one is a name as it is spelled, also where it is a missing value's marker."""
+    """Whether ``pair_by`` keeps every spelling as a name, also the marker of a missing value."""
     split_by: str | None
 
     def file(self, row: Sequence[str]) -> str | None:
@@ -193,17 +193,17 @@ class _Reading(NamedTuple):
         if len(row) != len(self.columns):
             return f"{here} has {len(row)} cells instead of {len(self.columns)}"
         cells = dict(zip(self.columns, row, strict=True))
-        found = self.file(row)
-        if found is None:
+        file = self.file(row)
+        if file is None:
             return f"{here} {self._why_none(line, cells[NAME])}"
         identity = None if self.pair_by is None else cells.get(self.pair_by, "")
         if identity is not None and is_missing(identity, is_text=self.is_text):
             marker = f" ({identity}; `kinds={{{self.pair_by!r}: 'text'}}` takes it for a name)" if identity else ""
-            return f"{here} has no {self.pair_by}{marker}, so {shown(found)} cannot be paired"
+            return f"{here} has no {self.pair_by}{marker}, so {shown(file)} cannot be paired"
         split = None if self.split_by is None else split_named(cells.get(self.split_by, ""))
         if self.split_by is not None and split is None:
             return f"{here} has no {self.split_by}, where other lines have one"
-        return Image(found, identity, tuple(cells.get(column, "") for column in self.others), split)
+        return Image(file, identity, tuple(cells.get(column, "") for column in self.others), split)
 
     def _why_none(self, line: int, name: str) -> str:
         """Why a row's name is that of no file, after the row's place."""
@@ -224,7 +224,7 @@ def _split_column(read: dict[str, Table], pair_by: str | None) -> str | None:
     """The column ``split``, where its cells are names of splits.
 
     Raises:
-        InputError: where some are and others are not.
+        InputError: where only some cells are.
     """
     for name, table in read.items():
         for place, column in enumerate(table.columns):
@@ -248,7 +248,7 @@ def _tables_aside(listing: Listing) -> list[str]:
 
 
 def _layout(root: Path, described: _Described) -> Layout:
-    """What folders mean; a column that says the splits goes before folders that only seem to."""
+    """What folders mean; a column of splits takes precedence over folders whose names only look like splits."""
     try:
         layout = arranged([image.name for image in described.images], root)
     except InputError:
@@ -268,7 +268,7 @@ def _layout(root: Path, described: _Described) -> Layout:
 
 
 def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) -> tuple[list[Image], list[str]]:
-    """Images with the identities and splits of their folders, in order, and why others have none."""
+    """Images in order, with the identities and splits of their folders, and why other images have none."""
     placed, bad = [], []
     by_folder, split_by_folder = bool(layout.identities), bool(layout.splits)
     for name, identity, cells, split in described.images:
@@ -288,29 +288,29 @@ def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) ->
 
 
 def _paired(described: _Described, pair_by: str, kinds: Mapping[str, str]) -> tuple[_Described, str, tuple[str, ...]]:
-    """Images whose identities have one name each, however they are spelled."""
+    """Images with one name for each identity, however the table spells it."""
     images = described.images
-    found, about = identities(
+    members, about = identities(
         [image.identity or "" for image in images],
         pair_by,
         f"column {pair_by} of {METADATA}",
         lambda place: shown(images[place].name),
         kinds.get(pair_by),
     )
-    named = [image._replace(identity=found.names[code]) for image, code in zip(images, found.codes, strict=True)]
-    return described._replace(images=named), about, found.notes
+    renamed = [image._replace(identity=members.names[code]) for image, code in zip(images, members.codes, strict=True)]
+    return described._replace(images=renamed), about, members.notes
 
 
 def _about_folders(images: Sequence[Image], deeper: int) -> str:
-    """Which identities there are, where folders say it."""
-    found = sorted({image.identity for image in images if image.identity is not None})
-    if not found:
+    """The identities that folders name, in words."""
+    names = sorted({image.identity for image in images if image.identity is not None})
+    if not names:
         return (
             "no identities: nothing says which images belong together, so there are no pairs: put the images of "
             "each into a sub-folder, or name a column that says it by `pair_by=COLUMN`"
         )
     below = f"; the {deeper} folders below them are not told apart" if deeper else ""
-    return f"{len(found)} identities, by folder: {some(found)}{below}"
+    return f"{len(names)} identities, by folder: {some(names)}{below}"
 
 
 def _in_several_splits(images: Sequence[Image]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The file that a table means by a name, written on another system or by another program than the disk's."""
+"""The file that a name in a table means, where another system or program wrote the table."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 from pyro_disent.data.own.listing import shown, some
 
 _GUESSES, _MANY = 3, 10_000
-"""Guesses at what was meant are slow: only the first names get one, and none among very many files."""
+"""Guesses are slow: only the first names get one, and none get one among very many files."""
 
 
 class FileNames:
-    """Files by name, found as people mean them.
+    """Looks files up by the names that people write.
 
-    A name that is no file's is compared without regard to how letters are composed, to their size, to kinds of blanks,
-    to ``\\`` or ``/``, and to ``./`` or the folder's own name in front. It means a file where there is one such.
+    A name without an exact match is compared again, ignoring composed letters, upper and lower case, kinds of blanks,
+    ``\\`` or ``/``, and ``./`` or the folder's own name in front. It means a file where exactly one matches.
 
     Args:
         root: the folder.
@@ -36,12 +36,14 @@ class FileNames:
         path = Path(name)
         if path.is_absolute() and path.is_relative_to(self.root):
             name, below = str(path.relative_to(self.root)), ""
-        found = self._meant(name, below) or self._meant(name, "")  # as some write paths from the folder of all
-        return found[0] if len(found) == 1 else None
+        candidates = self._candidates(name, below) or self._candidates(
+            name, ""
+        )  # as some write paths from the folder of all
+        return candidates[0] if len(candidates) == 1 else None
 
     def why_not(self, name: str, below: str = "") -> str:
-        """What to say of a name that `find` finds no file for: how those differ that it may mean."""
-        if several := self._meant(name, below) or self._meant(name, ""):
+        """Why `find` finds no file for a name: the files that it may mean, and how they differ."""
+        if several := self._candidates(name, below) or self._candidates(name, ""):
             return f"which may be any of {some(several)}"
         key = _key(name)
         last, stem = PurePosixPath(key).name, PurePosixPath(key).stem
@@ -59,11 +61,11 @@ class FileNames:
             f"which is not there (did you mean {shown(self._by_key[close[0]][0])}?)" if close else "which is not there"
         )
 
-    def _meant(self, name: str, below: str) -> Sequence[str]:
+    def _candidates(self, name: str, below: str) -> Sequence[str]:
         if (exact := below + str(PurePosixPath(name))) in self._names:
             return (exact,)
-        key, own = _key(name), f"{_key(PurePosixPath(below).name or self.root.name)}/"
-        return self._by_key.get(_key(below + name)) or self._by_key.get(_key(below + key.removeprefix(own))) or ()
+        key, prefix = _key(name), f"{_key(PurePosixPath(below).name or self.root.name)}/"
+        return self._by_key.get(_key(below + name)) or self._by_key.get(_key(below + key.removeprefix(prefix))) or ()
 
     @cached_property
     def _by_key(self) -> dict[str, list[str]]:
@@ -79,7 +81,7 @@ class FileNames:
 
 
 def _key(name: str) -> str:
-    """What names have in common that mean the same file."""
+    """A key that is equal for all names of the same file."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     path = str(PurePosixPath(*(part.strip() for part in parts)))
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())

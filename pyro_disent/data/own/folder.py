@@ -1,16 +1,16 @@
-"""A folder of the user's images: sub-folders as identities, or a ``metadata.csv`` that says what is known of each.
+"""A folder of the user's images: sub-folders are identities, or a ``metadata.csv`` describes each image.
 
-* ``<identity>/*.png``: images of one sub-folder are a pair and share everything but ``y``. Folders deeper down belong
-  to the first one; images beside the sub-folders belong to none, and are bad.
-* ``train/<identity>/*.png`` beside ``test/`` (and ``val/``; see `layout` for their names): the splits
-  are those, and one that is missing is made of training identities.
+* ``<identity>/*.png``: two images of one sub-folder are a pair and share everything but ``y``. Folders deeper down
+  belong to the first one; images beside the sub-folders belong to none, and are bad.
+* ``train/<identity>/*.png`` beside ``test/`` (and ``val/``; see `layout` for their names): these are the splits. A
+  missing split is made of training identities.
 * ``metadata.csv`` beside the images, or one in each split's folder (Hugging Face's imagefolder: a column ``file_name``
-  and others): its columns become factors as `columns` says. ``pair_by`` names the column that a pair
-  has in common, which is then no factor; without it sub-folders are the identities, if there are any. A column
-  ``split`` that says train, validation or test is honored.
-* Neither: there are no pairs, and every image is an identity of its own.
+  and others): its columns become factors as `columns` says. ``pair_by`` names the column that a pair has in common,
+  which is then not a factor; without it sub-folders are the identities, if there are any. A column ``split`` with
+  train, validation and test is respected.
+* Neither: there are no pairs, and every image is a separate identity.
 
-Names that begin with a dot, and what this program wrote, are not looked at; files of other kinds are counted.
+Names that begin with a dot, and files that this program wrote, are ignored; files of other kinds are counted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FACTORS: tuple[Factor, ...] = ()
 """Each folder has its own."""
 SIZES = range(8, 513)
 CONVERTER_VERSION = 4
-"""Of what a converted image looks like: another one converts again."""
+"""Version of the conversion: images are converted again when it changes."""
 PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 """preset's name -> settings of a run."""
 
@@ -55,11 +55,11 @@ PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read
 class _Converted(NamedTuple):
     """A folder's images in the cache."""
 
-    found: Contents
-    """Without images that have no other of their identity."""
+    folder: Contents
+    """Images that are the only one of their identity are left out."""
     stored: Stored
     places: dict[str, int]
-    """image's name -> its place in what is stored."""
+    """image's name -> its row in ``stored``."""
     bad: list[str]
     channels: int
     headers: dict[str, Header]
@@ -89,57 +89,57 @@ def load(
         limit: use this many training images at most.
         progress: called with (done, total) while images are converted.
         image_size: height and width that images get, from 8 to 512; see `read_image` for how.
-        channels: 1 for grey, 3 for RGB; None: grey where every image is, by what its header says.
-        shape: images that are no squares are cropped to one about their center (``crop``), or kept whole between black
+        channels: 1 for grey, 3 for RGB; None: grey where every image's header says grey.
+        shape: images that are not square are cropped about their center (``crop``), or kept whole between black
             margins (``pad``).
         pair_by: what images of a pair have in common: a column of ``metadata.csv``, or several kinds of pairs, drawn in
             turn, the first being the identity: ``["person", "light"]``; ``["identity", "light"]`` where identities are
             sub-folders.
-        factors: columns of ``metadata.csv`` that are factors, the others being ignored; None: all. A predictor hides
-            them from ``z``, which is not what is wanted of what belongs to an identity.
-        skip_bad: leave out, and count in the source's location, what would be refused otherwise: images that cannot be
-            read, images and rows of the metadata without each other, rows that are no rows, an identity's only image.
-        kinds: column's name -> its kind, see `columns`; the others are as their values are.
-        white: the value of a white pixel of grey and RGB images, black being 0; None: the largest one that the file's
-            format can hold.
+        factors: columns of ``metadata.csv`` that are factors; None: all. A predictor hides them from ``z``, so leave
+            out columns that describe the identity.
+        skip_bad: leave out bad images instead of refusing the folder, and count them in the source's location: images
+            that cannot be read, images without a row, rows without an image, damaged rows, an identity's only image.
+        kinds: column's name -> its kind, see `columns`; other columns are as their values are.
+        white: the value of a white pixel of grey and RGB images, where black is 0; None: the largest value that the
+            file's format can hold.
         test_share: of the identities, for testing; None: a tenth.
 
     Raises:
-        InputError: for a folder that does not hold what is described above; the first bad image is named, after all
-            others have been converted, so that they need not be again.
+        InputError: for a folder without the contents above. The first bad image is named after all others have been
+            converted, so that they need not be converted again.
     """
     kinds = kinds or {}
     column, kinds_of_pairs = _pair_by(pair_by)
-    found, stored, places, bad, channels, headers = _converted(
+    folder, stored, places, bad, channels, headers = _converted(
         request, image_size, channels, shape, column, skip_bad, kinds, white, seed, test_share, progress
     )
-    root = found.root
-    images = [image for image in found.images if places[image.name] not in stored.skipped]
+    root = folder.root
+    images = [image for image in folder.images if places[image.name] not in stored.skipped]
     lonely = _lonely(images)
     bad += lonely.values()
     _refuse(root, bad, skip_bad)
     images = [image for place, image in enumerate(images) if place not in lonely]
     rows = np.array([places[image.name] for image in images], np.int64)
-    chosen = _chosen(factors, found)
-    check_kinds(kinds, [*([column] if column else []), *chosen], f"what is used of {root / METADATA}")
-    known = _known(images, found, chosen, kinds, kinds_of_pairs)
-    sha256 = array_cache.digest({**known.arrays(), "rows": rows, "images": np.array(stored.sha256)})
+    columns = _factor_columns(factors, folder)
+    check_kinds(kinds, [*([column] if column else []), *columns], f"what is used of {root / METADATA}")
+    facts = _facts(images, folder, columns, kinds, kinds_of_pairs)
+    sha256 = array_cache.digest({**facts.arrays(), "rows": rows, "images": np.array(stored.sha256)})
     options: dict[str, Any] = {"seed": seed, "limit": limit, "image_size": image_size, "channels": channels}
     options |= {"shape": shape, "white": white, "kinds": dict(kinds), "test_share": test_share}
     data = data_set(
         root.name,
         lambda part: stored.images(rows[part]),
-        known,
+        facts,
         names=lambda part: [images[place].name for place in part.tolist()],
-        identities=f"{found.identities} in {root}{_skipped(bad)}",
+        identities=f"{folder.identities} in {root}{_skipped(bad)}",
         seed=seed,
         limit=limit,
-        source=Source("local", f"{root}{_skipped(bad)}{known.no_factors()}", sha256),
+        source=Source("local", f"{root}{_skipped(bad)}{facts.no_factors()}", sha256),
         options={**options, "pair_by": pair_by, "factors": factors and list(factors), "skip_bad": skip_bad},
         test_share=test_share,
     )
-    details = (*found.details, *_about_splits(data, known), *data.details, about_channels(headers, channels))
-    notes = (*found.notes, *data.notes, *about_shapes(headers, image_size, shape))
+    details = (*folder.details, *_about_splits(data, facts), *data.details, about_channels(headers, channels))
+    notes = (*folder.notes, *data.notes, *about_shapes(headers, image_size, shape))
     if len(kinds_of_pairs) > 1:
         notes += (f"pairs by {' or '.join(kinds_of_pairs)}; split by {kinds_of_pairs[0]}, the first of them",)
     return dataclasses.replace(data, details=details, notes=notes)
@@ -191,7 +191,7 @@ def _converted(
     test_share: float | None,
     progress: Progress | None,
 ) -> _Converted:
-    """What can be used as far as names tell, all of it in the cache, and why the rest was left out."""
+    """The usable images, all of them in the cache, and why the others were left out."""
     if isinstance(image_size, bool) or image_size not in SIZES:
         raise InputError(f"`image_size={image_size}` is not a whole number from {SIZES[0]} to {SIZES[-1]}")
     if isinstance(channels, bool) or channels not in (None, 1, 3):
@@ -199,29 +199,29 @@ def _converted(
     if shape not in SHAPES:
         raise InputError(f"`shape={shape}` is none of {', '.join(SHAPES)}")
     check_white(white)
-    found = contents(_root(request), pair_by, kinds)
-    check_kinds(kinds, [*([pair_by] if pair_by else []), *found.columns], f"{found.root / METADATA}")
-    # Before hours of converting: what would be refused after them.
-    lonely = _lonely(found.images)
-    bad = [*found.bad, *lonely.values()]
-    _refuse(found.root, bad, skip_bad)
-    used = [image for place, image in enumerate(found.images) if place not in lonely]
-    found = found._replace(images=used)
-    known, identities = _known(used, found, (), {}), f"{found.identities} in {found.root}{_skipped(bad)}"
-    if known.split is None:
+    folder = contents(_root(request), pair_by, kinds)
+    check_kinds(kinds, [*([pair_by] if pair_by else []), *folder.columns], f"{folder.root / METADATA}")
+    # Refuse before hours of converting, not after.
+    lonely = _lonely(folder.images)
+    bad = [*folder.bad, *lonely.values()]
+    _refuse(folder.root, bad, skip_bad)
+    used = [image for place, image in enumerate(folder.images) if place not in lonely]
+    folder = folder._replace(images=used)
+    facts, identities = _facts(used, folder, (), {}), f"{folder.identities} in {folder.root}{_skipped(bad)}"
+    if facts.split is None:
         check_enough(len({image.identity or image.name for image in used}), identities)
     else:
-        named_splits(known, seed, identities, test_share)
-    known_headers = {name: seen for name, seen in found.listing.images.items() if seen is not None}
+        named_splits(facts, seed, identities, test_share)
+    known_headers = {name: header for name, header in folder.listing.images.items() if header is not None}
     headers = {image.name: known_headers[image.name] for image in used if image.name in known_headers}
-    # Of all there are, and all of them, so that they are converted once, whatever is made of them.
+    # All images of the folder are converted, so that other options need no second conversion.
     channels = channels or channels_of(known_headers)
-    names = sorted({*found.listing.images, *(image.name for image in used)})
+    names = sorted({*folder.listing.images, *(image.name for image in used)})
     places = {name: place for place, name in enumerate(names)}
-    stored = _stored(found, names, image_size, channels, shape, white, progress)
+    stored = _stored(folder, names, image_size, channels, shape, white, progress)
     bad += [stored.skipped[places[image.name]] for image in used if places[image.name] in stored.skipped]
-    _refuse(found.root, bad, skip_bad)
-    return _Converted(found, stored, places, bad, channels, headers)
+    _refuse(folder.root, bad, skip_bad)
+    return _Converted(folder, stored, places, bad, channels, headers)
 
 
 def _root(request: Request) -> Path:
@@ -231,19 +231,19 @@ def _root(request: Request) -> Path:
 
 
 def _refuse(root: Path, bad: list[str], skip_bad: bool) -> None:
-    """Raises InputError for the first that is bad, unless those are left out."""
+    """Raises InputError for the first bad image, unless bad images are left out."""
     if bad and not skip_bad:
-        more = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
-        raise InputError(f"in {root}, {bad[0]}{more}: mend that, or leave them out by `skip_bad=True`")
+        others = f", and {len(bad) - 1} more cannot be used either" if len(bad) > 1 else ""
+        raise InputError(f"in {root}, {bad[0]}{others}: mend that, or leave them out by `skip_bad=True`")
 
 
 def _skipped(bad: list[str]) -> str:
-    """How many were left out, as the end of a folder's name; empty where none was."""
+    """How many images were left out, as the end of a folder's name; empty where none was."""
     return f", {len(bad)} bad image{'s' * (len(bad) > 1)} skipped ({bad[0]})" if bad else ""
 
 
 def _stored(
-    found: Contents,
+    folder: Contents,
     names: list[str],
     image_size: int,
     channels: int,
@@ -251,20 +251,20 @@ def _stored(
     white: float | None,
     progress: Progress | None,
 ) -> Stored:
-    """These images in the cache, with those that are bad left black."""
+    """These images in the cache; bad images are black."""
 
     def convert(name: str) -> NDArray[np.uint8]:
         size = (image_size, image_size)
-        path, pad = found.root / name, shape == "pad"
+        path, pad = folder.root / name, shape == "pad"
         return read_image(path, shown(name), size=size, channels=channels, pad=pad, white=white)
 
-    key = digest({**{name: found.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
+    key = digest({**{name: folder.listing.states[name] for name in names}, "version": f"{CONVERTER_VERSION} {white}"})
     path = cache_dir() / f"folder-{key[:16]}-{image_size}x{channels}{'-pad' * (shape == 'pad')}.pixels"
     return image_store.store(path, names, convert, (channels, image_size, image_size), skip_bad=True, progress=progress)
 
 
 def _lonely(images: list[Image]) -> dict[int, str]:
-    """Which of these images have no other of their identity in their split, by place, and what to say of them."""
+    """image's place -> why it cannot be used, for images that are the only one of their identity in their split."""
     identities = [image.identity for image in images if image.identity is not None]
     groups = numbered([f"{image.split} {image.identity}" for image in images if image.identity is not None])
     lonely = alone([torch.from_numpy(groups)]).tolist() if identities else []
@@ -275,37 +275,37 @@ def _lonely(images: list[Image]) -> dict[int, str]:
     }
 
 
-def _about_splits(data: DataSet, known: Known) -> list[str]:
-    """Which splits had to be made where others were named, in words."""
-    if known.split is None:
+def _about_splits(data: DataSet, facts: Known) -> list[str]:
+    """The sizes of the user's splits, and which splits were made of training images, in words."""
+    if facts.split is None:
         return []
-    missing = [name for place, name in enumerate(SPLITS) if not (known.split == place).any()]
+    missing = [name for place, name in enumerate(SPLITS) if not (facts.split == place).any()]
     sizes = f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} test images"
-    whom = "images" if known.identity is None else "identities"
-    made = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
-    return [f"{sizes}, as their splits are named{made}"]
+    whom = "images" if facts.identity is None else "identities"
+    from_training = f"; {' and '.join(missing)}, of which there is none, made of training {whom}" if missing else ""
+    return [f"{sizes}, as their splits are named{from_training}"]
 
 
-def _chosen(factors: Sequence[str] | None, found: Contents) -> Sequence[str]:
-    """The columns that are to be factors.
+def _factor_columns(factors: Sequence[str] | None, folder: Contents) -> Sequence[str]:
+    """The columns that become factors.
 
     Raises:
-        InputError: for names that are no columns.
+        InputError: for names that are not columns.
     """
     if factors is None:
-        return found.columns
-    if unknown := [name for name in factors if name not in found.columns]:
-        hint = did_you_mean(unknown[0], found.columns)
+        return folder.columns
+    if unknown := [name for name in factors if name not in folder.columns]:
+        hint = did_you_mean(unknown[0], folder.columns)
         raise InputError(
-            f"`factors` names {', '.join(unknown)}{hint}; columns of {found.root / METADATA} that can be factors: "
-            f"{', '.join(found.columns) or 'none'}"
+            f"`factors` names {', '.join(unknown)}{hint}; columns of {folder.root / METADATA} that can be factors: "
+            f"{', '.join(folder.columns) or 'none'}"
         )
     return factors
 
 
-def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
-    """The column of the identity, None where sub-folders are it, and the names of the kinds of pairs."""
-    names = (said,) if isinstance(said, str) else tuple(said or ())
+def _pair_by(pair_by: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """The identity's column (None: sub-folders are the identities), and the names of the kinds of pairs."""
+    names = (pair_by,) if isinstance(pair_by, str) else tuple(pair_by or ())
     if not names:
         return None, (IDENTITY,)
     if len(set(names)) < len(names):
@@ -313,9 +313,9 @@ def _pair_by(said: str | Sequence[str] | None) -> tuple[str | None, tuple[str, .
     return (None if names[0] == IDENTITY and len(names) > 1 else names[0]), names
 
 
-def _known(
+def _facts(
     images: list[Image],
-    found: Contents,
+    folder: Contents,
     factors: Sequence[str],
     kinds: Mapping[str, str],
     pair_by: tuple[str, ...] = (IDENTITY,),
@@ -333,11 +333,11 @@ def _known(
                 lambda row: shown(images[row].name),
                 kinds.get(name),
             )
-            for place, name in enumerate(found.columns)
+            for place, name in enumerate(folder.columns)
             if name in factors
         },
         split=np.array(splits, np.int64) if splits else None,
-        about=found.about,
+        about=folder.about,
         pair_by=pair_by,
-        notes=found.spellings,
+        notes=folder.spellings,
     )

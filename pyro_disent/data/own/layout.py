@@ -1,4 +1,4 @@
-"""What the sub-folders of a user's folder mean, told by their names: wrappers, splits, and identities."""
+"""What the names of sub-folders mean in a user's folder: wrappers, splits, and identities."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ _KEYWORDS = {
     **dict.fromkeys(("validation", "validate", "valid", "val", "dev"), 1),
     **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "gallery", "query", "probe"), 2),
 }
-"""Hugging Face's names of splits, and those that people are recognized by."""
+"""Hugging Face's names of splits, and those of benchmarks for recognizing people."""
 _SHORT = {"tr": 0, "va": 1, "te": 2}
-"""Names of splits only where all folders beside each other bear such."""
+"""Names of splits, but only where all folders beside each other have such names."""
 _SET = r"(?:set|data|images?|imgs?|split)"
 _SPLIT = re.compile(rf"(?:{_SET}[-_. ]?)?({'|'.join(_KEYWORDS)})(?:[-_. ]?(?:{_SET}|\d+))?")
-"""A folder that is called after a split and nothing else: train, Test_set, images-val, train2017."""
+"""A folder whose name is a split and nothing else: train, Test_set, images-val, train2017."""
 _PART = re.compile(r"([Tt]rain|[Tt]est|TRAIN|TEST)(?:[A-Z]?\d*|[-_].+)|([Vv]al|VAL)[A-Z]")
-"""A folder that is called after a part of a split: trainA, test_old. Val_Kilmer is somebody."""
+"""A folder whose name is a part of a split: trainA, test_old. Val_Kilmer is a person."""
 
 
 class Layout(NamedTuple):
     """What the folders above each image mean."""
 
     splits: dict[str, int]
-    """image's name -> its split's place in `SPLITS`; empty where no folders are called after splits."""
+    """image's name -> its split's place in `SPLITS`; empty where no folders are splits."""
     identities: dict[str, str]
-    """image's name -> the folder that it shares with others of its identity; without images that lie in none."""
+    """image's name -> the folder of its identity; images that lie in none are left out."""
     deeper: int
-    """Folders below those of identities, which are not told apart."""
+    """How many folders lie below those of identities; they have no meaning."""
     recurring: tuple[str, ...]
-    """Names of such that lie below several identities."""
+    """Names of deeper folders that occur below several identities."""
     notes: tuple[str, ...]
     """What else was taken for what, in words."""
 
 
 def split_named(name: str) -> int | None:
-    """The place in `SPLITS` of the split that a folder, or a cell, is called after, in letters of any size."""
-    found = _SPLIT.fullmatch(name.strip().lower())
-    return None if found is None else _KEYWORDS[found[1]]
+    """The place in `SPLITS` of the split that a folder or a cell names, in upper or lower case."""
+    match = _SPLIT.fullmatch(name.strip().lower())
+    return None if match is None else _KEYWORDS[match[1]]
 
 
 def _split_in(name: str) -> int | None:
@@ -57,33 +57,32 @@ def _split_in(name: str) -> int | None:
 
 
 def _places(folders: Collection[str]) -> dict[str, int | None]:
-    """The splits that folders beside each other are called after."""
+    """The splits that folders beside each other name."""
     if all(folder.lower() in _SHORT for folder in folders):
         return {folder: _SHORT[folder.lower()] for folder in folders}
     return {folder: _split_in(folder) for folder in folders}
 
 
 def arranged(names: Collection[str], root: Path) -> Layout:
-    """Read a layout off the names of images.
+    """The layout that the names of images imply.
 
     A single folder around all images is a wrapper. Where every folder of the first level, or every one of the second,
-    is called after a split, these are the splits. The first level of what is left are the identities; folders deeper
-    down belong to it.
+    names a split, these folders are the splits. The next level is the identities; deeper folders belong to them.
 
     Raises:
-        InputError: where some folders of the first level are called after splits and others are not, or none of them is
-            called after training, and where two are called after one split.
+        InputError: where only some folders of the first level name splits, where none of them names training, and where
+            two name one split.
     """
     notes: list[str] = []
     above = _unwrapped({name: name.split("/")[:-1] for name in names}, notes)
     splits: dict[str, int] = {}
     for level in (0, 1):
-        found = {folders[level] if len(folders) > level else "" for folders in above.values() if folders}
-        if (level == 1 and len(found) < 2) or not _are_splits(found, root, is_first=level == 0):
+        at_level = {folders[level] if len(folders) > level else "" for folders in above.values() if folders}
+        if (level == 1 and len(at_level) < 2) or not _are_splits(at_level, root, is_first=level == 0):
             continue
-        places = _places(found)
+        places = _places(at_level)
         splits = {name: places[folders[level]] or 0 for name, folders in above.items() if folders}
-        notes.append(f"splits by the folders {some(sorted(found))}")
+        notes.append(f"splits by the folders {some(sorted(at_level))}")
         above = {name: folders[:level] + folders[level + 1 :] for name, folders in above.items()}
         above = _unwrapped(above, notes)
         break
@@ -106,7 +105,7 @@ def _unwrapped(above: dict[str, list[str]], notes: list[str]) -> dict[str, list[
 
 
 def _are_splits(folders: Collection[str], root: Path, *, is_first: bool) -> bool:
-    """Whether these folders beside each other are splits; on the first level a half of them is an error."""
+    """Whether these folders beside each other are splits; on the first level, only some of them is an error."""
     place_of = _places(folders)
     places = list(place_of.values())
     if folders and None not in places and 0 in places:
@@ -118,11 +117,11 @@ def _are_splits(folders: Collection[str], root: Path, *, is_first: bool) -> bool
                     "an identity"
                 )
         return True
-    called = sorted(folder for folder in folders if split_named(folder) is not None or _PART.fullmatch(folder))
-    if called and is_first:
-        others = some(sorted({*folders} - {*called})) or "none that is for training"
+    alike = sorted(folder for folder in folders if split_named(folder) is not None or _PART.fullmatch(folder))
+    if alike and is_first:
+        others = some(sorted({*folders} - {*alike})) or "none that is for training"
         raise InputError(
-            f"in {root}, folders are called as splits are ({some(called)}), and beside them {others}: put all images "
+            f"in {root}, folders are called as splits are ({some(alike)}), and beside them {others}: put all images "
             "below folders train, validation and test, or rename what is an identity"
         )
     return False

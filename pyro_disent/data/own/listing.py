@@ -1,4 +1,4 @@
-"""The files of a user's folder, told apart by their names and headers: images, tables, others, and what we wrote."""
+"""The files of a user's folder by their names and headers: images, tables, others, and what this program wrote."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ from pyro_disent.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".xls", ".parquet", ".jsonl")
 TABLES = tuple(f"metadata{suffix}" for suffix in TABLE_SUFFIXES)
-"""Names of files that say what is known of images, in small letters; see `metadata` for which are
-read."""
+"""Names of files that describe images, in lower case; see `metadata` for which are read."""
 CONFIG = "config.json"
 MANY = 1_000
-"""Files of which the headers are kept in the cache, so that no later look has to open each of them."""
+"""Above this number of files their headers go into the cache, so that later listings need not open each file."""
 SHOWN = 5
 """Names in a list of examples."""
 
 
 class Listing(NamedTuple):
-    """What lies below a folder, without hidden files. Names are paths from there, with ``/``, in alphabetical order."""
+    """The files below a folder, without hidden ones. Names are paths from it, with ``/``, in alphabetical order."""
 
     root: Path
     states: dict[str, str]
-    """file's name -> what changes when the file does; without those that we wrote."""
+    """file's name -> a text that changes when the file does; without files that this program wrote."""
     images: dict[str, Header | None]
-    """image's name -> its header; None for what its suffix calls an image and is none."""
+    """image's name -> its header; None where the suffix says image and the content does not."""
     tables: list[str]
     others: list[str]
     """Files that are left aside."""
@@ -49,7 +48,7 @@ class Listing(NamedTuple):
         """How many files are left aside and of which kinds, as one sentence; empty where there are none."""
         kinds = Counter(suffix(name) for name in self.others)
         count = len(self.others)
-        return f"{count} file{'s' * (count > 1)} left aside: {_counted(kinds)}" if count else ""
+        return f"{count} file{'s' * (count > 1)} left aside: {_counts(kinds)}" if count else ""
 
     def written_here(self) -> str:
         """What this program wrote into the folder, as one sentence; empty where it wrote nothing."""
@@ -62,30 +61,30 @@ class Listing(NamedTuple):
         for name in self.others:
             if empty := next((folder for folder in _folders(name) if folder not in with_images), None):
                 without.setdefault(empty, Counter())[suffix(name)] += 1
-        named = some((f"{folder} ({_counted(kinds)})" for folder, kinds in without.items()), 4 * SHOWN)
-        return f"no image that is read lies in {named}" if without else ""
+        examples = some((f"{folder} ({_counts(kinds)})" for folder, kinds in without.items()), 4 * SHOWN)
+        return f"no image that is read lies in {examples}" if without else ""
 
 
 def listed(root: Path) -> Listing:
-    """Look at every file below a folder: names and states of all, headers of those that may be images.
+    """List every file below a folder: names and states of all, headers of those that may be images.
 
     Raises:
-        InputError: for a folder that cannot be listed, or that is linked to from below itself.
+        InputError: for a folder that cannot be listed, or that contains a link to itself.
     """
     ours: list[str] = []
     states = dict(sorted(_files(root, ours)))
     tables = [name for name in states if name.rpartition("/")[2].lower() in TABLES]
     maybe = {name: state for name, state in states.items() if is_image_name(name) is not False}
     headers = _headers(root, maybe)
-    figures = {name for name, seen in headers.items() if seen is not None and seen.ours}
+    figures = {name for name, head in headers.items() if head is not None and head.ours}
     images = {
-        name: seen
-        for name, seen in headers.items()
-        if name not in figures and (seen is not None or is_image_name(name) is True)
+        name: head
+        for name, head in headers.items()
+        if name not in figures and (head is not None or is_image_name(name) is True)
     }
     others = [name for name in states if name not in images and name not in figures and name not in tables]
-    kept = {name: state for name, state in states.items() if name not in figures}
-    return Listing(root, kept, images, tables, others, sorted([*ours, *figures]))
+    remaining = {name: state for name, state in states.items() if name not in figures}
+    return Listing(root, remaining, images, tables, others, sorted([*ours, *figures]))
 
 
 def digest(states: Mapping[str, str]) -> str:
@@ -97,15 +96,15 @@ def digest(states: Mapping[str, str]) -> str:
 
 
 def shown(name: str) -> str:
-    """A file's name as it can be printed, also where its bytes are no text."""
+    """A file's name as printable text, also where its bytes are not valid text."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def some(names: Iterable[str], most: int = SHOWN) -> str:
-    """The first of these names, and how many more there are."""
+    """The first of these names, and the number of the others."""
     names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + rest
 
 
 def _folders(name: str) -> Iterator[str]:
@@ -116,7 +115,7 @@ def _folders(name: str) -> Iterator[str]:
         end = name.find("/", end + 1)
 
 
-def _counted(kinds: Counter[str]) -> str:
+def _counts(kinds: Counter[str]) -> str:
     return some(f"{count} {_kind(kind)}" for kind, count in kinds.most_common())
 
 
@@ -127,10 +126,10 @@ def _kind(kind: str) -> str:
 
 
 def _files(root: Path, ours: list[str]) -> Iterator[tuple[str, str]]:
-    """Every file below a folder that is not hidden: its path from there, and what changes when it does.
+    """Every file below a folder that is not hidden: its path from there, and a text that changes when the file does.
 
-    A folder named like an image is no folder that anybody meant: it is given as a file, which cannot be read. Runs'
-    folders are put into ``ours`` and not looked into.
+    A folder with the name of an image is a mistake: it counts as a file, which cannot be read. Runs' folders are added
+    to ``ours`` and not searched.
     """
 
     def below(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str]]:
@@ -156,7 +155,7 @@ def _files(root: Path, ours: list[str]) -> Iterator[tuple[str, str]]:
                     raise InputError(f"{folder / entry.name} is a link to a folder that it lies in")
                 yield from below(folder / entry.name, f"{name}/", (*above, here))
             else:
-                # The mode, as a file that could not be read may be readable now.
+                # The mode is part of it, because a file that was not readable may have become so.
                 yield name, f"{status.st_size} {status.st_mtime_ns} {status.st_mode}"
 
     status = root.stat()
@@ -164,7 +163,7 @@ def _files(root: Path, ours: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_run(config: Path) -> bool:
-    """Whether a ``config.json`` is that of a run of ours, which has its checkpoints beside it, and no copy of one."""
+    """Whether a ``config.json`` belongs to a run; a copy of one has no checkpoints beside it."""
     if not (config.parent / "checkpoints").is_dir():
         return False
     try:
@@ -176,12 +175,12 @@ def _is_run(config: Path) -> bool:
 
 
 def _headers(root: Path, states: Mapping[str, str]) -> dict[str, Header | None]:
-    """The headers of these files, from the cache where it knows these very files."""
+    """The headers of these files, from the cache where it holds exactly these files."""
     reader = {"Pillow": f"{PIL.__version__} {readable()}"}
     path = cache_dir() / f"headers-{digest({**states, **reader})[:16]}.json"
-    with suppress(OSError, ValueError, TypeError):  # a cache that is not there, or not as it was written
-        known = [None if seen is None else Header(*seen) for seen in json.loads(path.read_bytes())]
-        return dict(zip(states, known, strict=True))
+    with suppress(OSError, ValueError, TypeError):  # the cache file is missing or damaged
+        from_cache = [None if head is None else Header(*head) for head in json.loads(path.read_bytes())]
+        return dict(zip(states, from_cache, strict=True))
     headers = dict(zip(states, in_threads(lambda name: header(root / name), states, len(states)), strict=True))
     if len(states) > MANY:
         with suppress(OSError):

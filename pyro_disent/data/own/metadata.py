@@ -13,7 +13,7 @@ from pyro_disent.errors import InputError
 
 METADATA = "metadata.csv"
 NAME = "file_name"
-"""Its column that says which image a row speaks of."""
+"""The column with the image that a row describes."""
 
 _DELIMITERS = (",", ";", "\t", "|")
 _BYTE_ORDER_MARKS = {
@@ -23,7 +23,7 @@ _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-"""The longer ones first, as one begins as another."""
+"""Longer marks come first, because UTF-32's begins with UTF-16's."""
 _OTHER_KINDS = {
     b"PK\x03\x04": "a spreadsheet or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet",
@@ -46,17 +46,17 @@ class Table(NamedTuple):
     rows: list[tuple[int, list[str]]]
     """Each with the number of its line, from 1."""
     notes: tuple[str, ...]
-    """What was read otherwise than it stands there, in words."""
+    """What was read differently from what the file says, in words."""
 
 
 def read_metadata(path: Path) -> Table:
     """Read a table: UTF-8, or UTF-16 or 32 by its byte order mark, with ``,`` ``;`` tabs or ``|`` between cells.
 
-    Which of these shows in the first line, as one of its cells is ``file_name``. pandas' nameless index column and
-    nameless columns without content are left out. In a table of ``;`` a comma within a number is a decimal point.
+    The delimiter is the one that makes ``file_name`` a cell of the first line. pandas' nameless index column and
+    nameless columns without content are left out. In a table with ``;`` a comma within a number is a decimal point.
 
     Raises:
-        InputError: for a file that is no such text, no CSV, empty, or has no ``file_name``.
+        InputError: for a file in another encoding, not CSV, empty, or without ``file_name``.
     """
     text, first_line = _text(path)
     delimiter = _delimiter(text)
@@ -89,7 +89,7 @@ def read_metadata(path: Path) -> Table:
 
 
 def _text(path: Path) -> tuple[str, int]:
-    """What a file says, and the number of its line that comes first: Excel may name the delimiter above the columns."""
+    """A file's text, and the number of its first line: Excel may name the delimiter in a line above the columns."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -107,15 +107,15 @@ def _text(path: Path) -> tuple[str, int]:
         raise InputError(
             f"{path} is not {encoding.upper()}: {error.reason} in line {line}; save it as UTF-8"
         ) from error
-    if said := re.match(r"sep=(.)\r?\n", text, re.I):
-        return text[said.end() :], 2
+    if directive := re.match(r"sep=(.)\r?\n", text, re.I):
+        return text[directive.end() :], 2
     return text, 1
 
 
 def _delimiter(text: str) -> str:
-    """What lies between cells: that by which one of the columns is ``file_name``.
+    """The delimiter with which one of the columns is ``file_name``.
 
-    csv.Sniffer guesses from how often characters occur, and takes a letter for the delimiter where it is wrong.
+    csv.Sniffer guesses from the frequencies of characters, and may take a letter for the delimiter.
     """
     header = next((line for line in text.splitlines() if line.strip()), "")
     read: dict[str, list[str]] = {}
@@ -132,13 +132,13 @@ def _delimiter(text: str) -> str:
 def _without_nameless(
     columns: list[str], rows: list[tuple[int, list[str]]], notes: list[str]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Without pandas' index, and without columns that have no name and hold nothing."""
+    """The table without pandas' index, and without columns that have no name and no content."""
 
     def cells(place: int) -> list[str]:
         return [row[place] for _, row in rows if len(row) > place]
 
     left_out = {place for place, name in enumerate(columns) if not name and not any(cells(place))}
-    indices = 0  # one more each time that a table was saved with it
+    indices = 0  # pandas adds another index each time it saves a table that it read with one
     for place, name in enumerate(columns):
         index = cells(place)
         if not (_INDEX.fullmatch(name) and index and all(map(str.isdecimal, index)) and len({*index}) == len(index)):
@@ -149,9 +149,9 @@ def _without_nameless(
         which = "first column is" if indices == 1 else f"first {indices} columns are"
         notes.append(f"its {which} pandas' index and left out")
     width = len(columns)
-    kept = [place for place in range(width) if place not in left_out]
-    return [columns[place] for place in kept], [
-        (line, [row[place] for place in kept if place < len(row)] + [cell for cell in row[width:] if cell])
+    remaining = [place for place in range(width) if place not in left_out]
+    return [columns[place] for place in remaining], [
+        (line, [row[place] for place in remaining if place < len(row)] + [cell for cell in row[width:] if cell])
         for line, row in rows
     ]
 
@@ -159,7 +159,7 @@ def _without_nameless(
 def _with_decimal_points(
     columns: list[str], rows: list[tuple[int, list[str]]], notes: list[str]
 ) -> list[tuple[int, list[str]]]:
-    """With 1.5 for 1,5 in columns where that is how numbers are written, and 1250 for 1.250 in such a table."""
+    """The table with 1.5 for 1,5 in columns with decimal commas, and then 1250 for 1.250 in the others."""
     decimals, thousands = [], []
     for place, column in enumerate(columns):
         cells = [row[place] for _, row in rows if len(row) > place]
@@ -173,15 +173,15 @@ def _with_decimal_points(
             _WHOLE.fullmatch(cell) or _THOUSANDS.fullmatch(cell) or is_missing(cell) for cell in cells
         ):
             thousands.append(place)
-    if not decimals:  # nothing says that a point is none
+    if not decimals:  # without decimal commas a point is a decimal point
         return rows
     notes.append(f"commas are decimal points in {', '.join(columns[place] for place in decimals)}")
     if thousands:
         notes.append(f"so points group thousands in {', '.join(columns[place] for place in thousands)}")
     changed = {*decimals, *thousands}
 
-    def written(place: int, cell: str) -> str:
+    def with_point(place: int, cell: str) -> str:
         is_number = _DECIMAL_COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell)
         return cell.replace(".", "").replace(",", ".") if place in changed and is_number else cell
 
-    return [(line, [written(place, cell) for place, cell in enumerate(row)]) for line, row in rows]
+    return [(line, [with_point(place, cell) for place, cell in enumerate(row)]) for line, row in rows]

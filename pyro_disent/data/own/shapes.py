@@ -1,4 +1,4 @@
-"""What becomes of images of other shapes, said before anything is trained, and which are much unlike the others."""
+"""Notes on the shapes of images before training: what happens to images that are not square, and which are unusual."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyro_disent.data.own.listing import SHOWN, shown
 
 SHAPES = ("crop", "pad")
 SIZE_UNLIKE, SHAPE_UNLIKE = 4.0, 2.0
-"""Times by which an image's side (of a square as large), and its longer side in shorter ones, is off the median's."""
+"""Factors by which the side of a square of an image's area, and the ratio of its sides, may differ from the median."""
 
 
 def channels_of(headers: Mapping[str, Header]) -> int:
@@ -19,7 +19,7 @@ def channels_of(headers: Mapping[str, Header]) -> int:
 
 
 def about_channels(headers: Mapping[str, Header], channels: int) -> str:
-    """How many channels images get, and which become others, as one sentence."""
+    """How many channels images get, and how many images are converted for it, as one sentence."""
     grey = sum(header.channels == 1 for header in headers.values())
     if channels == 1:
         others = f", where {len(headers) - grey} of {len(headers)} images have color" if grey < len(headers) else ""
@@ -28,7 +28,7 @@ def about_channels(headers: Mapping[str, Header], channels: int) -> str:
 
 
 def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[str]:
-    """What is done to images that are no squares, and which are unlike the others, in sentences."""
+    """What happens to images that are not square, and which images are unlike the others, in sentences."""
     if not headers:
         return []
     elongated = {name: _elongation(header) for name, header in headers.items()}
@@ -51,18 +51,18 @@ def about_shapes(headers: Mapping[str, Header], size: int, shape: str) -> list[s
         or not 1 / SHAPE_UNLIKE <= elongated[name] / ratio <= SHAPE_UNLIKE
     ]
     if unlike:
-        named = ", ".join(f"{shown(name)} ({headers[name].width}x{headers[name].height})" for name in unlike[:SHOWN])
-        more = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
+        examples = ", ".join(f"{shown(name)} ({headers[name].width}x{headers[name].height})" for name in unlike[:SHOWN])
+        rest = f" and {len(unlike) - SHOWN} more" if len(unlike) > SHOWN else ""
         usual = f"{side * ratio**0.5:.0f}x{side / ratio**0.5:.0f}"
-        notes.append(f"much unlike the others in size or shape: {named}{more}, where {usual} or upright is usual")
+        notes.append(f"much unlike the others in size or shape: {examples}{rest}, where {usual} or upright is usual")
     return notes
 
 
 def _side(header: Header) -> float:
-    """Side of a square of as many pixels."""
+    """Side of a square with the same number of pixels."""
     return (header.width * header.height) ** 0.5
 
 
 def _elongation(header: Header) -> float:
-    """Longer side in shorter ones: a photograph held upright is as one held across."""
+    """Longer side divided by the shorter one: portrait and landscape are equal."""
     return max(header.width, header.height) / min(header.width, header.height)

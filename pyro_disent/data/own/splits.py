@@ -19,26 +19,26 @@ from pyro_disent.data.pairs import GroupedSplit
 from pyro_disent.errors import InputError
 
 IDENTITY = "identity"
-"""What a pair has in common where nothing else has named it, and the label of it."""
+"""Name and label of what a pair has in common, where the user gives no other name."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of images beside their pixels.
+    """Everything about images except their pixels.
 
     Args:
         count: of images.
         identity: ``(images,)`` int64, from 0, numbered in the order of the identities' names; None where nothing says
             which images belong together.
-        columns: factor's name -> its column; those that are no factors are left out, see `no_factors`.
+        columns: factor's name -> its column; columns that are not factors are ignored, see `no_factors`.
         labels: label's name -> ``(images,)`` int64.
         split: ``(images,)`` int64, 0 for training, 1 for validation, 2 for testing; None where nothing says it.
         about: what the identities were taken for, in words.
-        notes: what of them may not be as it was meant, a sentence each.
-        pair_by: what each kind of pair has in common: the name of the identity first, then of factors.
+        notes: what the user may not have meant, a sentence each.
+        pair_by: what each kind of pair has in common: the name of the identity first, then names of factors.
 
     Raises:
-        InputError: for a column that is called as the identity is, and kinds of pairs by what is no factor.
+        InputError: for a column with the name of the identity, and for kinds of pairs that do not name factors.
     """
 
     count: int
@@ -72,12 +72,12 @@ class Known:
         return {name: column for name, column in self.columns.items() if column.why_no_factor() is None}
 
     def no_factors(self) -> str:
-        """Which columns are no factors and why, as the end of a sentence; empty where all are."""
+        """Which columns are not factors and why, as the end of a sentence; empty where all are factors."""
         why = {name: reason for name, column in self.columns.items() if (reason := column.why_no_factor())}
         return ", no factors: " + ", ".join(f"{name} ({reason})" for name, reason in why.items()) if why else ""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it, to be hashed with the pixels."""
+        """All arrays, to be hashed with the pixels."""
         identity = {} if self.identity is None else {"identity": self.identity}
         split = {} if self.split is None else {"split": self.split}
         factors = {key: array for name, column in self.factors.items() for key, array in column.arrays(name).items()}
@@ -85,7 +85,7 @@ class Known:
 
 
 def check_names(factors: Iterable[str], identity: str = IDENTITY) -> None:
-    """Raises InputError for a factor or column that is called as the identity is."""
+    """Raises InputError for a factor or column with the name of the identity."""
     if identity in factors:
         raise InputError(
             f"a factor or column cannot be called {identity!r}, which is what pairs have in common: rename it"
@@ -93,7 +93,7 @@ def check_names(factors: Iterable[str], identity: str = IDENTITY) -> None:
 
 
 def numbered(names: Sequence[str]) -> NDArray[np.int64]:
-    """Each name's place among all names in sorted order."""
+    """Each name's place among the different names in sorted order."""
     places = {name: place for place, name in enumerate(sorted(set(names)))}
     return np.array([places[name] for name in names], np.int64)
 
@@ -113,23 +113,23 @@ def data_set(
 ) -> DataSet:
     """The three splits, and pairs within identities where there are any.
 
-    Identities are dealt out by a permutation of their sorted names that ``seed`` fixes, whatever the order in which
-    images were found: a tenth, at least one, each for testing and validation, the rest for training. Without
-    identities every image is one. Splits that are known are kept, see `named_splits`. Bins of numbers and angles come
-    from training images: between neighbors of at most `columns.FEW_VALUES` values, else below and above the median.
+    ``seed`` permutes the sorted names of identities, so the order of the images does not matter. A tenth, at least one
+    identity, is for testing, as many are for validation, and the rest is for training. Without identities every image
+    is one. Splits that the user names are used, see `named_splits`. Bins of numbers and angles come from training
+    images: one bin a value for at most `columns.FEW_VALUES` values, else below and above the median.
 
     Args:
-        images: which images -> their pixels.
+        images: places of images -> their pixels.
         identities: what messages call the identities.
         seed: of the split.
-        limit: use this many training images at most: the first ones of the first identities, without one that would
-            have no partner.
-        test_share: of the identities, for testing; None: a tenth.
-        names: which images -> what each is called in figures.
+        limit: use this many training images at most: the first ones of the first identities, without an image that
+            would have no partner.
+        test_share: share of the identities for testing; None: a tenth.
+        names: places of images -> their names in figures.
 
     Raises:
         InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
-            and images that are black as their range is another one, see `pixel_range.unused_range`.
+            and images that look black because their range is another one, see `pixel_range.unused_range`.
     """
     paired = known.identity is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
@@ -141,7 +141,7 @@ def data_set(
     if limit is not None:
         train = _first(train, identity, limit, paired)
     factors = {name: column.factor(name, train) for name, column in known.factors.items()}
-    # Nobody records all causes of a photograph: two differ in more than their columns say.
+    # Columns never record all causes of a photograph, so two images differ in more than their columns.
     kinds = tuple(known.factors_of(kind) for kind in known.pair_by)
     pairs = Pairs(kinds, True, known.pair_by[:1]) if paired else None
 
@@ -158,11 +158,11 @@ def data_set(
     notes = [*known.notes, *(note for column in known.columns.values() for note in column.notes)]
     rows_of = (train, validation, test)
 
-    def called(part: int, place: int) -> str:
+    def label_of(part: int, place: int) -> str:
         row = rows_of[part][place : place + 1]
         return names(row)[0] if names else f"image {row[0]}"
 
-    notes += unused_range([part.images for part in splits], name, called)
+    notes += unused_range([part.images for part in splits], name, label_of)
     return DataSet(
         name,
         *splits,
@@ -187,26 +187,26 @@ def split_by_identity(
     check_enough(count, identities)
     order = np.random.default_rng(seed).permutation(count)
     held_out = max(1, round(count / 10))
-    tested = held_out if test_share is None else max(1, round(count * _share(test_share)))
-    if tested + held_out >= count:
+    test_size = held_out if test_share is None else max(1, round(count * _share(test_share)))
+    if test_size + held_out >= count:
         raise InputError(
-            f"`test_share={test_share}`: {tested} of {count} {identities} for testing and {held_out} for validation "
+            f"`test_share={test_share}`: {test_size} of {count} {identities} for testing and {held_out} for validation "
             "leave none to train on"
         )
     by_identity = np.argsort(identity, kind="stable")
-    dealt = np.split(order, [tested, tested + held_out])
-    test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in dealt)
+    parts = np.split(order, [test_size, test_size + held_out])
+    test, validation, train = (by_identity[np.isin(identity[by_identity], part)] for part in parts)
     return [train, validation, test]
 
 
 def named_splits(known: Known, seed: int, identities: str, test_share: float | None = None) -> list[NDArray[np.int64]]:
-    """Which images are for training, for validation and for testing, as it is known; sorted by identity.
+    """Which images are for training, for validation and for testing, as the user says; sorted by identity.
 
-    A split that is nowhere named is a tenth of the training identities (or ``test_share``), at least one, dealt as
-    `data_set` says.
+    A split that the user does not name gets a tenth of the training identities (or ``test_share``), at least one,
+    chosen as in `data_set`.
 
     Raises:
-        InputError: where nothing is for training, or nothing is left of it, and for a share of a split that is named.
+        InputError: where no identity is for training, or none is left, and for a share of a split that is named.
     """
     assert known.split is not None
     identity = np.arange(known.count) if known.identity is None else known.identity
@@ -224,9 +224,9 @@ def named_splits(known: Known, seed: int, identities: str, test_share: float | N
             f"too few {identities}: {count} for training, of which {sum(sizes)} would be held out for splits that "
             "nothing is named for"
         )
-    for place, taken in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
-        chosen = np.isin(identity[parts[0]], taken)
-        parts[0], parts[place] = parts[0][~chosen], parts[0][chosen]
+    for place, part in zip(missing, np.split(order, np.cumsum(sizes)), strict=False):
+        mask = np.isin(identity[parts[0]], part)
+        parts[0], parts[place] = parts[0][~mask], parts[0][mask]
     return parts
 
 
@@ -245,9 +245,9 @@ def check_enough(count: int, identities: str) -> None:
 
 
 def _first(rows: NDArray[np.int64], identity: NDArray[np.int64], limit: int, paired: bool) -> NDArray[np.int64]:
-    kept = rows[:limit]
+    first = rows[:limit]
     if not paired:
-        return kept
+        return first
     if limit < 2:
         raise InputError(f"`limit={limit}` is too few: a pair needs two training images")
-    return kept[:-1] if (identity[kept] == identity[kept[-1]]).sum() == 1 else kept
+    return first[:-1] if (identity[first] == identity[first[-1]]).sum() == 1 else first

@@ -1,4 +1,4 @@
-"""Values as users bring them: which are missing, which are numbers, and which are the same."""
+"""Values from users: which are missing, which are numbers, and which are equal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = frozenset((
     "NULL", "NaN", "NaT", "None", "n/a", "nan", "null",
 ))
 # fmt: on
-"""Texts that say that nothing is known: those of ``pandas.read_csv``, and what pandas writes for a missing date."""
+"""Texts that mark a missing value: those of ``pandas.read_csv``, and what pandas writes for a missing date."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 Row = Callable[[int], str]
@@ -27,7 +27,7 @@ Row = Callable[[int], str]
 
 
 class Distinct(NamedTuple):
-    """The different values of a column that are known, and which of them each image has: -1 where none is known."""
+    """The different values of a column, and the place of each image's value among them: -1 where it is missing."""
 
     values: list[Any]
     places: NDArray[np.int64]
@@ -38,10 +38,10 @@ class Distinct(NamedTuple):
 
 
 def is_missing(value: Any, *, is_text: bool = False) -> bool:
-    """Whether a value says that nothing is known: None, NaN, NaT, ``pandas.NA``, what is masked, a text of `MISSING`.
+    """Whether a value is missing: None, NaN, NaT, ``pandas.NA``, a masked value, or a text of `MISSING`.
 
     Args:
-        is_text: texts are taken as they are written, all but a blank.
+        is_text: only blank texts are missing.
     """
     if isinstance(value, str):
         return value.strip() == "" or (not is_text and value.strip() in MISSING)
@@ -51,7 +51,7 @@ def is_missing(value: Any, *, is_text: bool = False) -> bool:
         return value.is_nan()
     try:
         return bool(value != value)
-    except TypeError:  # pandas.NA: nobody knows whether it equals itself
+    except TypeError:  # pandas.NA compares as neither equal nor unequal
         return str(value) in MISSING
     except (ValueError, RuntimeError):  # an array or tensor
         return False
@@ -61,7 +61,7 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
     """The values of a column.
 
     Raises:
-        InputError: for one that is no number and no text, see `is_missing` for ``is_text``.
+        InputError: for a value that is neither a number nor a text. See `is_missing` for ``is_text``.
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         unique, places = np.unique(values, return_inverse=True)
@@ -70,7 +70,7 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
             places[places == len(unique) - 1] = -1
             unique = unique[:-1]
         return Distinct(list(unique), places)
-    seen: dict[tuple[bool, Any], int] = {}
+    index_of: dict[tuple[bool, Any], int] = {}
     places = np.empty(len(values), np.int64)
     for image, value in enumerate(values):
         if is_missing(value, is_text=is_text):
@@ -78,12 +78,12 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
             continue
         if not isinstance(value, str | bool | np.bool_ | numbers.Real | Decimal):
             raise InputError(f"{label}: {row(image)} has a {type(value).__name__}: numbers or texts are needed")
-        places[image] = seen.setdefault((isinstance(value, bool | np.bool_), value), len(seen))
-    return Distinct([value for _, value in seen], places)
+        places[image] = index_of.setdefault((isinstance(value, bool | np.bool_), value), len(index_of))
+    return Distinct([value for _, value in index_of], places)
 
 
 def number(value: Any) -> Decimal | None:
-    """A number, exactly as it is; None for what is none."""
+    """The exact number; None for a text that is not a number."""
     if isinstance(value, str):
         if not NUMBER.fullmatch(value.strip()):
             return None
@@ -97,7 +97,7 @@ def number(value: Any) -> Decimal | None:
 
 
 def written(value: Any) -> str:
-    """A value as its user wrote it, a whole number without a point."""
+    """A value as the user wrote it; a whole number has no point."""
     if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < 2**53:
         return str(int(value))
     return value if isinstance(value, str) else str(value)

@@ -251,8 +251,8 @@ class Family(NamedTuple):
         chair, place = np.divmod(rows, VIEWS * (self.zooms or 1))
         azimuth, elevation = _views(self.zooms or 1)
         if self.zooms is None:
-            own = {each: _own_zooms(self.seed, self.key(each)) for each in np.unique(chair).tolist()}
-            zoom = np.array([own[each][view] for each, view in zip(chair.tolist(), place.tolist(), strict=True)])
+            zooms_of = {each: _own_zooms(self.seed, self.key(each)) for each in np.unique(chair).tolist()}
+            zoom = np.array([zooms_of[each][view] for each, view in zip(chair.tolist(), place.tolist(), strict=True)])
         else:
             zoom = np.repeat(zoom_levels(self.zooms), VIEWS)[place]
         return Views(chair, azimuth[place], elevation[place], zoom)

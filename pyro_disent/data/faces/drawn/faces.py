@@ -87,14 +87,14 @@ def render_changed(
         ``(faces, 3, size, size)``
     """
 
-    def changed(index: int, wanted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    def changed(index: int, target: NDArray[np.bool_]) -> NDArray[np.uint8]:
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         sample_attributes(generator)  # drawn first, from the same stream
-        return draw_face(wanted, sample_nuisances(generator), size)
+        return draw_face(target, sample_nuisances(generator), size)
 
     images = np.empty((len(attributes), 3, size, size), np.uint8)
-    for row, (index, wanted) in enumerate(zip(indices, attributes, strict=True)):
-        images[row] = changed(index, wanted)
+    for row, (index, target) in enumerate(zip(indices, attributes, strict=True)):
+        images[row] = changed(index, target)
     return images
 
 
