@@ -1,6 +1,6 @@
 """Latent representations you can name: explicitly disentangled VAEs as Pyro programs.
 
-Everything is imported when it is first used, so that ``import pyro_disent`` costs nothing.
+Each name is imported on first use, so that ``import pyro_disent`` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a step sees: images in one or two views, the latents each pair shares, and the factors behind each view."""
+"""The input of a step: images in one or two views, the latents each pair shares, and the factors of each view."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyro_disent.pixels import as_pixels, as_tensor
 
 
 class Pairing(NamedTuple):
-    """What is known of what the two views of each pair have in common, in terms of factors and never of latents."""
+    """What the two views of each pair have in common, in terms of factors and never of latents."""
 
     equal: Mapping[str, Tensor]
-    """factor's name -> ``(images,)`` bool: where both views have the same value."""
+    """factor's name -> ``(images,)`` bool: True where both views have the same value."""
     always: tuple[str, ...] = ()
-    """Factors that every pair has in common by the way it is made, as the identity."""
+    """Factors that every pair has in common by construction, such as the identity."""
     rest_differs: bool = False
-    """Whether the views differ in more than these: causes that nobody recorded."""
+    """Whether the views also differ in causes that nobody recorded."""
 
     @classmethod
     def of(cls, factors: Mapping[str, Tensor], *, always: tuple[str, ...] = (), rest_differs: bool = False) -> Pairing:
-        """By comparing known factors, ``(views, images)`` each; what is not known (NaN) is not equal."""
+        """Compare factors, ``(views, images)`` each; a value that is not known (NaN) counts as not equal."""
         return cls({name: values[0] == values[-1] for name, values in factors.items()}, always, rest_differs)
 
 
@@ -34,7 +34,7 @@ class Pairing(NamedTuple):
 class Batch:
     """Images in views, and what the views of one pair have in common.
 
-    Whatever `pixels.as_tensor` takes is taken: tensors, NumPy arrays, PIL images and lists of them. Masks and factors
+    It takes whatever `pixels.as_tensor` takes: tensors, NumPy arrays, PIL images and lists of them. Masks and factors
     are moved to the device of the images.
 
     Args:
@@ -42,18 +42,18 @@ class Batch:
             uint8 and bool, which become float32 in [0, 1].
         shared: latent's name -> bool mask ``(images, 1)`` or ``(images, units)``: True where both views have the same
             value. A bool, a 0-d tensor and an ``(images,)`` tensor are widened to ``(images, 1)``.
-        factors: factor's name -> known value in every view, ``(views, images)``; angles in radians, NaN where it is not
-            known. Whole numbers and bools become float64, so that what was unequal stays so.
-        pairing: what the views of each pair have in common, where comparing ``factors`` does not tell.
+        factors: factor's name -> value in every view, ``(views, images)``; angles in radians, NaN where it is not
+            known. Whole numbers and bools become float64, so that unequal values stay unequal.
+        pairing: what the views of each pair have in common, where ``factors`` are not enough to decide it.
         observed: latent's name -> its value in every view, as `Family.embed` takes it, ``(views, images)`` or
-            ``(views, images, units)``; NaN where it is not known. Seen by an objective, see `DisentanglingELBO`.
-        index: which images of their split these are, ``(views, images)`` int64, where that is known.
+            ``(views, images, units)``; NaN where it is not known. Used by the objective, see `DisentanglingELBO`.
+        index: the images' positions in their split, ``(views, images)`` int64, if known.
 
     Raises:
-        InputError: for images that are not five-dimensional or have more than two views, pixels of another type, or out
-            of range where the images lie on a CPU (elsewhere nobody looks: it would wait for the device); for masks
-            that are not bool or do not speak of each image (a mask of N units alone would silently mask the wrong
-            axis); and for factors and observed values that are no numbers or not one in every view of each image.
+        InputError: for images that are not five-dimensional or have more than two views; for pixels of another type, or
+            out of range on a CPU (other devices are not checked: that would wait for the device); for masks that are
+            not bool or do not have a row for each image (a mask of N units alone would silently mask the wrong axis);
+            and for factors and observed values that are not numbers, or not one for every view of each image.
     """
 
     images: Tensor
@@ -120,29 +120,29 @@ class Batch:
         observed: Mapping[str, Tensor] | None = None,
         index: Tensor | None = None,
     ) -> Self:
-        """A batch of what is known to be right: nothing is looked at, so nothing waits for a device in a step.
+        """A batch of valid parts: nothing is checked, so that a step never waits for the device.
 
         Args:
             images: ``(views, images, channels, height, width)``, float in [0, 1].
-            shared: masks of two dimensions, on the device of the images, as are ``factors``.
-            observed: ``(views, images, units)``, there as well.
+            shared: masks of two dimensions, on the device of the images, like ``factors``.
+            observed: ``(views, images, units)``, also on that device.
         """
         batch = object.__new__(cls)
-        said = {"images": images, "shared": shared or {}, "factors": factors or {}, "pairing": pairing}
-        said |= {"observed": observed or {}, "index": index}
-        for name, value in said.items():
+        fields = {"images": images, "shared": shared or {}, "factors": factors or {}, "pairing": pairing}
+        fields |= {"observed": observed or {}, "index": index}
+        for name, value in fields.items():
             object.__setattr__(batch, name, value)
         return batch
 
     @classmethod
     def of(cls, images: Any) -> Batch:
-        """A batch as it is; anything else as images that share nothing.
+        """Return a batch unchanged; make a batch that shares nothing from anything else.
 
         Args:
             images: a batch; or images with or without the views axis, or one image ``(channels, height, width)``.
 
         Raises:
-            InputError: as of `Batch`.
+            InputError: as for `Batch`.
         """
         if isinstance(images, Batch):
             return images
@@ -150,10 +150,10 @@ class Batch:
         return cls(images[(None,) * (5 - images.dim())] if images.dim() in (3, 4) else images)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
-        """This batch on a device, its images of a type; factors keep theirs, as equality is decided on them.
+        """This batch on a device, with images of a type; factors keep their type, which decides equality.
 
         Raises:
-            InputError: for what is no device, and a type that cannot hold pixels in [0, 1].
+            InputError: for an invalid device, and a type that cannot hold pixels in [0, 1].
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
@@ -179,7 +179,7 @@ class Batch:
         return Batch.unchecked(images, shared, factors, pairing, observed, index)
 
     def part(self, which: slice) -> Batch:
-        """Some of the images, in all views, and what is known of them."""
+        """Some of the images in all views, with their masks, factors and pairing."""
         shared = {name: mask[which] for name, mask in self.shared.items()}
         factors = {name: values[:, which] for name, values in self.factors.items()}
         pairing = self.pairing
@@ -197,13 +197,13 @@ class Batch:
         return self.images.shape[1]
 
     def in_common(self) -> Pairing:
-        """What the views of each pair have in common: as the data set said, else by comparing the known factors."""
+        """What the views of each pair have in common: the data set's `pairing`, else by comparing factors."""
         if self.pairing is not None:
             return self.pairing
         return Pairing.of(self.factors)
 
     def sharing(self, masks: Mapping[str, Tensor]) -> Batch:
-        """This batch with these masks, in the order they come in; those that it brings itself go before them."""
+        """This batch with these masks, in their order; masks that the batch already has take precedence."""
         return replaced(self, shared={**masks, **self.shared})
 
     def observing(self, values: Mapping[str, Tensor]) -> Batch:
@@ -212,5 +212,5 @@ class Batch:
 
 
 def replaced(batch: Batch, **changed: Any) -> Batch:
-    """A batch with other parts; nothing is looked at."""
+    """A batch with some parts replaced; nothing is checked."""
     return Batch.unchecked(**{**vars(batch), **changed})

@@ -10,7 +10,7 @@ class InputError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what is accepted. Exit code 2."""
 
     def __init__(self, message: str = "") -> None:
-        # Pyro raises what is raised inside of a program once more, with the shapes of the trace so far after it.
+        # Pyro raises an error of a program once more, with the shapes of the trace appended.
         super().__init__(re.split(r"\n\s*Trace Shapes:", message)[0])
 
 
@@ -23,7 +23,7 @@ class StorageError(OSError):
 
 
 class Interrupted(Exception):
-    """A signal during training, after the state was saved: how to go on. Exit code 130 (Ctrl-C) or 143 (SIGTERM)."""
+    """A signal during training, after the state was saved; says how to go on. Exit code 130 (Ctrl-C), 143 (SIGTERM)."""
 
     def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class Interrupted(Exception):
 
 
 class StoppedAtOnce(KeyboardInterrupt):
-    """A signal at which nothing was saved: before training, or the second one. Exit codes as of `Interrupted`."""
+    """A signal before training, or the second one: nothing was saved. Exit codes as for `Interrupted`."""
 
     def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -39,10 +39,10 @@ class StoppedAtOnce(KeyboardInterrupt):
 
 
 class Lost(RuntimeError):
-    """Another process of a training is gone: how to go on from the last checkpoint. Exit code 5."""
+    """Another process of a training is gone; says how to go on from the last checkpoint. Exit code 5."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known name that a wrong one is most like, as the end of a sentence; empty where it is like none."""
+    """The end of a sentence that names the existing name most like a wrong one; empty if there is none."""
     close = get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

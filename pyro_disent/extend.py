@@ -1,6 +1,6 @@
-"""What a package of one's own is made of, by one import: ``from pyro_disent.extend import Method, Term``.
+"""Everything that a package of your own needs, in one import: ``from pyro_disent.extend import Method, Term``.
 
-Each name is imported from where it lives when it is first asked for.
+Each name is imported from its module on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are on the disk when they are said to be, whole or not at all, and in the place of nothing else."""
+"""Write files whole or not at all, flushed to the disk, and replace nothing but regular files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 WRITTEN_BY = "pyro-disent"
-"""What pictures that we write say of themselves, so that they are never taken for images of a user's set."""
+"""A mark in the pictures that we write, so that they are never taken for images of a user's data set."""
 
 LONGEST_NAME, HASH_LENGTH = 60, 8  # characters of a figure's file name
 
@@ -25,29 +25,29 @@ _KINDS = {
 
 
 def obstacle(path: Path) -> str | None:
-    """Why no file is written at a path, in words; None where one may be.
+    """Why no file can be written at a path, in words; None where one can.
 
-    Only a regular file is replaced, and only in a folder that exists is a new one made: a link is not followed, and a
-    device, a pipe, a socket or a folder stays what it is.
+    Only a regular file is replaced, and a new one is made only in an existing folder. A link is not followed; a device,
+    a pipe, a socket or a folder is left alone.
     """
     try:
         kind = stat.S_IFMT(path.lstat().st_mode)
     except FileNotFoundError:
         return None if path.parent.is_dir() else f"lies in {path.parent}, which is no folder"
-    except (OSError, ValueError) as error:  # a name too long, with a zero in it, or below a file
+    except (OSError, ValueError) as error:  # the name is too long, has a zero byte, or lies below a file
         return f"names no file ({error})"
     return None if kind == stat.S_IFREG else _KINDS.get(kind, "is no regular file")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by a whole new one, on the disk before it is named.
+    """Replace a file by a new one, which is flushed to the disk before it gets the name.
 
     Raises:
         OSError: where there is an `obstacle`, and where the disk fails.
     """
-    if found := obstacle(path):
-        raise OSError(f"{path} {found}, and only a regular file is replaced")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")  # a name that nobody else has
+    if reason := obstacle(path):
+        raise OSError(f"{path} {reason}, and only a regular file is replaced")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")  # unique to this call
     try:
         write(partial, content)
         partial.replace(path)
@@ -58,7 +58,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """A new file's content, on the disk.
+    """Write a new file and flush it to the disk.
 
     Raises:
         OSError: for a name that is taken, and where the disk fails.
@@ -70,15 +70,15 @@ def write(path: Path, content: bytes) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to a regular file, or begin it."""
-    if found := obstacle(path):
-        raise OSError(f"{path} {found}, and only a regular file is added to")
+    """Append to a regular file, or create it."""
+    if reason := obstacle(path):
+        raise OSError(f"{path} {reason}, and only a regular file is added to")
     with path.open("ab") as file:
         file.write(content)
 
 
 def sync(folder: Path) -> None:
-    """The folder's own entries, on the disk (a system that cannot open folders has nothing to sync)."""
+    """Flush a folder's entries to the disk (not on systems that cannot open folders)."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -88,13 +88,13 @@ def sync(folder: Path) -> None:
 
 
 def file_name(*parts: str) -> str:
-    """A figure's file, named after latents and images, which may be called what no file is.
+    """A valid file name for a figure, made from names of latents and images.
 
-    What is too long is cut, and ends in a hash of the whole.
+    A name that is too long is cut, and ends in a hash of the full name.
     """
-    whole = "-".join(parts)
-    name = re.sub(r"[^\w.+-]+", "_", whole)
+    full = "-".join(parts)
+    name = re.sub(r"[^\w.+-]+", "_", full)
     if len(name) > LONGEST_NAME:
-        digest = hashlib.sha256(whole.encode()).hexdigest()[:HASH_LENGTH]
+        digest = hashlib.sha256(full.encode()).hexdigest()[:HASH_LENGTH]
         name = f"{name[: LONGEST_NAME - HASH_LENGTH - 1]}-{digest}"
     return name + ".png"

@@ -1,4 +1,4 @@
-"""Where images enter: the one place that makes tensors of what a user has, and looks at the range of their pixels."""
+"""Where images enter: the one place that turns user input into tensors and checks the range of pixels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ImageShape = tuple[int, int, int]
 
 ACCEPTED = "pixels are uint8 in 0 to 255, floats in [0, 1], or bool"
 OVERSHOOT = 0.25
-"""How far interpolation takes images out of their range, generously."""
+"""A generous bound on how far interpolation takes pixels out of their range."""
 
 
 def as_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 images as floats in [0, 1]; floats as they are."""
+    """uint8 images as floats in [0, 1]; floats unchanged."""
     return images.to(dtype).div_(255) if images.dtype == torch.uint8 else images
 
 
@@ -28,11 +28,11 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
 
     Args:
         images: what `as_tensor` takes. Floats keep their type.
-        dtype: what uint8 and bool become.
-        wait: look at the pixels of other devices than a CPU as well, though it waits for them.
+        dtype: the type for uint8 and bool.
+        wait: also check pixels on devices other than a CPU, which waits for the device.
 
     Raises:
-        InputError: for other types, and floats out of range, with what their range looks like.
+        InputError: for other types, and floats out of range, with a hint at what the range suggests.
     """
     tensor = as_tensor(images, "images")
     if tensor.dtype == torch.uint8:
@@ -41,21 +41,21 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
         return tensor.to(dtype)
     if not tensor.is_floating_point():
         raise InputError(f"images are of type {tensor.dtype}, whose range nothing says: {ACCEPTED}")
-    # A subclass of Tensor may have no values: those of a trace or a simulated device.
-    looked_at = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
-    if looked_at and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
+    # A subclass of Tensor may have no values, as in a trace or on a simulated device.
+    is_checked = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
+    if is_checked and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
         low, high = (each.item() for each in torch.aminmax(tensor.detach()))
         if not (low >= 0 and high <= 1):
-            said = f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]"
-            raise InputError(f"{said}: {how_to_scale(low, high)}")
+            problem = f"images have pixels from {low:.4g} to {high:.4g}, but floats must be in [0, 1]"
+            raise InputError(f"{problem}: {how_to_scale(low, high)}")
     return tensor
 
 
 def how_to_scale(low: float, high: float) -> str:
-    """What brings floats from ``low`` to ``high`` into [0, 1], as the end of a sentence.
+    """How to bring floats from ``low`` to ``high`` into [0, 1], as the end of a sentence.
 
-    Nothing is advised that would turn images dark or cut off what they show; where the range does not say what the
-    numbers are, neither does this. One of them is not in [0, 1].
+    It never advises what would darken images or cut off their content, and stays general where the range does not tell
+    what the numbers are. At least one of the two is not in [0, 1].
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return "leave out or fill in what is not finite"
@@ -74,12 +74,12 @@ def how_to_scale(low: float, high: float) -> str:
 
 
 def as_tensor(values: Any, what: str) -> Tensor:
-    """A tensor as it is; NumPy arrays, PIL images, numbers, and lists of all of these, as tensors on the CPU.
+    """A tensor unchanged; NumPy arrays, PIL images, numbers, and lists of these, as tensors on the CPU.
 
-    PIL images become ``(channels, height, width)``. No type is chosen here: 64-bit floats stay so.
+    PIL images become ``(channels, height, width)``. Types are kept, also 64-bit floats.
 
     Raises:
-        InputError: for what is no numbers or has no even shape, naming ``what``.
+        InputError: for input that is not numeric or has rows of different lengths, naming ``what``.
     """
     check_dense(values, what)
     if isinstance(values, Tensor):
@@ -89,7 +89,7 @@ def as_tensor(values: Any, what: str) -> Tensor:
         if len(shapes := {tuple(part.shape) for part in parts}) > 1:
             raise InputError(f"{what}: all must have one shape, got {', '.join(map(str, sorted(shapes)))}")
         return torch.stack(parts)
-    if hasattr(values, "getbands"):  # of PIL, which need not be imported to see it
+    if hasattr(values, "getbands"):  # a PIL image; this check needs no import of PIL
         return _of_pil(values, what)
     try:
         array = np.asarray(values)
@@ -99,13 +99,13 @@ def as_tensor(values: Any, what: str) -> Tensor:
         raise InputError(f"{what} must be a tensor, an array or a list of numbers, got {_described(values, array)}")
     if array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    # torch takes neither a foreign byte order nor negative strides, and warns of memory that may not be written.
+    # torch rejects a foreign byte order and negative strides, and warns about read-only memory.
     array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
     return torch.from_numpy(array)
 
 
 def check_dense(values: Any, what: str) -> None:
-    """Raises InputError for sparse tensors, and for arrays of which something is masked."""
+    """Raises InputError for sparse tensors, and for arrays with masked values."""
     if isinstance(values, Tensor) and values.layout is not torch.strided:
         layout = str(values.layout).removeprefix("torch.")
         raise InputError(f"{what}: a tensor of layout {layout}, where a dense one is needed: give its to_dense()")
@@ -127,7 +127,7 @@ def _described(values: Any, array: np.ndarray) -> str:
 
 
 def check_shape(shape: tuple[int, ...], taken: ImageShape) -> None:
-    """Raises InputError for images ``(..., channels, height, width)`` that are not of the shape a model takes."""
+    """Raises InputError for images ``(..., channels, height, width)`` whose shape differs from a model's."""
     if tuple(shape[-3:]) == taken and len(shape) >= 3:
         return
     channels, height, width = taken

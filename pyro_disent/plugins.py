@@ -1,4 +1,4 @@
-"""What there is by name: ours, and what other packages bring by entry points, imported when it is asked for."""
+"""Objects by name: ours, and those of other packages' entry points, imported when they are requested."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ def names(group: str, own: Iterable[str]) -> list[str]:
 
 
 class BrokenPackage(UserWarning):
-    """Something of another package is left out: it cannot be imported and nobody named it, or its name is taken."""
+    """An entry point of another package is left out: its import failed and nobody named it, or its name is taken."""
 
 
 def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
-    """All of a group by name, imported; a name of ours stays ours.
+    """Everything in a group by name, imported; our names take precedence.
 
-    What cannot be imported is left out, and warned of by a `BrokenPackage`, as nobody asked for it; and so is what has
-    a name that is taken.
+    An entry point that cannot be imported, or whose name is taken, is left out with a `BrokenPackage` warning, as
+    nobody requested it.
     """
-    found = dict(own)
+    result = dict(own)
     for point in entry_points(group=group):
-        if point.name in found:
+        if point.name in result:
             _left_out(point)
             continue
         try:
-            found[point.name] = _loaded(point)
+            result[point.name] = _loaded(point)
         except InputError as error:
             warnings.warn(str(error), BrokenPackage, stacklevel=2)
-    return found
+    return result
 
 
 def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
-    """What has this name in a group; no other package than the one that brings it is imported.
+    """The object of this name in a group; only the package that provides it is imported.
 
     Args:
-        what: it is, as messages call it, "a method".
+        what: its kind in messages, such as "method".
 
     Raises:
-        InputError: for a name that does not exist, with those that do, and for what cannot be imported.
+        InputError: for a name that does not exist, listing those that do, and for an import that fails.
     """
-    found = [point for point in entry_points(group=group) if point.name == name]
-    for point in found if name in own else found[1:]:
+    points = [point for point in entry_points(group=group) if point.name == name]
+    for point in points if name in own else points[1:]:
         _left_out(point)
     if name in own:
         return own[name]
-    if found:
-        return _loaded(found[0])
-    there_are = names(group, own)
-    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(there_are)}{did_you_mean(name, there_are)}")
+    if points:
+        return _loaded(points[0])
+    choices = names(group, own)
+    raise InputError(f"there is no {what} {name!r}; choose from {', '.join(choices)}{did_you_mean(name, choices)}")
 
 
 def _left_out(point: EntryPoint) -> None:
@@ -71,7 +71,7 @@ def _left_out(point: EntryPoint) -> None:
 def _loaded(point: EntryPoint) -> Any:
     try:
         return point.load()
-    except Exception as error:  # whatever somebody else's code raises where it is imported
+    except Exception as error:  # another package's code can raise anything
         raise InputError(
             f"{point.name} of another package ({point.value}, entry-point group {point.group}) cannot be imported: "
             f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The process that we are called in, left as it was found."""
+"""Global state of the calling process, restored afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 @contextlib.contextmanager
 def left_as_found() -> Iterator[None]:
-    """What a process shares is put back at the end, also when an exception leaves.
+    """Restore a process's global state at the end, also after an exception.
 
     That is the global generators of torch (on the CPU: `forked_random_state` knows the device), NumPy and Python; which
     warnings are shown, and how; torch's default dtype, threads and CUDA device; Pyro's settings and parameter store.
@@ -23,7 +23,7 @@ def left_as_found() -> Iterator[None]:
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
     formatwarning = warnings.formatwarning
-    settings = pyro.settings.get() | {"module_local_params": True}  # all of them, as all are put back
+    settings = pyro.settings.get() | {"module_local_params": True}  # all of them, so that all are restored
     try:
         with warnings.catch_warnings(), pyro.settings.context(**settings):
             yield

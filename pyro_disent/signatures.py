@@ -1,4 +1,4 @@
-"""Options that a function declares by its signature, and texts read as what they are annotated with."""
+"""Options that a function declares by its signature, and text converted to the annotated types."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Option:
-    """One parameter of a function, by which a user changes what it does."""
+    """One parameter of a function that a user can set."""
 
     name: str
     kinds: tuple[Any, ...]
-    """What it is annotated with, each part of a union by itself."""
+    """The parts of its annotation: the members of a union, or the annotation itself."""
     default: Any
 
     @property
@@ -30,7 +30,7 @@ class Option:
         return self.default is _REQUIRED
 
     def __str__(self) -> str:
-        """As a list of options shows it: ``side=entropy|cross-entropy``, its default first where it is of a few."""
+        """As a list of options shows it: ``side=entropy|cross-entropy``, the default first."""
         if self.is_required:
             return f"{self.name}=..."
         if choices := self._choices():
@@ -42,17 +42,16 @@ class Option:
         return [choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind)]
 
     def read(self, value: Any, of: str) -> Any:
-        """A value as the function takes it; texts, as a command line has them, by what it is annotated with.
+        """A value converted for the function; text, as from a command line, is converted by the annotation.
 
         Args:
-            of: whose option it is, as messages call it.
+            of: the owner's name in messages.
 
         Raises:
-            InputError: for what is not of a kind that it is annotated with, where these are plain ones, and for what is
-                none of a few choices.
+            InputError: for a value that fits none of the annotated plain types, and none of the choices.
         """
         if isinstance(value, tuple):
-            value = list(value)  # as a record has it
+            value = list(value)  # as in a record
         for kind in sorted(self.kinds, key=lambda kind: kind is not type(None)):  # "none" is None before it is a text
             with contextlib.suppress(ValueError):
                 return _read(kind, value)
@@ -60,53 +59,54 @@ class Option:
             others = [
                 _called(kind) for kind in self.kinds if kind is not type(None) and get_origin(kind) is not Literal
             ]
-            wanted = " or ".join([f"one of {', '.join(map(str, choices))}", *others])
+            accepted = " or ".join([f"one of {', '.join(map(str, choices))}", *others])
         else:
-            wanted = " or ".join(dict.fromkeys(_called(kind) for kind in self.kinds if kind is not type(None)))
-        raise InputError(f"{of}: {self.name}={value} is not {wanted}")
+            accepted = " or ".join(dict.fromkeys(_called(kind) for kind in self.kinds if kind is not type(None)))
+        raise InputError(f"{of}: {self.name}={value} is not {accepted}")
 
 
 def options(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dict[str, Option] | None:
-    """The options of a function or class by name, but those named; None where it takes any.
+    """The options of a function or class by name, except ``without``; None where it takes any.
 
-    Where annotations are missing or cannot be evaluated (what is imported for types only), a default says the kind.
+    If an annotation is missing or cannot be evaluated (types imported for type checking only), the default's type
+    decides.
     """
     names = vars(sys.modules[function.__module__]) if function.__module__ in sys.modules else {}
-    found = {}
+    result = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             return None
         if name not in without and parameter.kind is not parameter.VAR_POSITIONAL:
-            found[name] = Option(name, _kinds(parameter, names), parameter.default)
-    return found
+            result[name] = Option(name, _kinds(parameter, names), parameter.default)
+    return result
 
 
 def checked(accepted: Mapping[str, Option] | None, said: Mapping[str, Any], of: str) -> dict[str, Any]:
-    """What was said of options, as their function takes it.
+    """Values of options, converted to the types that their function takes.
 
     Args:
-        accepted: the options there are; None: any, which are handed on as they are.
-        of: whose they are, as messages call it: ``data set chairs``.
+        accepted: the existing options; None: any, and values are passed on unchanged.
+        of: the owner's name in messages, such as ``data set chairs``.
 
     Raises:
-        InputError: for an option that does not exist, with those that do, and for values that it cannot have.
+        InputError: for an option that does not exist, listing those that do, and for invalid values.
     """
     if accepted is None:
         return dict(said)
     for name in said:
         if name not in accepted:
-            there_are = f"its options are {', '.join(accepted)}" if accepted else "it has no options of its own"
-            raise InputError(f"{of} has no option {name}{did_you_mean(name, accepted)}: {there_are}")
+            choices = f"its options are {', '.join(accepted)}" if accepted else "it has no options of its own"
+            raise InputError(f"{of} has no option {name}{did_you_mean(name, accepted)}: {choices}")
     return {name: accepted[name].read(value, of) for name, value in said.items()}
 
 
 def _kinds(parameter: inspect.Parameter, names: dict[str, Any]) -> tuple[Any, ...]:
-    """The parts of its annotation; where there is none that can be read, the kind of its default."""
+    """The parts of its annotation; if that cannot be evaluated, the type of its default."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         try:
-            annotation = eval(annotation, dict(names))  # as `inspect.signature` does, but for one at a time
-        except Exception:  # whatever somebody else's annotation raises
+            annotation = eval(annotation, dict(names))  # as `inspect.signature` does, but one at a time
+        except Exception:  # another package's annotation can raise anything
             annotation = parameter.empty
     if annotation is parameter.empty:
         return (type(parameter.default),) if isinstance(parameter.default, bool | int | float | str) else (Any,)
@@ -114,7 +114,7 @@ def _kinds(parameter: inspect.Parameter, names: dict[str, Any]) -> tuple[Any, ..
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """A value as one of this kind; ValueError where it is none. A kind that no text says takes anything."""
+    """Convert a value to this kind, or raise ValueError. A kind that text cannot express takes anything."""
     if get_origin(kind) is Literal:
         return _choice(kind, value)
     if kind is type(None):
@@ -127,11 +127,11 @@ def _read(kind: Any, value: Any) -> Any:
         return Path(value)
     origin = get_origin(kind) or kind
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        parts = [part.rpartition(":") for part in value.split(",")]  # a key may hold the sign
+        parts = [part.rpartition(":") for part in value.split(",")]  # a key may contain a colon
         return {key: text for key, colon, text in parts if (key and colon and text) or _no()}
     if isinstance(origin, type) and issubclass(origin, Iterable):
         inner = next((each for each in get_args(kind) if each is not Ellipsis), str)
-        # A list whatever the annotation, as a record has it.
+        # A list whatever the annotation, as in a record.
         return [part.strip() if inner is str else _read(inner, part.strip()) for part in value.split(",")]
     return value
 

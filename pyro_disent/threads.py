@@ -1,4 +1,4 @@
-"""How many threads compute: as many as the user says, or as many as are worth it while other work is running."""
+"""How many threads compute: as many as the user sets, or as many as pay off while other work is running."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from pyro_disent.errors import InputError
 
-ROUNDS, SECONDS = 5, 0.02  # of the probe: each number of threads is tried in turn, five times for 20 ms
-WORTH_A_THREAD = 1.1  # how many times as fast more threads must be
-WIDTH = 512  # numbers a row of the probe has: the layers of the paper's networks
+ROUNDS, SECONDS = 5, 0.02  # the probe tries each number of threads in turn, five times for 20 ms
+WORTH_A_THREAD = 1.1  # more threads must be this many times as fast
+WIDTH = 512  # the probe's layer is as wide as those of the paper's networks
 
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
 
 class Threads(NamedTuple):
-    """A number of threads, and what is said of it."""
+    """A number of threads, and the reason for it."""
 
     number: int
     why: str
@@ -28,7 +28,7 @@ class Threads(NamedTuple):
 
 
 def available_cores() -> int:
-    """Cores that this process may use: of its affinity and its container's quota, and no more than `using` says."""
+    """Cores that this process may use, by its affinity, its container's quota and `using`."""
     import joblib
 
     cores = joblib.cpu_count()
@@ -38,10 +38,10 @@ def available_cores() -> int:
 
 @contextlib.contextmanager
 def using(count: int | None) -> Iterator[None]:
-    """This many threads in torch, in scikit-learn and in `data.threads.in_threads` meanwhile; None changes nothing.
+    """Use this many threads in torch, in scikit-learn and in `data.threads.in_threads`; None changes nothing.
 
     Raises:
-        InputError: for fewer than one, and what is no whole number.
+        InputError: for anything but a whole number, 1 or more.
     """
     if count is None:
         yield
@@ -64,18 +64,18 @@ def using(count: int | None) -> Iterator[None]:
 
 
 def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Threads:
-    """The number of threads that is fastest now, found by trying: 1, 2, 4 ... of those that torch would take.
+    """The number of threads that is fastest now, by trying 1, 2, 4 ... of those that torch would use.
 
-    What is tried is a layer of a network and its gradient. Where others use the cores, threads wait for each other at
-    every product, and two are slower than one by a factor of ten. The load average knows of the machine, a quota of the
-    container, and neither of this moment: a fifth of a second of the work itself sees what there is. Fewer threads are
-    taken where more bring less than a tenth.
+    The probe is a layer of a network and its gradient. If others use the cores, threads wait for each other at every
+    product, and two can be ten times slower than one. The load average describes the machine and a quota the container,
+    but neither describes this moment: a fifth of a second of real work does. More threads are used only if they are at
+    least a tenth faster.
 
     Args:
         rows: images of one step, the rows of the products.
-        recorded: what a run that goes on was trained with. It stays, as other threads add in another order and give
-            other last bits; that it is slow now is said. It is chosen anew where there are not so many cores.
-        processes: that share the cores equally; among several nothing is tried.
+        recorded: the number that a resumed run was trained with. It is kept, as other numbers add in another order and
+            change the last bits; the reason says if it is slow now. It is replaced where there are too few cores.
+        processes: how many share the cores equally; with several, nothing is tried.
     """
     import torch
 
@@ -87,11 +87,11 @@ def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Thr
         recorded = None
     counts = sorted({*(1 << k for k in range(limit.bit_length())), limit, recorded or 1})
     cores = available_cores()
-    all_of_them = (
+    default_reason = (
         "all there are" if limit >= cores else f"of {cores} cores, as OMP_NUM_THREADS or torch.set_num_threads has it"
     )
     if len(counts) == 1:
-        return Threads(1, all_of_them)
+        return Threads(1, default_reason)
     try:
         rates = _rates(rows, counts)
     finally:
@@ -103,17 +103,17 @@ def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Thr
         slow = f"; {count} would be {ratio:.0f} times as fast just now: `threads={count}`" if ratio >= 2 else ""
         return Threads(recorded, f"as recorded{slow}")
     if count == limit:
-        return Threads(count, all_of_them)
+        return Threads(count, default_reason)
     return Threads(count, f"of {limit}, which were {rates[limit] / rates[count]:.2g} times as fast just now")
 
 
 def _rates(rows: int, counts: list[int]) -> dict[int, float]:
-    """Number of threads -> layers per second, over rounds in which each number has its turn."""
+    """Number of threads -> layers per second, over rounds in which each number is tried once."""
     import torch
 
     x, weight = torch.ones(rows, WIDTH), torch.full((WIDTH, WIDTH), 1 / WIDTH)
-    done = dict.fromkeys(counts, 0)
-    spent = dict.fromkeys(counts, 0.0)
+    layers = dict.fromkeys(counts, 0)
+    seconds = dict.fromkeys(counts, 0.0)
     with torch.no_grad():
         for turn in range(ROUNDS + 1):
             for count in counts:
@@ -123,10 +123,10 @@ def _rates(rows: int, counts: list[int]) -> dict[int, float]:
                     y = (x @ weight).tanh()
                     y.T @ x, y @ weight.T
                     elapsed = time.perf_counter() - start
-                    if turn == 0:  # threads start
+                    if turn == 0:  # the first turn starts the threads
                         break
-                    done[count] += 1
+                    layers[count] += 1
                     if elapsed >= SECONDS:
-                        spent[count] += elapsed
+                        seconds[count] += elapsed
                         break
-    return {count: done[count] / spent[count] for count in counts}
+    return {count: layers[count] / seconds[count] for count in counts}

@@ -39,25 +39,25 @@ class DisentanglingELBO(ELBO):
     Works wherever Pyro takes an ELBO: ``SVI(vae.model, vae.guide, optim, loss=DisentanglingELBO())``, or bound to model
     and guide as an ``nn.Module`` (`Objective`).
 
-    Where a batch has a latent's value v (`Batch.observed`), decoder and priors see v, and in place of beta KL(q || p)
-    stands ``-beta log p(v | parents) - alpha log q(v | x)``, unit by unit: what Kingma et al. 2014 do with a label. The
-    terms see the posterior as where nothing is observed. Under the exchange, this is no bound on log p(x, v).
+    Where a batch has a latent's value v (`Batch.observed`), decoder and priors see v, and beta KL(q || p) is replaced
+    by ``-beta log p(v | parents) - alpha log q(v | x)``, unit by unit, as Kingma et al. 2014 do with a label. The terms
+    still see the posterior. Under the exchange, the result is not a bound on log p(x, v).
 
     Args:
-        terms: what is added.
-        weights: term's name -> weight; its own default where it is not named. Any weight may be a `WarmUp`.
+        terms: added to minus the ELBO.
+        weights: term's name -> weight; a term that is not named has its default. Any weight may be a `WarmUp`.
         beta: weight on the KL of every latent, or latent's name -> weight (1 for the others). A weight of this
             objective only: the record stays in unweighted nats.
         exchange: decode under the exchange of what the pair shares (Eq. 2).
         num_particles: posterior draws that each evaluation is averaged over.
         alpha: weight on -log q(v | x) of latents that are observed.
-        known: latent's name -> the share of the training images that its value is known of, one number or one a unit:
+        known: latent's name -> the share of training images whose value is known, one number or one per unit.
             -log q(v | x) is divided by it, so that alpha is a weight per image that has a value, however few in a batch
-            have one. 1 where none is said.
+            have one. Default: 1.
 
     Raises:
         InputError: for a share that is not above 0 and at most 1.
-        ValueError: for a weight of a term that is not there.
+        ValueError: for a weight of a term that does not exist.
     """
 
     def __init__(
@@ -77,23 +77,23 @@ class DisentanglingELBO(ELBO):
         added = list(terms)
         self.terms = nn.ModuleDict({term.name: term for term in added})
         self.exchange = exchange
-        given = dict(weights or {})
-        if unknown := given.keys() - self.terms.keys():
+        overrides = dict(weights or {})
+        if unknown := overrides.keys() - self.terms.keys():
             raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
-        term_weights = {term.name: given.get(term.name, term.default_weight) for term in added}
-        self._named = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
+        term_weights = {term.name: overrides.get(term.name, term.default_weight) for term in added}
+        self._beta_names = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
-        told = {
-            _told(name, unit): 1 / _share(name, share)
+        value_weights = {
+            _value_weight(name, unit): 1 / _share(name, share)
             for name, each in (known or {}).items()
             for unit, share in (enumerate(each) if isinstance(each, Sequence) else [(None, each)])
         }
         plain = 1.0 if isinstance(beta, Mapping) else beta
-        self.weights = Weights({"beta": plain, **betas, **term_weights, _ALPHA: alpha, **told})
+        self.weights = Weights({"beta": plain, **betas, **term_weights, _ALPHA: alpha, **value_weights})
 
     @property
     def needs_pairs(self) -> bool:
-        """Whether it is about what pairs share, and needs two views."""
+        """Whether it depends on what pairs share, and so needs two views."""
         return self.exchange or any(term.needs_shared for term in self.terms.values())
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> Objective:
@@ -103,9 +103,9 @@ class DisentanglingELBO(ELBO):
         """Take both traces: the guide's, and the model's replayed on it, under the exchange if this ELBO has one.
 
         Raises:
-            InputError: for a batch that does not say what its pairs share where that is needed, or speaks of latents
-                that the model does not have, for a guide that draws what the model does not, where ``beta`` names a
-                latent that is not there, and for values of latents that are observed and do not fit them.
+            InputError: for a batch that does not say what its pairs share where that is needed, or names latents that
+                the model does not have; for a guide that draws what the model does not; where ``beta`` names a latent
+                that does not exist; and for observed values that do not fit their latents.
         """
         latents = declared(model, guide)
         batch = self._with_masks(latents, Batch.of(batch))
@@ -121,7 +121,7 @@ class DisentanglingELBO(ELBO):
             )
         if nowhere := batch.shared.keys() - p.nodes.keys():
             raise InputError(f"a batch says what its pairs share of {', '.join(sorted(nowhere))}, which are no sites")
-        if unknown := self._named - p.nodes.keys():
+        if unknown := self._beta_names - p.nodes.keys():
             raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         unlabelled = [n for n, s in p.nodes.items() if (s.get("infer") or {}).get("label") and not s["is_observed"]]
         if unlabelled:
@@ -132,13 +132,13 @@ class DisentanglingELBO(ELBO):
         return Step(model, guide, batch, q, p)
 
     def _with_masks(self, latents: tuple[Latent, ...], batch: Batch) -> Batch:
-        """Pairs with what they share, by the model's latents where the batch speaks of factors alone."""
+        """Pairs with masks of what they share; the model's latents decide where the batch only names factors."""
         if latents:
             check_shared(latents, batch)
         if batch.views == 1:
             return batch
-        known = batch.factors or batch.pairing is not None
-        if known and any(latent.name not in batch.shared for latent in latents):
+        has_factors = batch.factors or batch.pairing is not None
+        if has_factors and any(latent.name not in batch.shared for latent in latents):
             return sharing(latents, batch)
         if batch.shared:
             return batch
@@ -160,50 +160,51 @@ class DisentanglingELBO(ELBO):
     def per_image(self, step: Step, *, adversarial: bool = True) -> LossRecord:
         """The record of each image, ``(views, images)``; terms over a batch as a whole are 0-d.
 
-        A latent's KL is scaled and masked as Pyro does with `poutine.scale` and `poutine.mask`, by the guide's site.
+        A latent's KL is scaled and masked by `poutine.scale` and `poutine.mask` at the guide's site.
         """
         latents, observed = step.latents, observed_latents(step)
-        # A label is what the objective is conditioned on: its frequency is no part of it.
-        apart = ("_deterministic", "label")
+        # The objective is conditioned on labels: their frequency is not part of it.
+        left_out = ("_deterministic", "label")
         step.p.compute_log_prob(
-            lambda _, site: site["is_observed"] and not any((site["infer"] or {}).get(key) for key in apart)
+            lambda _, site: site["is_observed"] and not any((site["infer"] or {}).get(key) for key in left_out)
         )
         log_prob = {name: site["log_prob"] for name, site in step.p.nodes.items() if "log_prob" in site}
         reconstruction = -_sum([value for name, value in log_prob.items() if name not in observed])
         kl: dict[str, Tensor] = {}
-        known, told = {name: -log_prob[name] for name in observed}, {}
+        prior_nats, posterior_nats = {name: -log_prob[name] for name in observed}, {}
         for name in latents:
             nats, site, mask = step.kl(name), step.q.nodes[name], step.known(name)
             if mask is not None:
-                nats, prior, posterior = self._of_known(step, name, nats, mask)
-                known[name], told[name] = _scaled(prior.sum(-1), site), _scaled(posterior.sum(-1), site)
+                nats, prior, posterior = self._by_unit(step, name, nats, mask)
+                prior_nats[name] = _scaled(prior.sum(-1), site)
+                posterior_nats[name] = _scaled(posterior.sum(-1), site)
             kl[name] = _scaled(nats.sum(-1), site)
         active = {n: t for n, t in self.terms.items() if adversarial or not isinstance(t, AdversarialTerm)}
         terms = {name: term(step) for name, term in active.items()}
         opponents = {
             name: term.opponent_loss(step) for name, term in active.items() if isinstance(term, AdversarialTerm)
         }
-        loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *known.items()))
-        loss = loss + self.weights[_ALPHA] * sum(told.values()) if told else loss
+        loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *prior_nats.items()))
+        loss = loss + self.weights[_ALPHA] * sum(posterior_nats.values()) if posterior_nats else loss
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
-        return LossRecord(loss, reconstruction, kl, terms, opponents, known, told)
+        return LossRecord(loss, reconstruction, kl, terms, opponents, prior_nats, posterior_nats)
 
-    def _of_known(self, step: Step, latent: str, kl: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit by unit, ``(views, images, units)``: KL where the value is not known, else -log p and -log q of it."""
-        if kl.shape[-1] != known.shape[-1]:
+    def _by_unit(self, step: Step, latent: str, kl: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(views, images, units)`` each: the KL where the value is unknown, elsewhere its -log p and -log q."""
+        if kl.shape[-1] != mask.shape[-1]:
             raise InputError(
-                f"a batch observes {known.shape[-1]} units of {latent!r}, whose KL has no parts: observe a latent of "
+                f"a batch observes {mask.shape[-1]} units of {latent!r}, whose KL has no parts: observe a latent of "
                 "one unit, or of a family that is independent over its units"
             )
         family, value = step.family(latent), cast(Tensor, step.p.nodes[latent]["value"])
         prior = -family.log_prob(step.prior(latent), value)
         posterior = -family.log_prob(step.posterior(latent), value)
-        if _told(latent) in self.weights:
-            posterior = posterior * self.weights[_told(latent)]
-        elif _told(latent, 0) in self.weights:
+        if _value_weight(latent) in self.weights:
+            posterior = posterior * self.weights[_value_weight(latent)]
+        elif _value_weight(latent, 0) in self.weights:
             columns = enumerate(posterior.unbind(-1))
-            posterior = torch.stack([each * self.weights[_told(latent, unit)] for unit, each in columns], -1)
-        return kl.masked_fill(known, 0.0), prior.masked_fill(~known, 0.0), posterior.masked_fill(~known, 0.0)
+            posterior = torch.stack([nats * self.weights[_value_weight(latent, unit)] for unit, nats in columns], -1)
+        return kl.masked_fill(mask, 0.0), prior.masked_fill(~mask, 0.0), posterior.masked_fill(~mask, 0.0)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
         """`record_of` fresh steps, averaged over ``num_particles`` of them."""
@@ -218,9 +219,9 @@ class DisentanglingELBO(ELBO):
         return total(self.record(model, guide, batch))
 
     def loss_and_grads(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> float:
-        """SVI's entry: adds to the gradients, gives the loss, and counts a step of the weights that warm up.
+        """Called by SVI: adds to the gradients, returns the loss, and counts a step of the weights that warm up.
 
-        Opponents are named in Pyro's store after a model that was named: ``<name>.<term>.<...>``.
+        If the model has a name, opponents are named after it in Pyro's store: ``<name>.<term>.<...>``.
 
         Raises:
             RuntimeError: under ``module_local_params``, where SVI would silently train nothing.
@@ -247,14 +248,14 @@ class DisentanglingELBO(ELBO):
             return self.record(model, guide, batch).loss.item()
 
     def _name_opponents(self, model: nn.Module) -> None:
-        named = getattr(model, "store_name", None)
-        if named is None or not param_store.is_given(named):
+        model_name = getattr(model, "store_name", None)
+        if model_name is None or not param_store.is_given(model_name):
             return
         for path, program in self.terms.named_modules():
             if isinstance(program, Program):
                 if not param_store.is_given(program.store_name):
-                    program.store_name = f"{named.removesuffix('.model')}.{path}"
-                param_store.take_up(program)  # now: a term may call its network alone
+                    program.store_name = f"{model_name.removesuffix('.model')}.{path}"
+                param_store.take_up(program)  # already here, as a term may call its network alone
 
     def _get_trace(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("both traces are taken in record()")
@@ -300,14 +301,14 @@ class Objective(ELBOModule):
         self._take_up()
 
     def _take_up(self) -> None:
-        """What was loaded into Pyro's store for model, guide or opponents, into their own parameters."""
+        """Copy what was loaded into Pyro's store for model, guide or opponents into their parameters."""
         for module in self.modules():
             if isinstance(module, Program):
                 param_store.take_up(module)
 
     @contextlib.contextmanager
-    def _own_parameters(self) -> Iterator[None]:
-        """Pyro's store is left alone, once what waits there for us was taken."""
+    def _local_parameters(self) -> Iterator[None]:
+        """Keep out of Pyro's store, after taking the values that it holds for us."""
         if len(pyro.get_param_store()):
             self._take_up()
         with pyro.settings.context(module_local_params=True):
@@ -317,7 +318,7 @@ class Objective(ELBOModule):
         """The loss to differentiate, 0-d.
 
         Raises:
-            InputError: where a weight warms up, gradients are wanted, and no step was said by ``weights.set_step``.
+            InputError: where a weight warms up, gradients are enabled, and ``weights.set_step`` was never called.
         """
         if torch.is_grad_enabled():
             self.weights.check_told()
@@ -325,26 +326,26 @@ class Objective(ELBOModule):
 
     def step(self, batch: Batch | Tensor) -> Step:
         """`DisentanglingELBO.step` of this model and guide."""
-        with self._own_parameters():
+        with self._local_parameters():
             return self.elbo.step(self.model, self.guide, batch)
 
     def record_of(self, step: Step, *, adversarial: bool = True) -> LossRecord:
-        """`DisentanglingELBO.record_of` a step of this model and guide."""
-        with self._own_parameters():
+        """`DisentanglingELBO.record_of` for a step of this model and guide."""
+        with self._local_parameters():
             return self.elbo.record_of(step, adversarial=adversarial)
 
     def per_image(self, batch: Batch | Tensor) -> LossRecord:
-        """`DisentanglingELBO.per_image` of a fresh `step`."""
-        with self._own_parameters():
+        """`DisentanglingELBO.per_image` for a fresh `step`."""
+        with self._local_parameters():
             return self.elbo.per_image(self.elbo.step(self.model, self.guide, batch))
 
     def record(self, batch: Batch | Tensor) -> LossRecord:
         """`DisentanglingELBO.record` of this model and guide."""
-        with self._own_parameters():
+        with self._local_parameters():
             return self.elbo.record(self.model, self.guide, batch)
 
     def sharing(self, batch: Batch) -> Batch:
-        """Pairs with what they share of every latent, as `step` takes them."""
+        """Pairs with masks for every latent, as `step` takes them."""
         return self.elbo._with_masks(declared(self.model, self.guide), batch)
 
     def opponents(self) -> list[AdversarialTerm]:
@@ -352,7 +353,7 @@ class Objective(ELBOModule):
         return [term for term in self.terms.values() if isinstance(term, AdversarialTerm)]
 
     def betas(self, latents: Iterable[str]) -> dict[str, float]:
-        """latent's name -> the weight on its KL, when it is warm."""
+        """latent's name -> the weight on its KL after warm-up."""
         with self.weights.warm():
             return {latent: self.elbo._beta(latent).item() for latent in latents}
 
@@ -363,7 +364,7 @@ class Objective(ELBOModule):
 
 
 def _scaled(value: Tensor, site: Any) -> Tensor:
-    """As `poutine.scale` and `poutine.mask` say at a site; usually as it is."""
+    """Scaled and masked as `poutine.scale` and `poutine.mask` say at a site; usually unchanged."""
     return cast(Tensor, scale_and_mask(value, scale=site["scale"], mask=site["mask"]))
 
 
@@ -381,8 +382,8 @@ def _beta(latent: str) -> str:
 _ALPHA = "alpha"
 
 
-def _told(latent: str, unit: int | None = None) -> str:
-    """What -log q of a value is multiplied by: of all units, or of one."""
+def _value_weight(latent: str, unit: int | None = None) -> str:
+    """The name of the weight on -log q of a latent's value: one for all units, or one for a single unit."""
     return f"known:{latent}" if unit is None else f"known:{latent}[{unit}]"
 
 
@@ -393,5 +394,5 @@ def _share(latent: str, share: Any) -> float:
 
 
 def total(record: LossRecord) -> Tensor:
-    """What is differentiated: the record's loss and every opponent's own."""
+    """The scalar to differentiate: the record's loss plus every opponent's loss."""
     return record.loss + sum(record.opponents.values())

@@ -1,4 +1,4 @@
-"""Handlers at what the decoder sees: they change ``<latent>_seen`` and nothing else."""
+"""Effect handlers that change what the decoder sees: ``<latent>_seen`` and nothing else."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Exchange(Seen):
 
 
 class Replace(Seen):
-    """The decoder sees these values: what swaps, traversals and held latents are made of.
+    """Show the decoder these values, for swaps, traversals and latents that are held fixed.
 
     Args:
         values: latent's name -> a value that broadcasts to ``(views, images, width)``.
-        where: latent's name -> bool mask as in `Batch.shared`: where it is False the latent's own value is seen.
+        where: latent's name -> bool mask as in `Batch.shared`: where it is False the decoder sees the latent's value.
     """
 
     def __init__(self, values: Mapping[str, Tensor], where: Mapping[str, Tensor] | None = None) -> None:
@@ -68,7 +68,7 @@ class Replace(Seen):
 
 
 def per_number(mask: Tensor, latent: str, width: int) -> Tensor:
-    """A mask per image or unit as one per number of the code; a unit may take several numbers."""
+    """Expand a mask per image or unit to one per number of the code; a unit may take several numbers."""
     units = mask.shape[-1]
     if width % units:
         raise InputError(f"what is shared of {latent!r} names {units} units, but its code has {width} numbers")

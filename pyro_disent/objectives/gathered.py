@@ -1,4 +1,4 @@
-"""Statistics of a batch whose images lie with several processes."""
+"""Statistics of a batch whose images are spread over several processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _processes = 1
 
 @contextlib.contextmanager
 def over_processes(number: int) -> Iterator[None]:
-    """In here, all processes evaluate an objective at once, each on its part of one batch.
+    """Within this context, all processes evaluate an objective at once, each on its part of one batch.
 
-    Gradients have to be averaged over processes afterwards: a term that gathers codes sends each process the gradient
-    of all the processes' terms with respect to its codes.
+    Average the gradients over processes afterwards: a term that gathers codes sends each process the gradient of all
+    processes' terms with respect to its codes.
     """
     global _processes
     before, _processes = _processes, number
@@ -28,10 +28,10 @@ def over_processes(number: int) -> Iterator[None]:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of all processes, in their order, with gradients to each; ``(rows, ...)``, as many in every process."""
+    """The rows of all processes in order, with gradients to each; every process has equally many, ``(rows, ...)``."""
     if _processes == 1:
         return rows
-    from torch.distributed._functional_collectives import all_gather_tensor_autograd  # which can be traced, too
+    from torch.distributed._functional_collectives import all_gather_tensor_autograd  # can be traced
 
     world = dist.group.WORLD
     assert world is not None
@@ -39,5 +39,5 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def first_row(rows: Tensor) -> int:
-    """The number, among all processes' rows, of the first one of this process."""
+    """The index of this process's first row among all processes' rows."""
     return 0 if _processes == 1 else dist.get_rank() * len(rows)

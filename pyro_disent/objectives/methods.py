@@ -20,7 +20,7 @@ from pyro_disent.objectives.weights import WarmUp, Weight
 
 
 class Setting(NamedTuple):
-    """What a method may build its term from."""
+    """What a method can build its term from."""
 
     latents: tuple[Latent, ...]
     edges: Mapping[str, Tensor]
@@ -47,13 +47,13 @@ class Method:
     """Decodes under the exchange of what the pair shares."""
     beta: float = 1.0
     term: type[Term] | None = None
-    """What it adds."""
+    """The term it adds."""
     make: Callable[..., Term] | None = None
-    """How its term is made of a `Setting`, where it takes one; what else it takes are the term's options."""
+    """Makes its term from a `Setting`, where the term needs one; the other parameters are the term's options."""
 
     @property
     def term_name(self) -> str | None:
-        """What its term is called, where it adds one."""
+        """The name of its term, if it adds one."""
         if self.term is not None:
             return self.term.name
         return None if self.make is None else self.name
@@ -68,10 +68,10 @@ class Method:
 
     def added(self, setting: Setting, options: Mapping[str, Any] | None = None) -> list[Term]:
         """Its term, made for a setting with these options, if it adds one."""
-        said = signatures.checked(self.options, options or {}, f"the term {self.term_name}")
+        arguments = signatures.checked(self.options, options or {}, f"the term {self.term_name}")
         if self.make is not None:
-            return [self.make(setting, **said)]
-        return [] if self.term is None else [self.term(**said)]
+            return [self.make(setting, **arguments)]
+        return [] if self.term is None else [self.term(**arguments)]
 
 
 def _predictor(
@@ -90,7 +90,7 @@ def _predictor(
         hide: factors that are hidden from them; None: those that they do not stand for.
     """
     guarded = _guarded(setting, guard)
-    own = {factor for latent in guarded for factor in _stands_for(latent, setting)}
+    explained = {factor for latent in guarded for factor in _stands_for(latent, setting)}
     if unknown := [factor for factor in hide or () if factor not in setting.edges]:
         raise InputError(
             f"there is no factor {', '.join(unknown)} with labels to hide; there are {', '.join(setting.edges)}"
@@ -98,7 +98,7 @@ def _predictor(
     hidden = {
         factor: edges
         for factor, edges in setting.edges.items()
-        if (factor not in own if hide is None else factor in hide)
+        if (factor not in explained if hide is None else factor in hide)
     }
     if not hidden:
         raise InputError(
@@ -112,7 +112,7 @@ def _predictor(
 
 
 def _stands_for(latent: Latent, setting: Setting) -> set[str]:
-    """The factors that a latent explains, whatever way it says so."""
+    """The factors that a latent explains, by name, as common ones or as the rest."""
     if latent.explains == "common":
         return set(setting.always)
     if latent.explains == "rest":
@@ -123,8 +123,8 @@ def _stands_for(latent: Latent, setting: Setting) -> set[str]:
 def _guarded(setting: Setting, guard: Sequence[str] | None) -> list[Latent]:
     """The latents that factors are hidden from.
 
-    As asked for; else the common ones; else those that explain by name no factor with labels, as the identity; else all
-    that lack some factor.
+    Those of ``guard``; else the common ones; else those that name only factors without labels, such as the identity;
+    else all that lack some factor.
     """
     by_name = {latent.name: latent for latent in setting.latents}
     if guard is not None:
@@ -243,7 +243,7 @@ def parse(expression: str) -> list[Method]:
     """The methods of an expression: one name, or several joined by ``+``.
 
     Raises:
-        InputError: for a name that does not exist, with those that do, and for a name given twice.
+        InputError: for a name that does not exist, listing those that do, and for a name given twice.
     """
     names = [name.strip() for name in expression.split("+")]
     chosen = [plugins.find(GROUP, METHODS, name, "method") for name in names]
@@ -267,14 +267,14 @@ def build(
     """One ELBO, decoded under the exchange if ``cycle`` is named, plus the weighted terms of the others.
 
     Args:
-        weights: term's name -> weight, where not its own default.
+        weights: term's name -> weight, where it differs from the term's default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
-        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
+        warmup_steps: steps over which the terms' weights rise from 0, except those that are a `WarmUp` already.
         options: term's name -> its options, see `Method.options`.
-        known: of latents that are observed, see `DisentanglingELBO`; ``weights`` may then name ``alpha``.
+        known: for observed latents, see `DisentanglingELBO`; ``weights`` may then name ``alpha``.
 
     Raises:
-        InputError: for methods that do not exist, weights of terms that are not there, and factors that have no labels.
+        InputError: for methods that do not exist, weights of terms that do not exist, and factors without labels.
     """
     chosen = parse(expression)
     if any(method.factors for method in chosen) and not setting.edges:
@@ -282,28 +282,28 @@ def build(
     latents = {latent.name for latent in setting.latents}
     if isinstance(beta, Mapping) and (unknown := beta.keys() - latents):
         raise InputError(f"`beta` names {', '.join(sorted(unknown))}; the latents are {', '.join(sorted(latents))}")
-    said = check_options(expression, options or {})
-    made = [term for method in chosen for term in method.added(setting, said.get(method.term_name or ""))]
-    names = {term.name for term in made}
-    if len(names) < len(made):
+    arguments = check_options(expression, options or {})
+    added = [term for method in chosen for term in method.added(setting, arguments.get(method.term_name or ""))]
+    names = {term.name for term in added}
+    if len(names) < len(added):
         raise InputError(f"the method {expression!r} adds one term twice")
-    given = dict(weights or {})
-    alpha = given.pop("alpha", 1.0) if known and "alpha" not in names else 1.0
-    if unknown := given.keys() - names:
+    overrides = dict(weights or {})
+    alpha = overrides.pop("alpha", 1.0) if known and "alpha" not in names else 1.0
+    if unknown := overrides.keys() - names:
         accepted = f"its terms are {', '.join(sorted(names))}" if names else "it has no terms"
         raise InputError(
             f"`weights` names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}"
         )
-    final: dict[str, Weight] = {term.name: given.get(term.name, term.default_weight) for term in made}
+    final: dict[str, Weight] = {term.name: overrides.get(term.name, term.default_weight) for term in added}
     if warmup_steps:
         final = {n: w if isinstance(w, WarmUp) else WarmUp(w, warmup_steps) for n, w in final.items()}
-    own = max(method.beta for method in chosen)
+    default_beta = max(method.beta for method in chosen)
     if isinstance(beta, Mapping):
-        beta = {name: beta.get(name, own) for name in latents}
+        beta = {name: beta.get(name, default_beta) for name in latents}
     return DisentanglingELBO(
-        made,
+        added,
         weights=final,
-        beta=own if beta is None else beta,
+        beta=default_beta if beta is None else beta,
         exchange=any(method.exchange for method in chosen),
         alpha=alpha,
         known=known,
@@ -311,25 +311,27 @@ def build(
 
 
 def check_options(expression: str, options: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Options of the terms of an expression, as what makes them takes them.
+    """The options of an expression's terms, converted to the types that their constructors take.
 
     Args:
-        options: term's name -> option's name -> value; texts are read as what they are to be.
+        options: term's name -> option's name -> value; text is converted to the option's type.
 
     Raises:
-        InputError: for terms and options that are not there, with those that are, and values that they cannot have.
+        InputError: for terms and options that do not exist, listing those that do, and for invalid values.
     """
     by_term = {method.term_name: method for method in parse(expression) if method.term_name is not None}
     if unknown := options.keys() - by_term.keys():
         accepted = f"its terms are {', '.join(sorted(by_term))}" if by_term else "it has no terms"
         raise InputError(f"`terms` names {', '.join(sorted(unknown))}, but {expression!r} has no such term: {accepted}")
     check_tables(options)
-    return {name: signatures.checked(by_term[name].options, said, f"the term {name}") for name, said in options.items()}
+    return {
+        name: signatures.checked(by_term[name].options, values, f"the term {name}") for name, values in options.items()
+    }
 
 
 def check_tables(options: Mapping[str, Any]) -> None:
-    """Raises InputError for a term of which no options are said, but something else."""
-    if strange := [name for name, said in options.items() if not isinstance(said, Mapping)]:
+    """Raises InputError for a term whose entry is not a table of options."""
+    if strange := [name for name, table in options.items() if not isinstance(table, Mapping)]:
         raise InputError(f"`terms` says of {strange[0]} {options[strange[0]]!r}: a table of its options is needed")
 
 

@@ -1,4 +1,4 @@
-"""What an objective looks at: the traces of a step, the terms that read them, and the record of what came of it."""
+"""What an objective reads and returns: the traces of a step, the terms that read them, and the loss record."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.exchange import per_number
 
 _ANY_FAMILY = Normal()
-"""Of a site that is no declared latent: its KL by torch's closed form, or from the draw."""
+"""For a site that is not a declared latent: its KL is torch's closed form, or comes from the draw."""
 
 
 class LossRecord(NamedTuple):
-    """One evaluation of an objective, in nats: of each image, or as their mean.
+    """One evaluation of an objective, in nats: per image, or the mean over images.
 
-    What is of each image is ``(views, images)``, what is of the batch as a whole a 0-d tensor; `mean` makes all of it
-    0-d. Only ``loss`` is weighted; everything else is as it is, so that records of different weights compare.
+    Values per image are ``(views, images)``, values of the batch as a whole 0-d; `mean` makes all of them 0-d. Only
+    ``loss`` is weighted, so that records of different weights compare.
     """
 
     loss: Tensor
-    """reconstruction + beta x (KL + observed) + alpha x told + weighted terms; the opponents' own losses are not part
-    of it."""
+    """reconstruction + beta x (KL + observed) + alpha x told + weighted terms, without the opponents' losses."""
     reconstruction: Tensor
     """-log p(x | what the decoder saw)."""
     kl: dict[str, Tensor]
@@ -39,23 +38,23 @@ class LossRecord(NamedTuple):
     terms: dict[str, Tensor]
     """term's name -> its value."""
     opponents: dict[str, Tensor]
-    """term's name -> its opponent's own loss."""
+    """term's name -> its opponent's loss."""
     observed: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
-    """name of a latent that is observed, by `pyro.condition` or by `Batch.observed` -> -log p of its value, summed over
-    the units that are; these have no KL."""
+    """name of a latent observed by `pyro.condition` or by `Batch.observed` -> -log p of its value, summed over the
+    observed units, which have no KL."""
     told: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
-    """name of a latent that `Batch.observed` observes -> -log q(value | x), summed over the units that are, each over
-    the share of the training images that it is known of."""
+    """name of a latent in `Batch.observed` -> -log q(value | x), summed over the observed units, each divided by the
+    share of training images whose value is known."""
 
     def map(self, function: Callable[..., Tensor], *others: LossRecord) -> LossRecord:
-        """The record of a function of each tensor, and of its likes in other records of the same objective."""
+        """The record of a function of each tensor and its counterparts in other records of the same objective."""
         # Not torch's `tree_map`, which would take a tenth of a small step.
         parts: list[Any] = []
-        for part, *likes in zip(self, *others, strict=True):
+        for part, *counterparts in zip(self, *others, strict=True):
             if isinstance(part, dict):
-                parts.append({name: function(value, *(like[name] for like in likes)) for name, value in part.items()})
+                parts.append({name: function(part[name], *(other[name] for other in counterparts)) for name in part})
             else:
-                parts.append(function(part, *likes))
+                parts.append(function(part, *counterparts))
         return LossRecord(*parts)
 
     def mean(self) -> LossRecord:
@@ -64,7 +63,7 @@ class LossRecord(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a term may look at."""
+    """What a term can read."""
 
     model: nn.Module
     guide: nn.Module
@@ -76,11 +75,11 @@ class Step(NamedTuple):
 
     @property
     def latents(self) -> list[str]:
-        """Names of the latents that have a posterior: what the guide draws and the model does not observe, in order."""
+        """Names of the latents that the guide draws and the model does not observe, in order."""
         return [name for name in drawn(self.q) if not self.p.nodes[name]["is_observed"]]
 
     def family(self, latent: str) -> Family:
-        """What the latent is, which knows how its posterior is handled."""
+        """The latent's family, which knows how to handle its posterior."""
         return family_of(declared(self.model, self.guide), latent)
 
     def posterior(self, latent: str) -> Distribution:
@@ -92,12 +91,12 @@ class Step(NamedTuple):
         return cast(Distribution, self.p.nodes[latent]["fn"])
 
     def known(self, latent: str) -> Tensor | None:
-        """Where the batch observes the latent, ``(views, images, units)`` bool; None where it says nothing of it."""
+        """Where the batch observes the latent, ``(views, images, units)`` bool; None where it has no value at all."""
         values = self.batch.observed.get(latent)
         return None if values is None else ~values.isnan()
 
     def draw(self, latent: str) -> Tensor:
-        """The posterior's draw, ``(views, images, width)``, whatever is observed."""
+        """The posterior's draw, ``(views, images, width)``, even where a value is observed."""
         return cast(Tensor, self.q.nodes[latent]["value"])
 
     def center(self, latent: str) -> Tensor:
@@ -109,7 +108,7 @@ class Step(NamedTuple):
         return self.family(latent).kl_is_exact(self.posterior(latent), self.prior(latent))
 
     def kl(self, latent: str) -> Tensor:
-        """KL(q || p) unit by unit, ``(views, images, units)``, or ``(views, images, 1)`` where it has no such parts."""
+        """KL(q || p) unit by unit, ``(views, images, units)``, or ``(..., 1)`` where it does not factorize."""
         return self.family(latent).kl(self.posterior(latent), self.prior(latent), self.draw(latent))
 
 
@@ -120,10 +119,10 @@ class Term(nn.Module):
     default_weight: float
     unit: ClassVar[str] = "nats"
     needs_shared: ClassVar[bool] = False
-    """Whether it is about what a pair shares."""
+    """Whether it depends on what a pair shares."""
 
     def forward(self, step: Step) -> Tensor:
-        """Its value: of each image, ``(views, images)``, or of the batch as a whole, 0-d."""
+        """Its value per image, ``(views, images)``, or for the batch as a whole, 0-d."""
         raise NotImplementedError
 
 
@@ -132,7 +131,7 @@ class AdversarialTerm(Term):
 
     ``forward`` plays against frozen weights of the opponent, `opponent_loss` trains it on detached latents. One
     backward of the sum gives both sides exactly the gradients of two separate phases. ``optimizer`` holds the settings
-    of the opponent's own parameter group.
+    of the opponent's parameter group.
     """
 
     optimizer: ClassVar[dict[str, Any]] = {}
@@ -147,9 +146,9 @@ class AdversarialTerm(Term):
 
 
 def declared(model: Any, guide: Any) -> tuple[Latent, ...]:
-    """The latents of our programs, also where handlers as `pyro.condition` lie around them."""
+    """The latents of our programs, also inside handlers such as `pyro.condition`."""
     for program in (model, guide):
-        while isinstance(program, functools.partial) and program.args:  # what a handler around a program is
+        while isinstance(program, functools.partial) and program.args:  # a handler around a program
             program = program.args[-1]
         if latents := getattr(program, "latents", ()):
             return tuple(latents)
@@ -157,7 +156,7 @@ def declared(model: Any, guide: Any) -> tuple[Latent, ...]:
 
 
 def family_of(latents: tuple[Latent, ...], name: str) -> Family:
-    """What a latent is, of a program's."""
+    """The family of the latent of this name."""
     return next((each.family for each in latents if each.name == name), _ANY_FAMILY)
 
 
@@ -166,20 +165,20 @@ def drawn(trace: poutine.Trace) -> list[str]:
 
 
 def observed_latents(step: Step) -> list[str]:
-    """Latents whose value the model was given, by `pyro.condition` or as data: those that are declared or guided."""
+    """Latents, declared or in the guide, whose value the model observes by `pyro.condition` or as data."""
     names = [latent.name for latent in declared(step.model, step.guide)]
     sites = step.p.nodes
     return [n for n in dict.fromkeys([*names, *drawn(step.q)]) if n in sites and sites[n]["is_observed"]]
 
 
 def with_observed(q: poutine.Trace, batch: Batch, latents: tuple[Latent, ...]) -> poutine.Trace:
-    """A guide's trace with each latent's value where the batch observes it: what the model is replayed on.
+    """A copy of the guide's trace with the batch's observed values; the model is replayed on it.
 
-    So the decoder and the priors of later latents see the value, at the latent's own site and name, while the guide's
-    trace keeps the posteriors and their draws.
+    So the decoder and the priors of later latents see the value at the latent's site, while the guide's trace keeps the
+    posteriors and their draws.
 
     Raises:
-        InputError: for latents that the guide does not draw, and values of other units than they have.
+        InputError: for latents that the guide does not draw, and a wrong number of units.
     """
     if not batch.observed:
         return q
@@ -189,10 +188,10 @@ def with_observed(q: poutine.Trace, batch: Batch, latents: tuple[Latent, ...]) -
     mixed = q.copy()
     for name, values in batch.observed.items():
         site = q.nodes[name]
-        wanted = units.get(name, values.shape[-1])
-        if values.shape[-1] != wanted:
-            raise InputError(f"a batch observes {values.shape[-1]} units of {name!r}, which has {wanted}")
-        known, draw = ~values.isnan(), cast(Tensor, site["value"])
-        code = family_of(latents, name).embed(values.to(draw.dtype).masked_fill(~known, 0.0))
-        mixed.nodes[name] = {**site, "value": torch.where(per_number(known, name, draw.shape[-1]), code, draw)}
+        expected = units.get(name, values.shape[-1])
+        if values.shape[-1] != expected:
+            raise InputError(f"a batch observes {values.shape[-1]} units of {name!r}, which has {expected}")
+        mask, draw = ~values.isnan(), cast(Tensor, site["value"])
+        code = family_of(latents, name).embed(values.to(draw.dtype).masked_fill(~mask, 0.0))
+        mixed.nodes[name] = {**site, "value": torch.where(per_number(mask, name, draw.shape[-1]), code, draw)}
     return mixed

@@ -1,4 +1,4 @@
-"""What the methods add to an ELBO: one small class a term, with its equation."""
+"""What the methods add to an ELBO: one small class per term, with its equation."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Similarity(Term):
 class ReverseCycle(Term):
     """Decode z with what is not shared drawn from its prior, encode again: KL[q(z | decoded) || q(z | x)].
 
-    The forward cycle alone permits a leaky or an empty z (Jha et al. 2018 close the cycle both ways). The target is not
-    moved: q(z | x) is detached.
+    The forward cycle alone permits a leaky or an empty z (Jha et al. 2018 close the cycle both ways). q(z | x) is
+    detached, so that the target does not move.
     """
 
     name, default_weight, needs_shared = "reverse-cycle", 1.0, True
@@ -99,10 +99,10 @@ class Prediction(AdversarialTerm):
         log_p = self._log_probabilities(self.predictor(code))
         result = {}
         for factor, p, labels in zip(self.factors, log_p, self.labels(factors), strict=True):
-            known = (labels != UNKNOWN).sum().clamp(min=1)
-            result[f"accuracy.{factor}"] = (p.argmax(-1) == labels).sum() / known
-            filled = torch.stack([(labels == bin).sum() for bin in range(p.shape[-1])])
-            result[f"chance.{factor}"] = filled.max() / known
+            count = (labels != UNKNOWN).sum().clamp(min=1)
+            result[f"accuracy.{factor}"] = (p.argmax(-1) == labels).sum() / count
+            in_bin = torch.stack([(labels == bin).sum() for bin in range(p.shape[-1])])
+            result[f"chance.{factor}"] = in_bin.max() / count
         return result
 
     def labels(self, factors: Mapping[str, Tensor]) -> list[Tensor]:
@@ -130,7 +130,7 @@ class Prediction(AdversarialTerm):
 
 
 UNKNOWN = -100
-"""In place of a bin, where a factor's value is not known."""
+"""The bin of a value that is not known."""
 
 
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
@@ -144,12 +144,12 @@ def quantized(values: Tensor, edges: Tensor) -> Tensor:
 class TotalCorrelation(AdversarialTerm):
     """FactorVAE (Kim & Mnih 2018): KL[q(code) || product of its marginals] by the density ratio trick.
 
-    The discriminator tells codes from codes whose every unit was permuted over the batch: over this very batch, views
-    and images alike, where algorithm 2 of the paper takes a second one. The numbers of a unit stay together.
+    The discriminator tells codes from codes in which each unit was permuted over the batch, over views and images
+    alike. Algorithm 2 of the paper permutes a second batch instead. The numbers of a unit stay together.
 
     Args:
         discriminator: D.
-        latents: whose units.
+        latents: those whose units are permuted.
     """
 
     name, default_weight = "total-correlation", 6.4
@@ -170,11 +170,11 @@ class TotalCorrelation(AdversarialTerm):
     def opponent_loss(self, step: Step) -> Tensor:
         code = self._code(step).detach().flatten(0, -2)
         permuted = code.gather(0, self._order(code))
-        drawn, mixed = self.discriminator(torch.cat([code, permuted])).log_softmax(-1).chunk(2)
-        return -0.5 * (drawn[:, 0].mean() + mixed[:, 1].mean())
+        joint, product = self.discriminator(torch.cat([code, permuted])).log_softmax(-1).chunk(2)
+        return -0.5 * (joint[:, 0].mean() + product[:, 1].mean())
 
     def _order(self, code: Tensor) -> Tensor:
-        """For every number of the codes ``(images, width)`` an order of the images, the same for those of one unit."""
+        """An order of the images for every number of the codes, ``(images, width)``; the same within a unit."""
         order = torch.rand(len(code), sum(self.units), dtype=code.dtype, device=code.device).argsort(0)
         parts = zip(order.split(self.units, -1), self.numbers, strict=True)
         return torch.cat([part.repeat_interleave(numbers, -1) for part, numbers in parts], -1)
@@ -186,7 +186,7 @@ class TotalCorrelation(AdversarialTerm):
 class DIP(Term):
     """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity.
 
-    Of latents in Euclidean space: on a circle covariances mean nothing.
+    Only Euclidean latents take part: on a circle a covariance means nothing.
     """
 
     name, default_weight, unit = "dip", 10.0, "squared covariance"
@@ -206,8 +206,8 @@ class DIP(Term):
 class InfoNCE(Term):
     """InfoNCE (van den Oord et al. 2018) on what the pair shares: each view must find its other view, both directions.
 
-    Cosine similarity of posterior centers at a temperature; the negatives are the other images' other views, and not,
-    as in SimCLR, the images of one's own view as well.
+    Cosine similarity of posterior centers at a temperature. The negatives are the other views of the other images;
+    SimCLR also takes the images of the same view.
     """
 
     name, default_weight, needs_shared = "info-nce", 20.0, True
@@ -225,7 +225,7 @@ class InfoNCE(Term):
             masked.append(center * per_number(mask, latent, center.shape[-1]))
         first, second = F.normalize(torch.cat(masked, -1), dim=-1)
         with without_autocast(first.device):
-            both = [own @ gathered(others).T / self.temperature for own, others in ((first, second), (second, first))]
+            both = [view @ gathered(other).T / self.temperature for view, other in ((first, second), (second, first))]
         start = first_row(first)
         right = torch.arange(start, start + len(first), device=first.device)
         return torch.stack([F.cross_entropy(logits, right, reduction="none") for logits in both])
@@ -234,7 +234,7 @@ class InfoNCE(Term):
 def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) -> Tensor:
     """KL(q || q') over the shared units, summed over latents, ``(views, images)``.
 
-    q is a step's posterior, q' the target's with ``changed`` applied to its tensors.
+    q is the step's posterior, q' is the target's with ``changed`` applied to its tensors.
     """
     batch = target.batch
     total = batch.images.new_zeros(batch.images.shape[:2])
@@ -249,13 +249,13 @@ def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) ->
 
 
 def frozen(opponent: Opponent, code: Tensor) -> Tensor:
-    """The opponent's answer with its weights held: the gradient reaches the code alone."""
+    """The opponent's answer with detached weights: the gradient reaches the code alone."""
     weights = {name: parameter.detach() for name, parameter in opponent.network.named_parameters()}
     return at_least_float32(functional_call(opponent.network, weights, code))
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """For products of a term's own, which autocast would take for those of a network."""
+    """Keep a term's matrix products in full precision; autocast would treat them like a network's."""
     if not torch.amp.is_autocast_available(device.type):
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -20,8 +20,8 @@ from pyro_disent.errors import InputError
 class WarmUp:
     """A weight that rises linearly from 0 to ``weight`` over the first ``steps`` steps, and stays.
 
-    Under `pyro.infer.SVI` an ELBO counts its own steps, and `pyro_disent.fit` counts those of the run. Who takes steps
-    with a torch optimizer says before each which one it is: ``objective.weights.set_step(step)``, from 0.
+    Under `pyro.infer.SVI` an ELBO counts its steps, and `pyro_disent.fit` counts those of the run. With a torch
+    optimizer, call ``objective.weights.set_step(step)`` before each step, from 0.
 
     Raises:
         InputError: for fewer than one step, and a weight that is not a finite number.
@@ -35,7 +35,7 @@ class WarmUp:
             raise InputError(f"a warm-up rises to a finite number, not {self.weight!r}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, Integral) or self.steps < 1:
             raise InputError(f"a warm-up takes a whole number of steps, 1 or more, not {self.steps!r}")
-        # NumPy's are no JSON.
+        # NumPy's numbers cannot be written as JSON.
         object.__setattr__(self, "weight", self.weight if isinstance(self.weight, int) else float(self.weight))
         object.__setattr__(self, "steps", int(self.steps))
 
@@ -47,7 +47,7 @@ def _is_number(value: Any) -> bool:
     """Whether it is a finite number."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # of a whole number that no float holds
+    except OverflowError:  # a whole number too large for a float
         return False
 
 
@@ -68,9 +68,9 @@ class Weights(nn.Module):
                 raise InputError(f"the weight {name} is a finite number or a WarmUp(weight, steps), not {weight!r}")
         self.given = dict(weights)
         self.is_told = False
-        """Whether anybody has said which step it is, where that matters."""
+        """Whether `set_step` was ever called."""
         self.step = 0
-        """The step whose values they have, counted from 0."""
+        """The step that the values belong to, counted from 0."""
         self.values: Tensor
         start = [weight_at(weight, 0) for weight in self.given.values()]
         self.register_buffer("values", torch.tensor(start, dtype=torch.float32, device="cpu"), persistent=False)
@@ -79,7 +79,7 @@ class Weights(nn.Module):
         """Give every scheduled weight its value at this step.
 
         Raises:
-            InputError: for what is no whole number, 0 or more.
+            InputError: for anything but a whole number, 0 or more.
         """
         if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
             raise InputError(f"a step is a whole number, counted from 0, not {step!r}")
@@ -87,14 +87,14 @@ class Weights(nn.Module):
         self._take_values_of(step)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """As ``double()``: the weights are then those that were said, and not their float32's."""
+        """After a change of type, as by ``double()``, the weights are exact again and not rounded to float32."""
         super()._apply(fn, recurse)
         for index, weight in enumerate(self.given.values()):
             self.values[index] = weight_at(weight, self.step)
         return self
 
     def check_told(self) -> None:
-        """Raises InputError where a weight warms up and nobody ever said which step it is: it would stay 0."""
+        """Raises InputError where a weight warms up and `set_step` was never called: it would stay 0."""
         if not self.is_told and any(isinstance(weight, WarmUp) for weight in self.given.values()):
             raise InputError(
                 "a weight of this objective warms up, and nobody says which step it is, so that it would stay 0: call "
@@ -108,7 +108,7 @@ class Weights(nn.Module):
 
     @contextlib.contextmanager
     def warm(self) -> Iterator[None]:
-        """Every scheduled weight at its final value meanwhile."""
+        """Within this context, every scheduled weight has its final value."""
         before = self.values.clone()
         self._take_values_of(sys.maxsize)
         try:
