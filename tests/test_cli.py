@@ -158,8 +158,9 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     arguments: list[str], says: str, tmp_path: Path, call: Any
 ) -> None:
     (tmp_path / "here").mkdir()
+    (tmp_path / "here/note.txt").write_text("mine")
     assert_refused(call("fit", *arguments), says)
-    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["here", "note.txt"]
 
 
 def test_bad_input_to_the_installed_program(tmp_path: Path) -> None:

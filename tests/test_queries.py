@@ -89,7 +89,8 @@ class TestEvaluation:
     @given(st.data())
     def test_comes_back_from_json(self, drawn: st.DataObject) -> None:
         text, count = st.text(max_size=5), st.integers(0, 9)
-        numbers = st.builds(Number, text, text, st.floats(), text)
+        interval = st.none() | st.tuples(st.floats(0, 1), st.floats(1, 2))
+        numbers = st.builds(Number, text, text, st.floats(), text, interval)
         made = drawn.draw(
             st.builds(
                 Evaluation,

@@ -24,7 +24,7 @@ def _bar(console: Console, *, transient: bool) -> Progress:
 def shown_progress(what: str) -> Iterator[Callable[..., None]]:
     """A function of how much is done, how much there is, and what is done next, shown on stderr.
 
-    Off a terminal there is a line in ten seconds at most, as of training: none of what is done at once.
+    Off a terminal the first stage is named at once, and from there on there is a line in ten seconds at most.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:
@@ -37,11 +37,12 @@ def shown_progress(what: str) -> Iterator[Callable[..., None]]:
 
             yield advance
         return
-    spoke = time.monotonic()
+    spoke, named = time.monotonic(), False
 
     def say(done: int, total: int, doing: str = "") -> None:
-        nonlocal spoke
-        if time.monotonic() - spoke >= SECONDS_BETWEEN_LINES:
+        nonlocal spoke, named
+        first, named = bool(doing) and not named, named or bool(doing)
+        if first or time.monotonic() - spoke >= SECONDS_BETWEEN_LINES:
             spoke = time.monotonic()
             console.print(f"{what}: {doing + ', ' if doing else ''}{done} of {total}", markup=False)
 

@@ -83,13 +83,15 @@ class DisentanglingELBO(ELBO):
         term_weights = {term.name: overrides.get(term.name, term.default_weight) for term in added}
         self._beta_names = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
         betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
-        value_weights = {
+        value_weights: dict[str, Weight] = {
             _value_weight(name, unit): 1 / _share(name, share)
             for name, each in (known or {}).items()
             for unit, share in (enumerate(each) if isinstance(each, Sequence) else [(None, each)])
         }
         plain = 1.0 if isinstance(beta, Mapping) else beta
-        self.weights = Weights({"beta": plain, **betas, **term_weights, _ALPHA: alpha, **value_weights})
+        if alpha != 1.0 or value_weights:
+            value_weights[_ALPHA] = alpha
+        self.weights = Weights({"beta": plain, **betas, **term_weights, **value_weights})
 
     @property
     def needs_pairs(self) -> bool:
@@ -185,7 +187,9 @@ class DisentanglingELBO(ELBO):
             name: term.opponent_loss(step) for name, term in active.items() if isinstance(term, AdversarialTerm)
         }
         loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *prior_nats.items()))
-        loss = loss + self.weights[_ALPHA] * sum(posterior_nats.values()) if posterior_nats else loss
+        if posterior_nats:
+            told = sum(posterior_nats.values())
+            loss = loss + (self.weights[_ALPHA] * told if _ALPHA in self.weights else told)
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
         return LossRecord(loss, reconstruction, kl, terms, opponents, prior_nats, posterior_nats)
 

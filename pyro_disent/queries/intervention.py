@@ -45,8 +45,8 @@ def do(vae: FactoredVAE, images: Any, values: Mapping[str, Value], *, seed: int 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, as `FactoredVAE.encode` takes them.
-        values: what is set: ``{"y": 2.0}`` sets all units of y, ``{"y": [2, -1]}`` one after the other, and
-            ``{"y[1]": -1}`` only the second. Of a circle they are angles in radians, or texts as ``"90deg"``.
+        values: what is set: ``{"hue": 2.0}`` sets all units of hue, ``{"hue": [2, -1]}`` one after the other,
+            and ``{"hue[1]": -1}`` only the second. Of a circle they are angles in radians, or texts as ``"90deg"``.
         seed: of the draws.
 
     Raises:

@@ -15,19 +15,19 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.own.arrays import as_data_set
 from pyro_disent.data.registry import named
 from pyro_disent.errors import InputError
-from pyro_disent.runs.presets import beta_of, configure, reconfigure
-from pyro_disent.runs.run import Run, load
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
 from pyro_disent.models.specification import as_mapping
 from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.runs.presets import beta_of, configure, reconfigure
+from pyro_disent.runs.run import Run, load
 from pyro_disent.threads import using
 from pyro_disent.training.config import CHANGEABLE, FitConfig, without_aliases
-from pyro_disent.training.train import train
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import described, read_fit
 from pyro_disent.training.run import RunFolder
+from pyro_disent.training.train import train
 from pyro_disent.training.validation import OnValidation
 
 Data = str | Path | DataSet | NDArray[Any] | Tensor | Dataset[Any]

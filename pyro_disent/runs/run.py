@@ -336,9 +336,7 @@ class Run:
         if not names:
             return samples(self.vae, n, generator, given=values, condition=condition)
         (image,), (name,) = self._images([index], data, seed)
-        return sample_latents(
-            self.vae, image, names, n, generator, name=name, given=values, condition=condition
-        )
+        return sample_latents(self.vae, image, names, n, generator, name=name, given=values, condition=condition)
 
     def draw(self, data: DataSet | None = None, seed: int = 0) -> list[Path]:
         """Draw the figures that `fit` leaves, into its folder.
