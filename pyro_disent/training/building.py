@@ -28,18 +28,18 @@ from pyro_disent.training.observed import Observation, known_shares, specs_with
 
 
 def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:
-    """The latents of a configuration, made for the factors of a data set; those of a vae that was handed over.
+    """The latents of a configuration, made for the factors of a data set; or those of a vae that was handed over.
 
     Raises:
-        InputError: for what they cannot explain in this data.
+        InputError: for a latent that explains what this data does not have.
     """
     given = given or Given()
     made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
     if config.observe and given.elbo is not None:
         raise InputError("an elbo handed over says `observe` itself: leave that away")
     if given.vae is None:
-        if more := specs_with(config.observe, made, data):
-            made = _explaining({**config.latents, **more}, data)
+        if extra := specs_with(config.observe, made, data):
+            made = _explaining({**config.latents, **extra}, data)
         _count_labels(made, data, config.seed)
     several = len(data.pairs.kinds) > 1 and not data.pairs.always
     if several and (common := [latent.name for latent in made if latent.explains == "common"]):
@@ -57,19 +57,19 @@ def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tup
 
 
 def _count_labels(made: Sequence[Latent], data: DataSet, seed: int) -> None:
-    """Parents of priors that are no latents but factors: their values and frequencies in the training images.
+    """Count the values, in the training images, of factors that priors depend on.
 
     Raises:
-        InputError: for a factor that is no label, and one that has other values beside the training images.
+        InputError: for a factor that is not a label, and for one that has other values in the other splits.
     """
-    taken = {latent.name for latent in made}
-    there = {factor.name for factor in data.factors} - taken
+    latent_names = {latent.name for latent in made}
+    factor_names = {factor.name for factor in data.factors} - latent_names
     families = [latent.family for latent in made if isinstance(latent.family, ConditionalNormal)]
-    wanted = list(dict.fromkeys(name for family in families for name in family.parents if name in there))
-    if not wanted:
+    parents = list(dict.fromkeys(name for family in families for name in family.parents if name in factor_names))
+    if not parents:
         return
     training, *others = (split.examples(seed).factors for split in (data.train, data.validation, data.test))
-    labels = {name: Label.count(name, training[name]) for name in wanted}
+    labels = {name: Label.count(name, training[name]) for name in parents}
     for name, label in labels.items():
         values = torch.tensor(label.values, dtype=torch.float64)
         if not all(bool(torch.isin(factors[name].double().cpu(), values).all()) for factors in others):
@@ -87,19 +87,19 @@ def _explaining(specs: Mapping[str, LatentSpec], data: DataSet) -> tuple[Latent,
 
 
 def _of_vae(vae: FactoredVAE, data: DataSet) -> tuple[Latent, ...]:
-    """A vae's own latents: what is not the name of a factor would never be shared, without a word."""
+    """A vae's own latents; a name that is not a factor's is refused, as its latent would silently never be shared."""
     specs = {latent.name: LatentSpec(latent.units, explains=latent.explains) for latent in vae.latents}
-    for latent, understood in zip(vae.latents, _explaining(specs, data), strict=True):
-        if latent.explains != understood.explains:
+    for latent, rebuilt in zip(vae.latents, _explaining(specs, data), strict=True):
+        if latent.explains != rebuilt.explains:
             raise InputError(
                 f"latent {latent.name!r} of the vae explains {latent.explains!r}, which here is "
-                f"{understood.explains!r}: say that, as a vae handed over is taken as it is"
+                f"{rebuilt.explains!r}: say that, as a vae handed over is taken as it is"
             )
     return vae.latents
 
 
 def _ever_shared(made: Sequence[Latent], data: DataSet) -> bool:
-    """Whether a pair in which all is equal that may be shares anything."""
+    """Whether a pair shares any latent when everything that can be equal is equal."""
     factors = [factor.name for factor in data.factors]
     pair = data.pairs.pair(factors, [*factors, *data.of_pairs])
     return any(bool(mask.any()) for mask in shared_by(made, pair, 1, torch.device("cpu")).values())
@@ -119,7 +119,7 @@ def build(
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
         latents: those of the configuration, made for the data.
-        given: what was handed over of them, or encoder and decoder alone.
+        given: the vae and the objective that were handed over, or encoder and decoder alone.
         always: factors that every pair has in common.
         observed: factors that are the values of latents.
 
@@ -174,9 +174,9 @@ def _elbo(
 
 
 def check_given(objective: Objective, example: Batch, given: Given) -> None:
-    """Evaluate once what was handed over, and what is observed: what it cannot do is said before a run begins.
+    """Evaluate the objective once if anything is handed over or observed: its errors come before a run begins.
 
-    No random state, no mode and no buffer is moved.
+    Random state, modes and buffers stay as they were.
     """
     if given.vae is None and given.elbo is None and not example.observed:
         return

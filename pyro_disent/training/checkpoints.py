@@ -1,6 +1,6 @@
-"""Checkpoints: each a folder that is complete before it is named, of which only the one that is named counts.
+"""Checkpoints: each is a folder that is complete before a pointer names it; only the named one counts.
 
-``last.json`` and ``best.json`` name the folder that is theirs. What a run wrote itself is all that is ever removed.
+``last.json`` and ``best.json`` are the pointers. Only files that a run wrote itself are ever removed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def save(checkpoints: Path, which: Which, step: int, tensors: Mapping[str, Tenso
     """
     if checkpoints.is_symlink():
         raise OSError(f"{checkpoints} is a link, and nothing is written through links")
-    # Copies: a layer that stands in two places has one memory, which safetensors does not write twice.
+    # Copies: a layer that is used twice has one memory, which safetensors does not write twice.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
@@ -40,7 +40,7 @@ def save(checkpoints: Path, which: Which, step: int, tensors: Mapping[str, Tenso
     # The same step may be saved again after a resume: never into the folder that is named now.
     name = f"{which}-{step:09d}"
     folder = checkpoints / (f"{name}-again" if before == name else name)
-    remove(folder)  # what a kill left of it
+    remove(folder)  # left by a killed process
     if folder.is_symlink():
         raise OSError(f"{folder} is a link, and nothing is written through links")
     folder.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def remove(folder: Path) -> None:
 
 
 def named(checkpoints: Path, which: Which) -> str | None:
-    """The name of a checkpoint's folder; None where there is none that `save` could have given."""
+    """The name of a checkpoint's folder; None without a name that `save` could have written."""
     try:
         pointer = json.loads((checkpoints / f"{which}.json").read_text())
     except (OSError, ValueError, RecursionError):
@@ -90,7 +90,7 @@ def _is_name(name: str, which: Which) -> bool:
 
 
 def exist(checkpoints: Path) -> bool:
-    """Whether any checkpoint is named and there."""
+    """Whether any named checkpoint exists."""
     names = [named(checkpoints, which) for which in get_args(Which)]
     return any((checkpoints / name / WEIGHTS).is_file() for name in names if name is not None)
 
@@ -103,21 +103,21 @@ def weights(folder: Path) -> dict[str, Tensor]:
     """
     try:
         return safetensors.torch.load_file(folder / WEIGHTS)
-    except Exception as error:  # as many kinds as there are damages
+    except Exception as error:  # each damage raises another type
         raise InputError(f"{folder / WEIGHTS} cannot be read as a checkpoint: {error}") from error
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """What was saved beside the weights, as it lies there: `training.state` looks at what it holds.
+    """The state saved beside the weights, unchecked: `training.state` checks it.
 
     Raises:
         InputError: for a file that is missing or damaged, and one that holds no state.
     """
     path = folder / STATE
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(f"{path} cannot be read as a training state: {error}") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is no training state: it holds a {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no training state: it holds a {type(content).__name__}")
+    return content

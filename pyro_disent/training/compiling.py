@@ -1,4 +1,4 @@
-"""The step of a run: compiled where that is wanted, can be had and pays."""
+"""The step of a run, compiled where that is wanted, possible and worth the time."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def make_step(
     *,
     goes_on: bool = False,
 ) -> tuple[EagerStep, str]:
-    """The step, compiled where it is wanted and can be had, and how it is taken, in words.
+    """The step, compiled where it is wanted and possible, and how it runs, in words.
 
     Args:
         example: a batch of the shape that will be trained on; it is compiled now, not at the first step.
-        say: told before compiling starts.
-        goes_on: with a run, whose record says whether it is compiled.
+        say: called with a line before compiling starts.
+        goes_on: whether a run is resumed, whose record says if its step is compiled.
     """
     eager = EagerStep(objective, fabric.autocast)
     if config.compile is False:
@@ -48,7 +48,7 @@ def make_step(
     say("compiling the step, which takes 10 to 60 seconds the first time")
     try:
         compiled.compile(example)
-    except Exception as error:  # compilers fail in ways of their own; what cannot be compiled runs eager, and says so
+    except Exception as error:  # compilers raise errors of any type; the step then runs eager, and says so
         reason = str(error).strip().splitlines() or [type(error).__name__]
         return eager, f"eager (compiling failed: {reason[0]})"
     return compiled, f"compiled in {time.perf_counter() - start:.0f} s"

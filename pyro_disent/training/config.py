@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is said of a field beside its type and default."""
+    """What describes a field beside its type and default."""
 
     help: str
     """For the command line."""
     panel: str
     """Where the help lists it."""
     metavar: str | None = None
-    """What stands for its value there; None: the values there are."""
+    """The placeholder of its value there; None: the accepted values."""
     flag: str | None = None
-    """Its option on the command line, where that is not its name; empty: it has none, as other options say it."""
+    """Its option on the command line, where that is not its name; empty: it has none, other options set it."""
     form: str | None = None
-    """How the command line reads it, where it is no single value: see `pyro_disent.cli.named_values.FORMS`."""
+    """How the command line reads it, where it is not a single value: see `pyro_disent.cli.named_values.FORMS`."""
     instead: str = ""
-    """What is handed over in its place by who has no name for it, as the end of a sentence."""
+    """The end of an error: what to hand over in place of a name."""
     one_of: Sequence[str] = ()
     above: float | None = None
     """It must be greater."""
@@ -48,10 +48,10 @@ class Choice:
         """
         if value is None and annotated.endswith("None"):
             return
-        accepted, called = _KINDS.get(annotated.removesuffix(" | None"), (object, ""))
-        if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool and called):
-            said = getattr(value, "__name__", None) or repr(value)
-            raise InputError(f"`{name}={said}` is not {called}{self.instead}")
+        accepted, in_words = _KINDS.get(annotated.removesuffix(" | None"), (object, ""))
+        if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool and in_words):
+            text = getattr(value, "__name__", None) or repr(value)
+            raise InputError(f"`{name}={text}` is not {in_words}{self.instead}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"`{name}={value}` is not a finite number")
         if self.one_of and value not in self.one_of:
@@ -76,11 +76,11 @@ _KINDS: dict[str, tuple[Any, str]] = {
 }
 _NEEDED: Any = dataclasses.MISSING
 CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "checkpoint_minutes")
-"""What of a run may be said anew where it goes on, beside its device and threads."""
+"""Settings that may change when a run is resumed, beside its device and threads."""
 
 
 def choice(default: Any = _NEEDED, *, factory: Any = _NEEDED, **said: Any) -> Any:
-    """A field of `FitConfig`, and all that follows from it; see `Choice`."""
+    """A field of `FitConfig` with its `Choice`."""
     return dataclasses.field(default=default, default_factory=factory, metadata={"choice": Choice(**said)})
 
 
@@ -131,12 +131,12 @@ ALIASES: dict[str, Alias] = {
         ),
     ),
 }
-"""Settings that are options of a term: on the command line and in Python they are said by these names as well."""
+"""Settings that are options of a term: the command line and Python accept these names for them as well."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What a run is made of; `to_json` and `from_json` round-trip.
+    """The configuration of a run; `to_json` and `from_json` round-trip.
 
     Raises:
         InputError: for numbers that make no sense, naming the setting.
@@ -159,7 +159,7 @@ class FitConfig:
         form="latents",
         help="A latent, its units and its family, as azimuth=1:circle; 0 units leave it out; repeatable.",
     )
-    """latent's name -> what is asked for of it, in the order of the code; a number, a table or a `Latent` will do."""
+    """latent's name -> its specification, in the order of the code; a number, a table or a `Latent` is accepted."""
     network: str = choice(
         panel="Model",
         metavar="mlp|conv3x3|conv4x4",
@@ -252,8 +252,8 @@ class FitConfig:
         form="shares",
         help="A factor that is the latent's value, of all training images or of a share; repeatable.",
     )
-    """factor's name -> share of the training images, or of their identities, whose value the latent has that explains
-    it: above 0, at most 1. A list of names will do."""
+    """factor's name -> share of the training images, or of their identities, that have it observed as the value of its
+    latent: above 0, at most 1. A list of names is accepted."""
     opponent_lr: float | None = choice(
         None, panel="Method", metavar="X", above=0, help="Learning rate of opponents; their own if not given."
     )
@@ -265,14 +265,14 @@ class FitConfig:
         at_least=0,
         help="Steps over which the weights of terms rise from 0; 0 if not given.",
     )
-    """Steps over which the weights of the terms rise from 0, but for those that are a `WarmUp` of their own."""
+    """Steps over which the weights of the terms rise from 0, except for weights that are a `WarmUp`."""
     schedule: str = choice(
         "constant",
         panel="Training",
         one_of=("constant", "cosine"),
         help="How the learning rate goes on; the preset's if not given.",
     )
-    """Of the learning rates, see `training.schedule.learning_rate_factor`."""
+    """Schedule of the learning rates, see `training.schedule.learning_rate_factor`."""
     clip_norm: float = choice(
         10_000.0,
         panel="Training",
@@ -338,7 +338,7 @@ class FitConfig:
         one_of=("default", "reduce-overhead"),
         help="Mode of torch.compile; default if not given; reduce-overhead takes CUDA graphs.",
     )
-    """Of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
+    """Mode of ``torch.compile``: ``reduce-overhead`` uses CUDA graphs."""
     checkpoint_minutes: float = choice(
         5.0,
         panel="Training",
@@ -346,7 +346,7 @@ class FitConfig:
         at_least=0,
         help="Minutes between checkpoints, beside one after each epoch; 5 if not given; 0 for none between.",
     )
-    """Minutes after which the state is saved; it is at the end of each epoch as well. 0: only there."""
+    """Minutes between saves of the state, beside one after each epoch. 0: only after epochs."""
     patience: int | None = choice(
         None,
         panel="Training",
@@ -362,7 +362,7 @@ class FitConfig:
         above=0,
         help="Threads of the CPU; those that are fastest when it starts if not given.",
     )
-    """Of the CPU; None: what is fastest when the run starts, see `pyro_disent.threads.choose`."""
+    """Threads of the CPU; None: the fastest number when the run starts, see `pyro_disent.threads.choose`."""
 
     def __post_init__(self) -> None:
         from pyro_disent.models.specification import LatentSpec, as_mapping
@@ -406,17 +406,17 @@ class FitConfig:
             raise InputError(f"the configuration is not whole: {error}") from error
 
     def lasting(self, other: FitConfig) -> FitConfig:
-        """The same, for as long as another one lasts, on as many devices, saved as often."""
+        """This configuration with the `CHANGEABLE` settings of another one."""
         return dataclasses.replace(self, **{name: getattr(other, name) for name in CHANGEABLE})
 
 
 def choices() -> dict[str, Choice]:
-    """field's name -> what is said of it."""
+    """field's name -> its `Choice`."""
     return {field.name: field.metadata["choice"] for field in dataclasses.fields(FitConfig)}
 
 
 def without_aliases(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which what was said by an `ALIASES` name is an option of its term; None was not said."""
+    """Settings with each `ALIASES` name turned into the option of its term; aliases that are None are left out."""
     plain = {name: value for name, value in said.items() if name not in ALIASES}
     aliased = {name: said[name] for name in ALIASES if said.get(name) is not None}
     if aliased:
@@ -445,7 +445,7 @@ def _from_json(weight: Any) -> Any:
 
     if not isinstance(weight, Mapping):
         return weight
-    # What stands under the name of a latent or a term is a number or has this key: a latent may be called anything.
+    # A latent may itself be called ``warm_up``: only a table with these two keys below the name is a `WarmUp`.
     inner = weight.get(_WARM_UP)
     if isinstance(inner, Mapping) and inner.keys() == {"weight", "steps"}:
         return WarmUp(**inner)

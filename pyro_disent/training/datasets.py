@@ -1,4 +1,4 @@
-"""The data set that a configuration names, and for a run that goes on the same one."""
+"""The data set that a configuration names, and for a resumed run the same one again."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def load_data(
     """The data set a configuration names.
 
     Args:
-        recorded: the source that a run recorded: then the data comes from there, and must be what it was.
+        recorded: the source that a run recorded: the data then comes from there, and must be unchanged.
 
     Raises:
-        InputError: where it cannot be had, or is not what it was.
+        InputError: where it cannot be loaded, or has changed.
     """
     if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Lightning Fabric, which on import changes how every warning of the process is shown: not here."""
+"""Lightning Fabric, imported without its side effect of changing how all warnings are shown."""
 
 import logging
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["Fabric", "launched_quietly"]
 
 
 def launched_quietly(**settings: Any) -> Fabric:
-    """A fabric that does not tell its precision, nor what else a GPU could do: our own lines say what is used."""
+    """A launched fabric that logs neither its precision nor advice on GPUs: our own lines say what is used."""
     logger = logging.getLogger("lightning_fabric.utilities.rank_zero")
     before = logger.level
     logger.setLevel(logging.WARNING)

@@ -16,12 +16,12 @@ from pyro_disent.models.program import hashed
 class Feed:
     """A split's batches, epoch after epoch, each epoch in an order of its own; the last incomplete batch is left out.
 
-    The order of an epoch follows from the seed and the epoch's number alone, what is drawn for a batch (pairs, angles)
-    from the seed and the batch's: a resumed feed gives the batches an uninterrupted one would have given, and several
-    processes together the batch that one would have, as each draws all of it and takes its part.
+    The order of an epoch depends on the seed and the epoch's number alone. What is drawn for a batch (pairs, angles)
+    depends on the seed and the batch's number. So a resumed feed gives the batches of an uninterrupted one. Several
+    processes together give the batch of a single one: each draws all of it and takes its part.
 
     Args:
-        split: where the images lie.
+        split: the images.
         batch_size: images before pairing, over all processes.
         views: 1, or 2 for pairs.
         sharing: adds to a batch what its pairs share of each latent, as `FactoredVAE.sharing`.
@@ -41,7 +41,7 @@ class Feed:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if views > 1 and not split.has_pairs:  # which is a greater trouble than their number: the split says why
+        if views > 1 and not split.has_pairs:  # this error comes first: the split says why
             index = torch.zeros(1, dtype=torch.long, device=split.images.device)
             split.batch(index, torch.Generator(split.images.device), views)
         if batch_size > len(split):
@@ -90,12 +90,12 @@ class Feed:
 def batches(
     data: DataSet | Split, batch_size: int, *, seed: int = 0, views: int | None = None, epochs: int = 1
 ) -> Iterator[Batch]:
-    """Batches for a loop or an `SVI` of one's own, in the order in which `fit` would see them: those of a `Feed`.
+    """Batches for your own loop or `SVI`, in the order in which `fit` would see them: those of a `Feed`.
 
-    They bring factors, and what is known of their pairs, from which a model's latents say what is shared.
+    They hold factors and the labels of their pairs; from these a model's latents tell what is shared.
 
     Args:
-        data: a data set, of which the training images are taken, or a split.
+        data: a data set, whose training images are taken, or a split.
         batch_size: images before pairing; the last incomplete batch of an epoch is left out.
         seed: of the order, and of what is drawn for a batch.
         views: 1, or 2 for pairs; None: 2 where the images have pairs.

@@ -1,4 +1,4 @@
-"""What is handed over from Python instead of a name that it could be made again from, and has to be again later."""
+"""Objects handed over from Python; a record has no name for them, so they have to be handed over again later."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
 GIVEN = "given"
-"""In place of a name, what was handed over from Python: a run's networks, its model, its objective, or its data."""
+"""The name of what was handed over from Python: a run's networks, its model, its objective, or its data."""
 OF_A_VAE = ("latents", "network", "likelihood", "model")
-"""Settings that a vae says itself."""
+"""Settings that a vae decides."""
 OF_AN_ELBO = (
     "beta", "weights", "terms", "predictor_side", "predictor_on", "guards", "hides", "bins", "bins_by", "warmup_steps",
     "observe",
 )  # fmt: skip
-"""Settings that an ELBO says itself."""
+"""Settings that an ELBO decides."""
 OF_DATA = ("source", "data_root", "limit", "options")
 """Settings of data that has a name."""
 _ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an encoder", "decoder": "a decoder"}
@@ -31,7 +31,7 @@ _ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an e
 
 @dataclass(frozen=True)
 class Given:
-    """What was handed over of a model and its objective; all of it is trained in place."""
+    """The parts of a model and its objective that were handed over; they are trained in place."""
 
     networks: Networks | None = None
     vae: FactoredVAE | None = None
@@ -62,20 +62,20 @@ class Given:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What has to be handed over again, as `pyro_disent.load` calls it."""
+        """What has to be handed over again, by the argument names of `pyro_disent.load`."""
         both = ("encoder", "decoder") if self.networks else ()
         return (*(name for name in ("vae", "elbo") if getattr(self, name) is not None), *both)
 
     @property
     def minimized(self) -> str:
-        """What is said of an ELBO to tell it from another: its class, the exchange and its terms; empty without one."""
+        """What tells an ELBO from another: its class, the exchange and its terms; empty without one."""
         if self.elbo is None:
             return ""
         exchange = " under the exchange" if self.elbo.exchange else ""
         return f"{type(self.elbo).__name__}{exchange} with {' and '.join(self.elbo.terms) or 'no terms'}"
 
     def with_data(self, data_is_given: bool) -> tuple[str, ...]:
-        """The same beside the data, where that was handed over as well."""
+        """The same after the data, where that was handed over as well."""
         return (*(["data"] if data_is_given else []), *self.names)
 
     @property
@@ -96,24 +96,24 @@ class Given:
 
 
 def check_said(given: Given, said: Sequence[str], *, data_is_given: bool = False) -> None:
-    """Raises InputError for settings of what was handed over, which says them itself."""
+    """Raises InputError for settings that an object handed over decides."""
     handed_over_of = (
         ("vae", given.vae is not None, OF_A_VAE),
         ("elbo", given.elbo is not None, OF_AN_ELBO),
         ("data", data_is_given, OF_DATA),
     )
     for name, handed_over, settings in handed_over_of:
-        if handed_over and (besides := [f"`{setting}=`" for setting in settings if setting in said]):
-            raise InputError(f"{_ARTICLES[name]} handed over says {_listed(besides)} itself: leave that away")
+        if handed_over and (conflicts := [f"`{setting}=`" for setting in settings if setting in said]):
+            raise InputError(f"{_ARTICLES[name]} handed over says {_listed(conflicts)} itself: leave that away")
 
 
 def check_again(handed_over: Sequence[str], given: Sequence[str], run: Path, instead: str) -> None:
-    """Raises InputError where a run was trained with something else handed over than there is now.
+    """Raises InputError where something else is handed over than the run was trained with.
 
     Args:
         handed_over: what the run was trained with.
-        given: what there is now.
-        instead: what to do, with all of it.
+        given: what is handed over now.
+        instead: what to do, as the end of a sentence.
     """
     if any(name not in given for name in handed_over):
         raise InputError(f"{run} was trained with {in_words(handed_over)} handed over from Python: {instead}")
@@ -132,8 +132,8 @@ def check_minimized(recorded: str, given: Given, run: Path) -> None:
 
 def call(function: str, run: Path, handed_over: Sequence[str], **settings: Any) -> str:
     """A call of this library about a run, with what has to be handed over: ``pyro_disent.load('runs/x', vae=...)``."""
-    said = [*(f"{name}=..." for name in handed_over), *(f"{name}={value!r}" for name, value in settings.items())]
-    return f"pyro_disent.{function}({', '.join([repr(str(run)), *said])})"
+    arguments = [*(f"{name}=..." for name in handed_over), *(f"{name}={value!r}" for name, value in settings.items())]
+    return f"pyro_disent.{function}({', '.join([repr(str(run)), *arguments])})"
 
 
 def in_words(handed_over: Sequence[str]) -> str:

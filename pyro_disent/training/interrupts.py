@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """What was asked of a training by a signal."""
+    """Whether a signal asks a training to end."""
 
     number: int | None = None
     """The signal that asks the loop to stop after its step."""

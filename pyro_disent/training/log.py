@@ -1,4 +1,4 @@
-"""What is told, and written down, of a training that runs."""
+"""What a running training reports and writes down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host sy
 
 
 class Reporter(Protocol):
-    """Who is told how it goes; the command line's draws a progress bar."""
+    """Receives progress; the command line's reporter draws a progress bar."""
 
     def say(self, line: str) -> None: ...
 
@@ -31,7 +31,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """A reporter that reports nothing."""
 
     def say(self, line: str) -> None: ...
 
@@ -92,7 +92,7 @@ class Log:
         return Pending(self.names, self._read)
 
     def flush(self) -> None:
-        """Write the mean of the losses since the last row: after so many steps, and where an epoch ends."""
+        """Write the mean of the losses since the last row: every `LOG_EVERY` steps, and where an epoch ends."""
         values = self.pending().values
         if not len(values):
             return
@@ -121,7 +121,7 @@ class Log:
     def end(
         self, step: int, progress: Progress, again: str, units: Mapping[str, int], beta: Mapping[str, float]
     ) -> None:
-        """Say why training ends before its last step, and which latents its best weights make nothing of.
+        """Report why training ends before its last step, and which latents its best weights do not use.
 
         Args:
             again: how training goes on where patience ended it.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loop:
-    """What is trained, on what, and how: all that a step needs."""
+    """Everything that a step needs."""
 
     vae: FactoredVAE
     objective: Objective
@@ -43,13 +43,13 @@ class Loop:
     """On the device, as the feed's images."""
     steps: int
     schedule: str
-    """Of the learning rates, see `schedule.learning_rate_factor`."""
+    """Schedule of the learning rates, see `schedule.learning_rate_factor`."""
     checkpoint_minutes: float
-    """Between two checkpoints inside of an epoch; 0: there are none."""
+    """Minutes between two checkpoints within an epoch; 0: there are none."""
     clip_norm: float
     """Largest norm of the gradient of a parameter group."""
     seed: int
-    """Of whatever is drawn: the noise of a step follows from it, the step and the process."""
+    """Seed of all draws: the noise of a step depends on it, the step and the process."""
     progress: Progress
     fabric: Fabric
     together: Together
@@ -61,7 +61,7 @@ class Loop:
     def run(
         self, start: int, folder: RunFolder, log: Log | None, on_validation: OnValidation | None, go_on: str, stop: Stop
     ) -> int:
-        """Train from a step on, and write metrics and checkpoints; the number of steps taken when it ends.
+        """Train from a step on, write metrics and checkpoints, and return the number of steps taken.
 
         Args:
             start: steps taken before.
@@ -72,7 +72,7 @@ class Loop:
         Raises:
             Diverged: at the first loss that is not finite.
             Interrupted: at a signal, after the state was saved.
-            StoppedAtOnce: at a second one.
+            StoppedAtOnce: at a second signal.
         """
         done, ends, saved = start, self.progress.is_over, time.monotonic()
         stop.go_on = lambda: "" if folder.kept else go_on  # while a run is kept aside, this one has no checkpoint
@@ -84,7 +84,7 @@ class Loop:
                     record = self._gradients(step)
                 except Exception as error:
                     failed = error
-            asked = self.together.agreed(failed, stop.number)
+            stop_signal = self.together.agreed(failed, stop.number)
             assert record is not None
             record, norm = self._update(record, step)
             done = step + 1
@@ -95,9 +95,9 @@ class Loop:
                     if epoch_ends:
                         log.flush()
                     held_out = self._validate(done, folder, log) if epoch_ends else None
-                    asked = stop.number if self.together.alone else asked
+                    stop_signal = stop.number if self.together.alone else stop_signal
                     due = 0 < 60 * self.checkpoint_minutes <= time.monotonic() - saved
-                    if epoch_ends or due or asked:
+                    if epoch_ends or due or stop_signal:
                         now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
                         folder.save("last", done, self.objective.state_dict(), now)
                         saved = time.monotonic()
@@ -105,16 +105,16 @@ class Loop:
                         ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
             except Exception as error:
                 failed = error
-            if self.together.alone or epoch_ends or asked:  # otherwise others are told at the next step
+            if self.together.alone or epoch_ends or stop_signal:  # otherwise others learn of it at the next step
                 self.together.agreed(failed)
-            if asked:
-                raise self.together.said_once(Interrupted(f"interrupted; go on with: {go_on}", asked))
+            if stop_signal:
+                raise self.together.said_once(Interrupted(f"interrupted; go on with: {go_on}", stop_signal))
             if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
                 break
         return done
 
     def _gradients(self, step: int) -> LossRecord:
-        """Of this process's part of the batch; nothing is read back to the host."""
+        """Loss and gradients of this process's part of the batch; nothing is read back to the host."""
         batch = self.feed.next()
         seed_random_state(hashed("noise", self.seed, step, self.fabric.global_rank), self.device)
         self.objective.weights.set_step(step)
@@ -122,7 +122,7 @@ class Loop:
             return self.step(batch)
 
     def _update(self, record: LossRecord, step: int) -> tuple[LossRecord, Tensor]:
-        """Weights from the gradients; the record of the whole batch, and the norm of its gradient before clipping."""
+        """Update the weights; the record of the whole batch, and the norm of its gradient before clipping."""
         record = self.together.average(self.objective, record)
         factor = schedule.learning_rate_factor(self.schedule, step, self.steps)
         schedule.set_learning_rates(self.optimizer, factor)
@@ -132,7 +132,7 @@ class Loop:
         return record, torch.stack(norms).norm()
 
     def _validate(self, done: int, folder: RunFolder, log: Log) -> Validation:
-        """Held-out numbers into the log; the weights into the best checkpoint, where they are the best so far."""
+        """Log held-out numbers, and save the weights as the best checkpoint where they are the best so far."""
         views = self.feed.views
         numbers = validate(self.objective, self.validation, self.seed, views)
         held_out = self.progress.see(done, numbers | used(self.vae, self.validation, self.seed, views))

@@ -15,7 +15,7 @@ Row = Mapping[str, float | int | str]
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a row; a number that is new gets a column."""
+    """Add a row; a new number gets a column."""
     columns = _columns(path)
     if row.keys() <= set(columns):
         line = io.StringIO(newline="")
@@ -29,7 +29,7 @@ def read(path: Path) -> list[dict[str, str]]:
     """The rows.
 
     Raises:
-        InputError: for a file that has none.
+        InputError: for a file that is not one of metrics.
     """
     if not path.exists():
         return []

@@ -17,7 +17,7 @@ from pyro_disent.errors import InputError, did_you_mean
 from pyro_disent.models.latents import Each, Latent
 from pyro_disent.models.specification import LatentSpec
 
-_STREAM = 7  # of random numbers: whose value is known has nothing to do with the order of the images
+_STREAM = 7  # of random numbers: the choice of observed images is independent of their order
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,16 @@ class Observation:
     latent: str
     unit: int
     share: float
-    """Of the images, or of the identities, that was wanted."""
+    """The share of the images, or of the identities, that was requested."""
     known: float
-    """Of the training images, whose value is known."""
+    """The share of the training images whose value is known."""
     seed: int
-    """Of which these are."""
+    """Seed of the choice of these images."""
     center: float = 0.0
     scale: float = 1.0
-    """Of a number: the latent's value is (the factor's - center) / scale."""
+    """For a number: the latent's value is (the factor's - center) / scale."""
     values: tuple[float, ...] = ()
-    """Of a choice: the factor's values, increasing; the latent's is their place."""
+    """For a choice: the factor's values, increasing; the latent's value is the place among them."""
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "values": list(self.values)}
@@ -47,7 +47,7 @@ class Observation:
         return cls(**{**content, "values": tuple(content["values"])})
 
     def of(self, values: Tensor) -> Tensor:
-        """The latent's values for those of the factor, NaN where they are."""
+        """The latent's values for those of the factor; NaN stays NaN."""
         if not self.values:
             return (values - self.center) / self.scale
         below = torch.stack([values > level for level in self.values]).sum(0)
@@ -55,10 +55,10 @@ class Observation:
 
 
 class Observed:
-    """Adds to a training batch what is known of its latents.
+    """Adds the observed values of latents to a training batch.
 
     Args:
-        observations: what is.
+        observations: the observed factors.
         latents: of the model.
         split: the training images, on the device where batches are made.
     """
@@ -81,29 +81,29 @@ class Observed:
                 "`observe` needs to know which images a batch has, and this data set's batches have no index: see "
                 "pyro_disent.Batch"
             )
-        there = {(each.latent, each.unit): each for each in self.observations}
-        found = {}
+        by_unit = {(each.latent, each.unit): each for each in self.observations}
+        values = {}
         for latent in dict.fromkeys(each.latent for each in self.observations):
-            columns = [self._column(there.get((latent, unit)), batch) for unit in range(self.units[latent])]
-            found[latent] = torch.stack(columns, -1)
-        return batch.observing(found)
+            columns = [self._column(by_unit.get((latent, unit)), batch) for unit in range(self.units[latent])]
+            values[latent] = torch.stack(columns, -1)
+        return batch.observing(values)
 
     def _column(self, observation: Observation | None, batch: Batch) -> Tensor:
-        """``(views, images)``, NaN where it is not known."""
+        """``(views, images)``, NaN where the value is not known."""
         if observation is None:
             return batch.images.new_full(batch.images.shape[:2], torch.nan)
         values = observation.of(batch.factors[observation.factor]).to(batch.images.dtype)
         return values.masked_fill(~self.chosen[observation.factor][batch.index], torch.nan)
 
     def in_words(self, views: int, exchange: bool) -> list[str]:
-        """What a user is told of it."""
+        """Lines that tell a user about it."""
         lines = []
         for number, each in enumerate(self.observations):
-            of = f"{each.known:.3g} of the training images"
+            share = f"{each.known:.3g} of the training images"
             unit = f"[{each.unit}]" if self.units[each.latent] > 1 else ""
             lines.append(
                 f"{'observed' if number == 0 else '':9}{each.factor} is the value of {each.latent}{unit}, known of "
-                f"{of} ({self.counted[each.factor]}); validation and test never see it"
+                f"{share} ({self.counted[each.factor]}); validation and test never see it"
             )
         if views == 2 and any(each.known < 1 for each in self.observations):
             lines.append(f"{'':9}what a pair shares follows from the labels of all images, also where none is observed")
@@ -113,7 +113,7 @@ class Observed:
 
 
 def known_shares(observations: Iterable[Observation], latents: Iterable[Latent]) -> dict[str, list[float]]:
-    """latent's name -> the share of the training images that each unit's value is known of, 1 where it is of none."""
+    """latent's name -> the share of the training images with a known value of each unit, 1 for a unit without any."""
     shares = {latent.name: [1.0] * latent.units for latent in latents}
     observed = {each.latent for each in observations}
     for each in observations:
@@ -127,25 +127,25 @@ def chosen(split: Split, share: float, seed: int) -> tuple[Tensor, str]:
     Returns:
         ``(images,)`` bool, on the CPU; and in words how many of what. A smaller share is part of a larger one.
     """
-    of = torch.arange(len(split), device="cpu")
+    groups = torch.arange(len(split), device="cpu")
     what = "images"
     if split.identities:
-        of, what = split.labels["identity"].cpu().unique(return_inverse=True)[1], "identities"
-    total = int(of.max()) + 1
+        groups, what = split.labels["identity"].cpu().unique(return_inverse=True)[1], "identities"
+    total = int(groups.max()) + 1
     count = max(1, round(share * total))
     picked = torch.zeros(total, dtype=torch.bool, device="cpu")
     picked[torch.from_numpy(np.random.default_rng([seed, _STREAM]).permutation(total)[:count])] = True
-    return picked[of], f"{count:,} of {total:,} {what}"
+    return picked[groups], f"{count:,} of {total:,} {what}"
 
 
 def specs_with(observe: Iterable[str], made: Sequence[Latent], data: DataSet) -> dict[str, LatentSpec]:
-    """Latents of one unit for factors that are observed and have no latent that explains them alone.
+    """Latents of one unit for observed factors that no latent explains alone.
 
     Raises:
-        InputError: for what is no factor, and one that a latent explains together with others.
+        InputError: for a name that is not a factor's, and a factor that a latent explains together with others.
     """
     factors = {factor.name: factor for factor in data.factors}
-    more = {}
+    specs = {}
     for name in observe:
         _check_factor(name, factors, made, data)
         if _unit_of(name, made) is not None:
@@ -157,8 +157,8 @@ def specs_with(observe: Iterable[str], made: Sequence[Latent], data: DataSet) ->
                 f"`observe` needs a latent that explains {name} alone, and {latent.name} explains "
                 f"{' and '.join(latent.factors) or latent.explains}: give {name} a latent of its own"
             )
-        more[name] = LatentSpec(1, "circle" if factors[name].circular else "normal", {}, (name,))
-    return more
+        specs[name] = LatentSpec(1, "circle" if factors[name].circular else "normal", {}, (name,))
+    return specs
 
 
 def _check_factor(name: str, factors: Mapping[str, Factor], made: Sequence[Latent], data: DataSet) -> None:
@@ -179,16 +179,16 @@ def _check_factor(name: str, factors: Mapping[str, Factor], made: Sequence[Laten
 
 def _unit_of(factor: str, latents: Sequence[Latent]) -> tuple[Latent, int] | None:
     """The latent that explains exactly this factor, or one of whose units does, and which unit."""
-    found = []
+    matches = []
     for latent in latents:
         if isinstance(latent.explains, Each) and factor in latent.factors:
-            found.append((latent, latent.factors.index(factor)))
+            matches.append((latent, latent.factors.index(factor)))
         elif latent.factors == (factor,):
-            found.append((latent, 0))
-    if len(found) > 1:
-        names = " and ".join(latent.name for latent, _ in found)
+            matches.append((latent, 0))
+    if len(matches) > 1:
+        names = " and ".join(latent.name for latent, _ in matches)
         raise InputError(f"`observe` cannot tell which latent {factor} is the value of: {names} both explain it")
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def observations(
@@ -204,12 +204,12 @@ def observations(
 
 def _observation(name: str, share: float, seed: int, latents: Sequence[Latent], data: DataSet) -> Observation:
     _check_factor(name, {factor.name: factor for factor in data.factors}, latents, data)
-    found = _unit_of(name, latents)
-    if found is None:
+    place = _unit_of(name, latents)
+    if place is None:
         raise InputError(
             f"`observe` needs a latent that explains {name} alone, and the vae handed over, taken as it is, has none"
         )
-    latent, unit = found
+    latent, unit = place
     if not isinstance(latent.explains, Each) and latent.units != 1:
         raise InputError(f"`observe`: {name} is one value, and the latent {latent.name} has {latent.units} units")
     latent.family.embed(torch.zeros(1, latent.units, device="cpu"))  # which a family may refuse
@@ -217,8 +217,8 @@ def _observation(name: str, share: float, seed: int, latents: Sequence[Latent], 
     values = split.factors[name] if name in split.factors else split.examples(seed).factors[name]
     values = values.cpu().double()
     mask, counted = chosen(split, share, seed)
-    known = mask & values.isfinite()
-    if not bool(known.any()):
+    labeled = mask & values.isfinite()
+    if not bool(labeled.any()):
         raise InputError(f"`observe`: {name} is known of no training image among {counted}")
     factor = next(factor for factor in data.factors if factor.name == name)
     center, scale = 0.0, 1.0
@@ -228,12 +228,12 @@ def _observation(name: str, share: float, seed: int, latents: Sequence[Latent], 
     elif latent.family.circular:
         if not factor.circular:
             raise InputError(f"`observe`: {name} is no angle, and the latent {latent.name} is a circle")
-    elif name not in data.units:  # else it is standardized already
-        center, scale = float(values[known].mean()), float(values[known].std(correction=0))
+    elif name not in data.units:  # otherwise it is standardized already
+        center, scale = float(values[labeled].mean()), float(values[labeled].std(correction=0))
         if scale == 0:
             raise InputError(f"`observe`: {name} is the same in all training images among {counted}")
-    share_known = float(known.double().mean())
-    return Observation(name, latent.name, unit, share, share_known, seed, center, scale, levels)
+    labeled_share = float(labeled.double().mean())
+    return Observation(name, latent.name, unit, share, labeled_share, seed, center, scale, levels)
 
 
 def _levels(name: str, values: Tensor, latent: Latent, choices: int) -> tuple[float, ...]:

@@ -40,7 +40,7 @@ class Prepared:
     views: int
     """1, or 2 where the objective is about pairs."""
     handed_over: tuple[str, ...]
-    """What came from Python, and has to be handed over again where the run goes on."""
+    """What was handed over from Python, and has to be again when the run is resumed."""
     observed: Observed
     """Adds to training batches the values of latents that are known."""
 
@@ -67,8 +67,8 @@ def prepare(
     """Load and build what a configuration names, with fresh weights or those of ``init``; nothing is written.
 
     Args:
-        recorded: of a run that goes on: data, bins and latents are then those it recorded.
-        folder: of that run, whose weights have to fit what was handed over.
+        recorded: the record of a resumed run, which has its data, bins and latents.
+        folder: that run's; its weights have to fit what was handed over.
 
     Raises:
         InputError: for what does not exist, does not fit together, or is not what a run recorded.
@@ -94,7 +94,7 @@ def prepare(
             check_alike(init, config, data.image_shape, latents)
             raise
     if recorded and given.names and folder.has_begun:
-        fitting(objective, folder, "last")  # whose absence would be taken for a damage of the optimizer's state
+        fitting(objective, folder, "last")  # otherwise a misfit would look like a damaged optimizer state
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
     data.train.to(device)

@@ -27,13 +27,13 @@ from pyro_disent.training.hardware import precision
 from pyro_disent.training.observed import Observation
 
 FORMAT = 2
-"""Of the file; older ones are read by `_of_format_0` and `_of_format_1`."""
+"""The file's format; older ones are read by `_of_format_0` and `_of_format_1`."""
 _NEEDED = ("fit", "source", "image_shape", "factors", "edges", "latents", "pairs", "device", "precision", "compiled")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's configuration, and what was chosen and found when it began; `to_json` and `from_json` round-trip."""
+    """A run's configuration, and what was decided when it began; `to_json` and `from_json` round-trip."""
 
     fit: FitConfig
     source: Source
@@ -42,7 +42,7 @@ class RunRecord:
     """Names of the data's factors."""
     pairs: Pairs
     latents: Mapping[str, LatentSpec]
-    """The latents of the model, made for the data: what each explains is said."""
+    """The latents of the model, made for the data: each says what it explains."""
     edges: Mapping[str, list[float]]
     """factor's name -> inner edges of the bins a predictor sees it in."""
     device: str
@@ -56,12 +56,12 @@ class RunRecord:
     units: Mapping[str, list[float]] = field(default_factory=dict)
     """factor's name -> center and scale of the user's numbers that a batch holds standardized."""
     threads: int | None = None
-    """Of the CPU."""
+    """Threads of the CPU."""
     init: str | None = None
     """The run whose weights it started from."""
     versions: Mapping[str, str] = field(default_factory=dict)
     handed_over: tuple[str, ...] = ()
-    """Of data, vae, elbo, encoder, decoder, what was handed over from Python and has to be again."""
+    """Which of data, vae, elbo, encoder and decoder were handed over from Python, and have to be again."""
     observed: tuple[Observation, ...] = ()
     """Factors that are the values of latents."""
     minimized: str = ""
@@ -71,12 +71,12 @@ class RunRecord:
         """The model's latents, with fresh families; those of the vae where it was handed over again.
 
         Raises:
-            InputError: where that has other latents.
+            InputError: where the vae has other latents.
         """
         if vae is not None:
-            there, here = _in_words(self.latents), _in_words(described(vae))
-            if there != here:
-                raise InputError(f"the vae has the latents {here}, and the run was trained with {there}")
+            expected, actual = _in_words(self.latents), _in_words(described(vae))
+            if expected != actual:
+                raise InputError(f"the vae has the latents {actual}, and the run was trained with {expected}")
             return vae.latents
         return tuple(
             Latent(name, spec.units, make(spec.family, spec.settings, of=name), spec.explains or "common")
@@ -111,7 +111,7 @@ class RunRecord:
         """From the content of a ``config.json``, whose path messages name.
 
         Raises:
-            InputError: for what is no record, and one that another version of this program has to read.
+            InputError: for what is not a record, and for one that needs another version of this program.
         """
         content = _of_this_format(content, path)
         if missing := [name for name in _NEEDED if name not in content]:
@@ -145,7 +145,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises InputError for a file that is not there or no record."""
+        """Raises InputError for a file that does not exist or is not a record."""
         return cls.from_json(_content(path), path)
 
 
@@ -153,7 +153,7 @@ def read_fit(path: Path) -> FitConfig:
     """The configuration of a run's ``config.json``, to train by it again.
 
     Raises:
-        InputError: for a file that is not there or not a configuration.
+        InputError: for a file that does not exist or is not a configuration.
     """
     return FitConfig.from_json(_of_this_format(_content(path), path)["fit"])
 
@@ -164,13 +164,13 @@ def described(vae: FactoredVAE) -> dict[str, LatentSpec]:
 
 
 def _in_words(latents: Mapping[str, LatentSpec]) -> str:
-    """What weights of the same shapes do not show."""
+    """Units, families and factors, which weights of the same shapes do not show."""
     parts = [f"{spec.family}, {explains_to_json(spec.explains or 'common')}" for spec in latents.values()]
     return ", ".join(f"{name}={latents[name].units} ({part})" for name, part in zip(latents, parts, strict=True))
 
 
 def _handed_over(content: Mapping[str, Any]) -> list[str]:
-    """Of a record that does not say it: data and networks were all that could be handed over."""
+    """What an older record does not say: only data and networks could be handed over then."""
     fit, kind = content["fit"], content["source"].get("kind")
     data = ["data"] if GIVEN in (fit.get("data"), kind) else []
     return data + (["encoder", "decoder"] if fit.get("network") == GIVEN else [])
@@ -194,30 +194,30 @@ def _of_this_format(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]
     """The same in today's format.
 
     Raises:
-        InputError: for a format that is not known here, with the way forward.
+        InputError: for a format that this version does not know, with the way forward.
     """
-    written = content.get("format", 0)
-    if written == FORMAT:
+    number = content.get("format", 0)
+    if number == FORMAT:
         return content
-    if written not in (0, 1):
+    if number not in (0, 1):
         version = content.get("versions", {}).get("pyro-disent", "a newer one")
         raise InputError(
-            f"{path} has the format {written!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
+            f"{path} has the format {number!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
             f"that wrote it ({version}) or a newer one"
         )
-    return _of_format_1(_of_format_0(content) if written == 0 else content)
+    return _of_format_1(_of_format_0(content) if number == 0 else content)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """When options of a predictor were settings of their own."""
+    """The content of format 1, in which a predictor's options were settings."""
     fit = without_aliases(content["fit"])
     if "predictor" not in fit.get("method", "").split("+"):
-        fit["terms"] = {}  # of a term that is not there
+        fit["terms"] = {}  # their term is not part of the method
     return {**content, "format": FORMAT, "fit": fit}
 
 
 def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What was written before a record had a format: latents were numbers of units, and roles followed from names.
+    """The content of a record without a format: latents were numbers of units, and roles followed from names.
 
     A latent named after a factor stood for it, a unit with a factor's name likewise, ``y`` for the factors without a
     latent of their own, and every other latent for what pairs share.
@@ -234,7 +234,7 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
         fit |= {"guards": ["z"], "hides": list(content.get("edges", {}))}  # whatever the units of z stood for
     latents = {name: {"units": count, "explains": role(name)} for name, count in units.items()}
     if fit.get("preset") == "paper" and fit.get("precision", "auto") == "auto":
-        fit["precision"] = "32"  # which the preset's name alone said
+        fit["precision"] = "32"  # which followed from the preset's name alone
     faces = bool(unit_names)
     return {
         "pairs": {"kinds": [] if faces else [["identity"]], "rest_differs": faces, "identities": ["identity"]},

@@ -1,4 +1,4 @@
-"""What a run's folder consists of, and how it is taken apart without losing what somebody else laid into it."""
+"""The files of a run's folder, and how to remove them without losing files that the user put there."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _EVENTS = re.compile(r"events\.out\.tfevents\.[0-9]+\..+")
 
 
 def dissolve(run: Path, into: Path) -> None:
-    """Remove what the program wrote into a run's folder; whatever else lies there moves to the same place of another.
+    """Remove what the program wrote into a run's folder; everything else moves to the same place in another folder.
 
-    Nothing is moved over something that is there: it stays, and its folder with it. No link is followed. The
-    configuration goes last, so that what a kill leaves is still known for what it is.
+    Nothing is replaced: a file whose place is taken stays, and its folder with it. No link is followed. The
+    configuration goes last, so that what a kill leaves can still be told to be a run's folder.
     """
-    for path in _own(run):
+    for path in _written(run):
         path.unlink()
     for which in get_args(Which):
         for folder in checkpoints.written(run / CHECKPOINTS, which) if _is_folder(run / CHECKPOINTS) else ():
@@ -53,17 +53,17 @@ def was_cut_short(run: Path) -> bool:
     return has_just_begun(run) and (_is_file(run / LOCK) or not any(run.iterdir()))
 
 
-def _own(run: Path) -> Iterator[Path]:
-    """Every file that the program wrote, but the configuration, the lock and what lies in checkpoints' folders."""
+def _written(run: Path) -> Iterator[Path]:
+    """Every file that the program wrote, except the configuration, the lock and the files of checkpoints."""
     latents = _latents(run)
     for folder in (run, run / CHECKPOINTS, run / FIGURES):
         for path in list(folder.iterdir()) if _is_folder(folder) else ():
-            known = latents is not None and _is_own(path, run, latents)
-            if (known or _PARTIAL.fullmatch(path.name)) and _is_file(path):
+            ours = latents is not None and _is_written(path, run, latents)
+            if (ours or _PARTIAL.fullmatch(path.name)) and _is_file(path):
                 yield path
 
 
-def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
+def _is_written(path: Path, run: Path, latents: list[str]) -> bool:
     name = path.name
     if path.parent == run / CHECKPOINTS:
         return name in {f"{which}.json" for which in get_args(Which)}
@@ -75,7 +75,7 @@ def _is_own(path: Path, run: Path, latents: list[str]) -> bool:
 
 
 def _is_figure(name: str, latents: list[str]) -> bool:
-    """Whether a figure's file has the name that a command gives it where no other is said."""
+    """Whether a figure's file has the default name that a command gives it."""
     one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
     whole = rf"reconstructions|samples|swap(-[0-9]+)*|sample(-({one}))*|traverse-({one})(-[0-9]+)?"
     cut = rf"(?=.{{{LONGEST_NAME}}}\.)(swap|sample|traverse)-.*-[0-9a-f]{{{HASH_LENGTH}}}"
@@ -83,7 +83,7 @@ def _is_figure(name: str, latents: list[str]) -> bool:
 
 
 def _latents(run: Path) -> list[str] | None:
-    """The latents of a run; None for a folder that is no run's, of which nothing is known to be ours."""
+    """The latents of a run; None for a folder that is not a run's, where no file counts as ours."""
     try:
         latents = json.loads((run / CONFIG).read_text())["fit"]["latents"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -92,7 +92,7 @@ def _latents(run: Path) -> list[str] | None:
 
 
 def _is_evaluation(path: Path) -> bool:
-    """Whether a file is what ``evaluate`` writes, and not somebody's own of such a name."""
+    """Whether a file is what ``evaluate`` writes, and not another file of such a name."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -101,7 +101,7 @@ def _is_evaluation(path: Path) -> bool:
 
 
 def _move(source: Path, target: Path, but: tuple[str, ...] = ()) -> None:
-    """Everything in a folder, but what has these names, to where nothing is in another."""
+    """Move everything in a folder, except these names, to places in another that are free."""
     for path in [path for path in source.iterdir() if path.name not in but]:
         place = target / path.name
         if not os.path.lexists(place):
@@ -120,6 +120,6 @@ def _is_folder(path: Path) -> bool:
 
 
 def remove_empty(folder: Path) -> None:
-    """A folder, where nothing lies in it; no link is followed."""
+    """Remove a folder, where nothing lies in it; no link is followed."""
     with contextlib.suppress(OSError):  # something else lies in it
         folder.rmdir()

@@ -1,4 +1,4 @@
-"""What a run that goes on takes from before, and how a user is told to go on with it."""
+"""What a resumed run takes from its record, and the words that tell a user how to resume it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def as_recorded(
     data: DataSet | None,
     given: Given,
 ) -> FitConfig:
-    """A configuration to go on with: what was chosen at the start stays, whatever this machine would choose.
+    """The configuration of a resumed run: what was chosen at the start stays, whatever this machine would choose.
 
     Raises:
-        InputError: where the run cannot go on here, or with this; and how it can.
+        InputError: where the run cannot go on here, or with these arguments; it says how it can.
     """
     handed_over = recorded.handed_over
     now = (*(["data"] if data is not None and "data" in handed_over else []), *given.names)
@@ -52,8 +52,8 @@ def how_to_go_on(run: Path, handed_over: Sequence[str], **changed: str | int) ->
     """The command that resumes a run, or the call, where something has to be handed over again.
 
     Args:
-        handed_over: what has to be.
-        changed: settings that are other ones from there on, as the device.
+        handed_over: what has to be handed over again.
+        changed: settings that change from there on, such as the device.
     """
     if handed_over:
         return call("resume", run, handed_over, **changed)
@@ -62,10 +62,10 @@ def how_to_go_on(run: Path, handed_over: Sequence[str], **changed: str | int) ->
 
 
 def goes_further(folder: RunFolder, steps: int, reporter: Reporter) -> bool:
-    """Whether a run has steps left to take; says so where it has not, before anything is compiled for it.
+    """Whether a run has steps left to take; reports where it has none, before anything is compiled for it.
 
     Raises:
-        InputError: where it has taken more steps than it is to have.
+        InputError: where it has taken more steps than are wanted.
     """
     taken = folder.state("last").get("step")
     if not isinstance(taken, int) or taken < steps:

@@ -27,8 +27,8 @@ REPLACES = "replaces"
 class RunFolder:
     """``config.json``, ``checkpoints/``, ``metrics.csv``, ``figures/`` of one run.
 
-    A kill between any two system calls leaves the old checkpoint or the new one (see `checkpoints`), and a run that was
-    to be replaced in ``.NAME.replaced`` beside its place, from where it comes back when the place is next trained in.
+    A kill between any two system calls leaves the old checkpoint or the new one (see `checkpoints`). A run that was to
+    be replaced is then in ``.NAME.replaced`` beside its place, and comes back when a training next uses the place.
     A process that writes holds a lock on the folder, from `create` or `open` to the end of ``with folder``.
     """
 
@@ -62,12 +62,12 @@ class RunFolder:
 
     @property
     def kept(self) -> Path | None:
-        """Where a run is that this one is to replace, as long as this one has no checkpoint."""
+        """The place of the run that this one is to replace, as long as this one has no checkpoint."""
         return None if self._replaces is None else self._replaces.path
 
     @property
     def has_begun(self) -> bool:
-        """Whether a checkpoint was named from which it goes on; a run that was killed before starts anew."""
+        """Whether there is a checkpoint to resume from; a run that was killed before its first one starts anew."""
         return os.path.lexists(self.checkpoints / "last.json")
 
     @classmethod
@@ -85,9 +85,9 @@ class RunFolder:
         self.path = self.path.with_name(f"{stem}-{int(number) + 1}")
 
     def refuse_existing(self, overwrite: bool) -> None:
-        """Put back what a killed run was to replace; then raises InputError for what may not be overwritten.
+        """Put back what a killed run was to replace; then raise InputError for what may not be overwritten.
 
-        What a run leaves that was killed before it had a configuration is removed: there is nothing in it.
+        The folder of a run that was killed before it had a configuration is removed: there is nothing in it.
         """
         if self._numbered:
             return
@@ -101,16 +101,16 @@ class RunFolder:
         if not overwrite:
             what = ", put back after a run that was to replace it" if came_back else ""
             try:
-                self._refuse_no_run()
+                self._check_replaceable()
                 instead = ["`overwrite` it"]
             except InputError:
                 what, instead = what if self.config_file.exists() else " and is not a run's folder", []
             if instead and (checkpoints.exist(self.checkpoints) or not self.has_begun):
                 instead.append("`resume` it")
             raise InputError(f"{self.path} exists already{what}: {', or '.join(['choose another `out`', *instead])}")
-        self._refuse_no_run()
+        self._check_replaceable()
 
-    def _refuse_no_run(self) -> None:
+    def _check_replaceable(self) -> None:
         if self.path.is_symlink():
             raise InputError(f"{self.path} is a link, so it is not overwritten: name the folder that it leads to")
         try:
@@ -133,7 +133,7 @@ class RunFolder:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 try:
-                    self.path.mkdir()  # that it was not there is known by this alone
+                    self.path.mkdir()  # fails if it exists: nothing else can tell that it did not
                     break
                 except FileExistsError:  # made meanwhile by somebody else
                     if not self._numbered:
@@ -149,7 +149,7 @@ class RunFolder:
         """Go on in the folder.
 
         Raises:
-            InputError: where another process is at it, or a part of it is a link: nothing is written through links.
+            InputError: where another process uses it, or a part of it is a link: nothing is written through links.
         """
         named = [self.checkpoints / f"{which}.json" for which in ("last", "best")]
         for part in (self.config_file, self.metrics_file, self.checkpoints, *named, self.figures):
@@ -158,35 +158,35 @@ class RunFolder:
         self._lock = _locked(self.path)
 
     def close(self) -> str | None:
-        """Let go of the folder; a run that it was to replace comes back where it has no checkpoint.
+        """Release the folder; where it has no checkpoint, the run that it was to replace comes back.
 
         Returns:
             Where that run is now, in words.
         """
-        told = None
+        message = None
         if (before := self._replaces) is not None:
             self._replaces = None
             try:
                 self._put_back(before, mine=self._lock is not None)
-                told = f"the run that was at {self.path} is there again"
+                message = f"the run that was at {self.path} is there again"
             except OSError as error:
-                told = f"the run that was at {self.path} lies in {before.path}: {error}"
+                message = f"the run that was at {self.path} lies in {before.path}: {error}"
             _unlock(before._lock)
         _unlock(self._lock)
         self._lock = None
-        return told
+        return message
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        told = self.close()
-        if told and error:
-            error.add_note(told)
+        message = self.close()
+        if message and error:
+            error.add_note(message)
 
     def _put_aside(self) -> str:
-        """Move the run that is here aside, under its lock; what tells it from others."""
-        self._refuse_no_run()
+        """Move the run that is here aside, under its lock; returns its fingerprint."""
+        self._check_replaceable()
         aside = self.aside
         if os.path.lexists(aside.path):
             raise InputError(f"{self.path} is not overwritten, as {aside.path} lies there from before: move that away")
@@ -195,7 +195,7 @@ class RunFolder:
             self.path.rename(aside.path)
             try:
                 aside.read_record()
-            except InputError:  # it was exchanged for something else since it was looked at
+            except InputError:  # it was exchanged for something else after the check
                 aside.path.rename(self.path)
                 raise
         except BaseException:
@@ -205,7 +205,7 @@ class RunFolder:
         return aside._fingerprint()
 
     def _put_back(self, before: RunFolder, *, mine: bool) -> None:
-        """Take apart what is here, if it is ours, and have the run before it; OSError where something else is."""
+        """Remove this run, if it is ``mine``, and put the one before in its place; OSError where that is taken."""
         if mine:
             replaced.dissolve(self.path, into=before.path)
         if os.path.lexists(self.path):
@@ -213,9 +213,9 @@ class RunFolder:
         before.path.rename(self.path)
 
     def _recover(self) -> bool:
-        """Finish what a process was killed at: a run put aside comes back, or goes where its successor is whole."""
+        """Finish after a kill: a run put aside comes back, or is removed where its successor has a checkpoint."""
         aside = self.aside
-        replaced.remove_empty(aside.path)  # which a kill between its last two steps leaves
+        replaced.remove_empty(aside.path)  # left by a kill between the last two steps
         if aside.path.is_symlink() or not aside.config_file.is_file() or self.path.is_symlink():
             return False
         lock = _locked(aside.path)
@@ -224,7 +224,7 @@ class RunFolder:
             if mine and checkpoints.exist(self.checkpoints):
                 replaced.dissolve(aside.path, into=self.path)
             elif mine or not os.path.lexists(self.path):
-                with contextlib.suppress(OSError):  # something else lies there: what is done with it is said later
+                with contextlib.suppress(OSError):  # something else lies there: the caller reports it
                     self._put_back(aside, mine=mine)
                     return True
             return False
@@ -241,8 +241,8 @@ class RunFolder:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def _put_aside_is(self) -> str:
-        """Where the run is that was here before one that has no checkpoint, in words."""
+    def _where_aside(self) -> str:
+        """Where the run lies that was here before one that has no checkpoint, in words."""
         return f"; the run that was there lies in {self.aside.path}" if self.aside.config_file.is_file() else ""
 
     def read_record(self) -> RunRecord:
@@ -251,15 +251,15 @@ class RunFolder:
         Raises:
             InputError: where the folder is not a run's.
         """
-        before = self._put_aside_is()
+        before = self._where_aside()
         if not self.path.exists() or (before and not self.config_file.exists()):
             raise InputError(f"there is no run at {self.path}{before}")
         if not self.config_file.exists():
-            raise InputError(f"{self.path} is not a run's folder: {self._what_it_is()}")
+            raise InputError(f"{self.path} is not a run's folder: {self._describe()}")
         return RunRecord.read(self.config_file)
 
-    def _what_it_is(self) -> str:
-        """What is there instead of a run, and which runs lie in it."""
+    def _describe(self) -> str:
+        """What the folder is instead of a run's, and which runs lie in it."""
         if not self.path.is_dir():
             return "it is a file"
         runs = ", ".join(sorted(config.parent.name for config in self.path.glob(f"[!.]*/{replaced.CONFIG}")))
@@ -301,7 +301,7 @@ class RunFolder:
         """
         named = checkpoints.named(self.checkpoints, which)
         if named is None:
-            raise InputError(f"{self.path} has no {which} checkpoint that can be read{self._put_aside_is()}")
+            raise InputError(f"{self.path} has no {which} checkpoint that can be read{self._where_aside()}")
         return self.checkpoints / named
 
     def weights(self, which: Which) -> dict[str, Tensor]:
@@ -313,7 +313,7 @@ class RunFolder:
         return checkpoints.state(self.checkpoint(which))
 
     def write_metrics(self, row: Row) -> None:
-        """Append a row to ``metrics.csv``; a number that is new gets a column."""
+        """Append a row to ``metrics.csv``; a new number gets a column."""
         with self._storage():
             metrics.append(self.metrics_file, row)
 
@@ -328,7 +328,7 @@ class RunFolder:
 
 
 def _locked(run: Path) -> FileLock:
-    """The lock of a run's folder, which a process holds while it writes there; the system takes it from a killed one.
+    """The lock of a run's folder, held by a process that writes there; the system releases that of a killed one.
 
     Raises:
         InputError: where another process holds it, and where nothing can be written.

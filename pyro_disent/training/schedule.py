@@ -1,4 +1,4 @@
-"""The optimizer of an objective, and how its learning rates and weights go on over a run."""
+"""The optimizer of an objective, and how its learning rates and weights change over a run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pyro_disent.training.config import FitConfig
 
 
 def make_optimizer(objective: Objective, lr: float, opponent_lr: float | None = None) -> Adam:
-    """Adam; each opponent is a parameter group of its own, with its term's betas, and its rate where none is given.
+    """Adam; each opponent is its own parameter group, with its term's betas, and its term's rate by default.
 
-    Parameters that are frozen (``requires_grad=False``) have no part in it.
+    Parameters that are frozen (``requires_grad=False``) are left out.
 
     Raises:
-        InputError: where all are.
+        InputError: where all are frozen.
     """
-    given = {} if opponent_lr is None else {"lr": opponent_lr}
+    overrides = {} if opponent_lr is None else {"lr": opponent_lr}
     groups: list[dict[str, Any]] = [{"params": objective.vae_parameters()}]
-    groups += [{"params": list(term.parameters()), **term.optimizer, **given} for term in objective.opponents()]
+    groups += [{"params": list(term.parameters()), **term.optimizer, **overrides} for term in objective.opponents()]
     for group in groups:
         group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
     if not any(group["params"] for group in groups):

@@ -1,6 +1,6 @@
-"""What a training is besides its weights: optimizer, step, position in the data, losses not yet written.
+"""The state of a training besides its weights: optimizer, step, position in the data, losses not yet written.
 
-There is no random state in it: whatever is drawn follows from the seed and the step.
+It holds no random state: all draws depend on the seed and the step.
 
 A state that was damaged is refused before any of it is used: the fused optimizer takes shapes and layouts for granted.
 """
@@ -26,11 +26,11 @@ from pyro_disent.training.weights import load_weights
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULED = frozenset({"params", "lr", "initial_lr"})
-"""What a state's parameter group may have otherwise than a fresh optimizer's."""
+"""Keys in which a saved parameter group may differ from a fresh optimizer's."""
 
 
 class Pending(NamedTuple):
-    """Losses of the last steps, of which no mean was written yet: a row of ``metrics.csv`` is that of many steps."""
+    """Losses of the last steps, in no row yet: a row of ``metrics.csv`` is the mean of many steps."""
 
     names: tuple[str, ...] = ()
     values: Tensor = torch.empty(0, 0, device="cpu")
@@ -38,12 +38,12 @@ class Pending(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """Where a run goes on."""
+    """Where a resumed run goes on."""
 
     step: int
     pending: Pending
     is_older: bool
-    """Whether an earlier version left it, which drew by other rules."""
+    """Whether an earlier version wrote it, which drew by other rules."""
 
 
 def capture(step: int, progress: Progress, optimizer: Adam, feed: Feed, pending: Pending) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def restore(
 ) -> Restored:
     """Put everything back as `capture` found it.
 
-    States of earlier versions bring random states, which are not used, and no losses, as these were written each time.
+    States of earlier versions hold random states, which are not used, and no losses, which were written each time.
 
     Raises:
         InputError: for a checkpoint that is damaged, or that of another model, method or data.
@@ -86,13 +86,13 @@ def _require(holds: bool, path: Path, what: str) -> None:
 
 
 def _check(state: Mapping[str, Any], feed: Feed, path: Path) -> None:
-    """Everything but the optimizer's part, and losses."""
-    step, best, of_feed = state.get("step"), state.get("best"), state.get("feed")
+    """Check everything except the optimizer's state and the losses."""
+    step, best, feed_state = state.get("step"), state.get("best"), state.get("feed")
     _require(_is_count(step), path, "a step")
     _require(type(best) is float and best > -math.inf, path, "a best held-out objective")
     _require(_is_count(state.get("since_best", 0)), path, "a count of validations")
-    of_feed = of_feed if isinstance(of_feed, dict) else {}
-    epoch, position = (of_feed.get(name) for name in ("epoch", "position"))
+    feed_state = feed_state if isinstance(feed_state, dict) else {}
+    epoch, position = (feed_state.get(name) for name in ("epoch", "position"))
     _require(
         _is_count(epoch) and _is_count(position) and position <= feed.batches_per_epoch
         and epoch * feed.batches_per_epoch + position == step,
@@ -102,7 +102,7 @@ def _check(state: Mapping[str, Any], feed: Feed, path: Path) -> None:
 
 
 def _checked_pending(saved: Any, step: int, path: Path) -> Pending:
-    """Losses of steps before this one; those that an earlier version left are none."""
+    """Losses of steps before this one; an earlier version left none."""
     if saved is None:
         return Pending()
     whole = isinstance(saved, dict) and saved.keys() == {"names", "values"} and isinstance(saved["names"], list)
@@ -122,7 +122,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def _is_plain(value: Any) -> TypeGuard[Tensor]:
-    """A tensor with numbers behind it, and nothing about it that arithmetic would have to know."""
+    """Whether it is a plain dense tensor on the CPU, and of no subclass."""
     return type(value) is Tensor and value.layout == torch.strided and value.device.type == "cpu"
 
 
@@ -162,7 +162,7 @@ def _is_rate(value: Any) -> bool:
 
 
 def _laid_out(state: Any, parameter: Tensor, step: int, path: Path) -> dict[str, Tensor]:
-    """Of one parameter: its count of steps, and its moments in its own memory format."""
+    """A parameter's state: its count of steps, and its moments in its memory format."""
     _require(isinstance(state, dict) and state.keys() == {"step", *MOMENTS}, path, "the state of a parameter")
     count = state["step"]
     _require(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
 
 SAID = {kind.__name__: kind for kind in (InputError, Diverged, StorageError)}
-"""Errors that a process says in the words of the one that met them."""
+"""Errors that other processes raise as well, with the same message."""
 FAILED = 1000  # above all signals
-PATIENCE = 10.0  # seconds that other processes are given to end by themselves
+PATIENCE = 10.0  # seconds that other processes have to end by themselves
 
 
 class Together:
@@ -35,7 +35,7 @@ class Together:
     def __init__(self, fabric: Fabric, go_on: str = "") -> None:
         self.fabric, self.go_on = fabric, go_on
         self.alone = fabric.world_size == 1
-        # Between hosts: what is agreed on there waits for no device.
+        # On the CPU: agreeing there waits for no device.
         self._hosts: Any = None if self.alone or fabric.device.type == "cpu" else dist.new_group(backend="gloo")
 
     def share_weights(self, module: nn.Module) -> None:
@@ -57,7 +57,7 @@ class Together:
     def average(self, module: nn.Module, record: LossRecord) -> LossRecord:
         """Mean gradients and losses over all processes, as one message: those of the whole batch.
 
-        A loss of one process that is not finite is one in all of them.
+        A loss that is not finite in one process becomes so in all.
         """
         if self.alone:
             return record
@@ -72,13 +72,13 @@ class Together:
         return record
 
     def agreed(self, failed: Exception | None = None, signal: int | None = None) -> int | None:
-        """The signal that asks for an end, of whichever process had one.
+        """The signal by which any of the processes is asked to end.
 
         Args:
-            failed: what this process met since the last time.
+            failed: the error of this process since the last call.
 
         Raises:
-            Exception: in all processes what one of them met, or its words.
+            Exception: in all processes the error of one of them, or its message.
             Lost: where another process is gone.
         """
         if self.alone:
@@ -90,16 +90,16 @@ class Together:
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._hosts)
             if (most := int(flag)) < FAILED:
                 return most or None
-            told: list[Any] = [None] * self.fabric.world_size
+            errors: list[Any] = [None] * self.fabric.world_size
             mine = None if failed is None else (type(failed).__name__, str(failed))
-            dist.all_gather_object(told, mine, group=self._hosts)
-        rank, (kind, words) = next((rank, each) for rank, each in enumerate(told) if each is not None)
+            dist.all_gather_object(errors, mine, group=self._hosts)
+        rank, (kind, words) = next((rank, each) for rank, each in enumerate(errors) if each is not None)
         if failed is None:
             failed = SAID[kind](words) if kind in SAID else RuntimeError(f"process {rank} failed: {kind}: {words}")
         raise self.said_once(failed)
 
     def said_once(self, error: Exception) -> Exception:
-        """An error that all processes raise, of which the first one's is printed, and its exit code the command's."""
+        """Mark an error that all processes raise: only the first one prints it, and its exit code is the command's."""
         error.is_said_by_another = not self.fabric.is_global_zero  # type: ignore[attr-defined]
         return error
 
@@ -114,7 +114,7 @@ class Together:
 
 @contextlib.contextmanager
 def ending_together(fabric: Fabric) -> Iterator[None]:
-    """Where training ends early, the processes that this one started end with it, and its exit code is its own.
+    """Where training ends early, end the processes that this one started, and keep this one's exit code.
 
     Fabric's observer would kill this process within seconds of another's end, in the middle of a checkpoint.
     """
@@ -133,6 +133,6 @@ def ending_together(fabric: Fabric) -> Iterator[None]:
 
 
 def _into(tensors: list[Tensor], flat: Tensor) -> None:
-    """Each tensor's part of one that has all of them, one after the other."""
+    """Fill tensors from a flat one that has all of them, one after the other."""
     for tensor, part in zip(tensors, flat.split([each.numel() for each in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))

@@ -50,24 +50,24 @@ def train(
 
     Args:
         resume: go on from the folder's last checkpoint.
-        moved_to: the device that a run goes on on, where it is another than before.
-        overwrite: a run that is there may be replaced.
+        moved_to: the device that a resumed run moves to.
+        overwrite: an existing run may be replaced.
         init: start from this run's best weights.
         data: the data set, where the configuration names none.
         given: networks, model and objective, where the configuration names none.
-        reporter: who is told how it goes.
-        on_validation: called with each `Validation`, when its checkpoints are written. True ends the training; what it
-            raises does so too. Either way the run can be resumed, and goes on.
+        reporter: receives progress.
+        on_validation: called with each `Validation`, when its checkpoints are written. True ends the training, and
+            so does an exception. Either way the run can be resumed.
 
     Raises:
         InputError: for a configuration that cannot be run; nothing is written.
         Diverged: at the first loss that is not finite; the checkpoints before it are kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
         Interrupted: at Ctrl-C or SIGTERM, after the state was saved.
-        StoppedAtOnce: at a second one, and at one before the first step.
+        StoppedAtOnce: at a second signal, and at one before the first step.
 
-    A run that was to be replaced and is back, because this one ended before its first checkpoint, is said in a note of
-    the exception.
+    If this run ends before its first checkpoint, the run that it was to replace comes back: a note of the exception
+    says so.
     """
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
@@ -78,7 +78,7 @@ def train(
         folder.refuse_existing(overwrite)
     else:
         config = as_recorded(config, recorded, folder.path, moved_to, data, given)
-        folder.metrics()  # which is refused here where it is damaged, before anything is written
+        folder.metrics()  # a damaged file is refused here, before anything is written
         if not has_state and recorded.init is not None:
             init = RunFolder(Path(recorded.init))
     if given.elbo is None and config.method != GIVEN:
@@ -191,7 +191,7 @@ def _go_on(
     steps: int,
     reporter: Reporter,
 ) -> None:
-    """Record, and say, what of a run changes from here on: its device and its length."""
+    """Record and report what changes in a resumed run: its device and its length."""
     changed = dataclasses.replace(recorded, device=device.type, fit=recorded.fit.lasting(config))
     if changed != recorded:
         folder.change_record(changed)

@@ -1,4 +1,4 @@
-"""Held-out numbers of a training that runs, and whether it still gets better."""
+"""Held-out numbers of a running training, and whether it still improves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HELD_OUT_BATCH = 256
 
 
 class Validation(NamedTuple):
-    """What one validation found."""
+    """The result of one validation."""
 
     step: int
     """Steps taken by then."""
     numbers: dict[str, float]
     """``objective`` and ``elbo`` in nats per image, ``kl.NAME`` and ``use.NAME`` of every latent, opponents' skills."""
     is_best: bool
-    """Whether no held-out objective before was as low."""
+    """Whether its objective is the lowest so far."""
 
     @property
     def usage(self) -> Usage:
@@ -36,7 +36,7 @@ class Validation(NamedTuple):
 
     @property
     def empty(self) -> tuple[str, ...]:
-        """Latents that say nothing, see `Usage`."""
+        """Latents that carry no information, see `Usage`."""
         return self.usage.empty
 
     @property
@@ -64,7 +64,7 @@ class Progress:
         return self.patience is not None and self.since_best >= self.patience
 
     def see(self, step: int, numbers: dict[str, float]) -> Validation:
-        """Count one validation in."""
+        """Count one validation."""
         objective = float(numbers["objective"])
         is_best = objective < self.best
         self.best = min(self.best, objective)
@@ -101,7 +101,7 @@ def asked_to_end(on_validation: OnValidation | None, validation: Validation, dev
 
 
 def validate(objective: Objective, split: Split, seed: int, views: int) -> dict[str, float]:
-    """Held-out numbers in nats per image, on the same pairs and noise each time; no weight and no random state moves.
+    """Held-out numbers in nats per image, on the same pairs and noise each time; weights and random state stay.
 
     ``objective`` is what is minimized when all weights are warm, without opponents; ``elbo`` is the plain bound with
     every weight 1, each image decoded from its own posterior; ``kl.NAME`` that bound's KL of each latent; and every

@@ -17,7 +17,7 @@ from pyro_disent.training.run import RunFolder
 
 
 def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:
-    """Raises InputError where a run cannot lend its weights to another model, for reasons that a user has words for."""
+    """Raises InputError where a run's weights cannot fit another model, and names the settings that differ."""
     record = folder.read_record()
     ours = {latent.name: LatentSpec.describing(latent) for latent in latents}
     both = {
@@ -48,15 +48,15 @@ def load_weights(objective: Objective, folder: RunFolder, which: Which) -> None:
 
 def fitting(objective: Objective, folder: RunFolder, which: Which) -> dict[str, torch.Tensor]:
     """The weights of a run's checkpoint; raises InputError where they are not those of this objective."""
-    found, own = folder.weights(which), objective.state_dict()
+    weights, parameters = folder.weights(which), objective.state_dict()
     other = f"the weights of {folder.path} are those of another model or method"
-    for name in sorted(found.keys() | own.keys()):
-        if name not in found or name not in own:
-            raise InputError(f"{other}: {name} is {'not among them' if name not in found else 'one too many'}")
-        # A tensor of another type would be converted, and rounded, without a word.
-        if (found[name].shape, found[name].dtype) != (own[name].shape, own[name].dtype):
-            raise InputError(f"{other}: {name} is {_kind(found[name])}, where {_kind(own[name])} is needed")
-    return found
+    for name in sorted(weights.keys() | parameters.keys()):
+        if name not in weights or name not in parameters:
+            raise InputError(f"{other}: {name} is {'not among them' if name not in weights else 'one too many'}")
+        # A tensor of another type would be converted, and rounded, silently.
+        if (weights[name].shape, weights[name].dtype) != (parameters[name].shape, parameters[name].dtype):
+            raise InputError(f"{other}: {name} is {_kind(weights[name])}, where {_kind(parameters[name])} is needed")
+    return weights
 
 
 def _kind(tensor: torch.Tensor) -> str:
