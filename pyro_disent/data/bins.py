@@ -18,7 +18,7 @@ def edges_by_range(low: float, high: float, bins: int) -> Tensor:
 
 
 def edges_by_quantile(values: Tensor, bins: int) -> Tensor:
-    """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is no value."""
+    """Inner edges of equally filled bins of these values, ``(bins - 1,)``; NaN is ignored."""
     present = values[~values.isnan()].float()
     return present.quantile(torch.linspace(0, 1, bins + 1, device=values.device)[1:-1])
 
@@ -28,16 +28,16 @@ def factor_edges(
 ) -> dict[str, list[float]]:
     """factor's name -> inner edges of the bins a predictor sees it in, for factors that have them.
 
-    Where a number of bins was asked for, they divide the factor's range (that of its training values, where none is
-    known), or fill evenly with the training values. Factors that are no quantities keep a bin for each category.
+    A number of bins divides the factor's range (or that of its training values, where it has none) into equal parts, or
+    the training values into equal shares. Factors that are not quantities keep one bin a category.
 
     Args:
-        bins: of every factor that is a quantity, or factor's name -> bins; None: the data set's own.
+        bins: number for every factor that is a quantity, or factor's name -> number; None: the data set's bins.
         by: ``range``, equally wide, or ``quantile``, equally filled.
-        seed: of how the training images are seen, whose values say a range or fill the bins.
+        seed: of the draw of the training images whose values give a range or fill the bins.
 
     Raises:
-        InputError: for bins of a factor that is not there or has categories, and of one that cannot fill them.
+        InputError: for bins of a factor that does not exist or has categories, or whose values cannot fill them.
     """
     edges = {factor.name: list(factor.edges) for factor in data.factors if factor.edges}
     if bins is None:
@@ -52,7 +52,7 @@ def factor_edges(
 
     @functools.cache
     def observed() -> dict[str, torch.Tensor]:
-        """The factors of the training images, all of which are made for it: asked for only where they are needed."""
+        """The factors of the training images. This makes all of the images, so it is called only where needed."""
         return data.train.examples(seed).factors
 
     for factor in quantities:
@@ -72,6 +72,6 @@ def factor_edges(
 
 
 def _extent(values: torch.Tensor) -> tuple[float, float]:
-    """Lowest and highest of the values that are known."""
+    """Lowest and highest finite value."""
     finite = values[values.isfinite()]
     return float(finite.min()), float(finite.max())

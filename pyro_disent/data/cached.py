@@ -1,4 +1,4 @@
-"""A data set that is made once, kept in the cache, and read from there: real images converted, or drawn ones."""
+"""A data set that is converted or drawn once into the cache, and then read from there."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 def key(wanted: str) -> str:
-    """A name for all that the contents of a cache file depend on."""
+    """A short name for everything that the contents of a cache file depend on."""
     return hashlib.sha256(wanted.encode()).hexdigest()[:16]
 
 
 def newest(files: Iterable[Path]) -> Path | None:
-    """The file that was written last, of those that a set was converted into."""
+    """The file that was written last; None where there is none."""
     return max(files, key=lambda path: path.stat().st_mtime, default=None)
 
 
@@ -36,15 +36,15 @@ def newest(files: Iterable[Path]) -> Path | None:
 class Cached(ABC, Generic[Kept]):
     """One data set from one place.
 
-    A set lies in the cache, in the file that `converted_file` or `drawn_file` names, or is put there by `convert` or
-    `draw` when it is first read. A damaged file is never used. Where the set is drawn, the file is removed and the same
-    images are drawn anew; a conversion, which may take long, is refused until `prepare` converts again.
+    `converted_file` or `drawn_file` names the cache file, and `convert` or `draw` writes it when the set is first read.
+    A damaged file is never used. A drawn set is removed, and the same images are drawn again. A conversion may take
+    long, so a damaged one is an error until `prepare` converts again.
     """
 
     name: ClassVar[str]
     """As commands take it."""
     by_drawing: ClassVar[str] = "drawn"
-    """What happens to a set that does not come from files."""
+    """The verb for making a set that does not come from files."""
     found: Found
 
     @property
@@ -58,7 +58,7 @@ class Cached(ABC, Generic[Kept]):
 
     @abstractmethod
     def converted_file(self, path: Path) -> Path:
-        """Where what lies at ``path`` is kept."""
+        """The cache file for the set at ``path``."""
 
     @abstractmethod
     def draw(self, progress: Progress | None) -> None:
@@ -66,7 +66,7 @@ class Cached(ABC, Generic[Kept]):
 
     @abstractmethod
     def convert(self, path: Path, progress: Progress | None) -> None:
-        """Convert what lies at ``path`` into the cache.
+        """Convert the set at ``path`` into the cache.
 
         Raises:
             InputError: where a file of the set is damaged or missing.
@@ -74,11 +74,11 @@ class Cached(ABC, Generic[Kept]):
 
     @abstractmethod
     def kept(self) -> Kept:
-        """What the cache holds of the set.
+        """The set from the cache.
 
         Raises:
-            FileNotFoundError: where it holds nothing.
-            CorruptCache: where it is not what was written.
+            FileNotFoundError: where the cache does not hold it.
+            CorruptCache: where the file is not what was written.
         """
 
     @cached_property
@@ -89,7 +89,7 @@ class Cached(ABC, Generic[Kept]):
 
     @property
     def location(self) -> str:
-        """Where the set lies, or what it is where it lies nowhere."""
+        """The path of the set, or a description of a set without one."""
         if self.found.path is not None:
             return str(self.found.path)
         return self.found.note if self.found.kind == "download" else self.drawing
@@ -102,24 +102,24 @@ class Cached(ABC, Generic[Kept]):
         return f"{self.found.kind}: {self.location}{to_do}{self.found.but}"
 
     def read(self, progress: Progress | None = None) -> Kept:
-        """The set from the cache, made first where it is not there; what is used in another's place is said.
+        """The set from the cache, made first where it is missing; a warning says if another set is used instead.
 
         Raises:
-            InputError: for files of the set, or a conversion, that are damaged.
+            InputError: for damaged files of the set, or a damaged conversion.
         """
         return self._read_or_make(progress, again=self.found.kind == "embedded")
 
     def prepare(self, progress: Progress | None = None) -> Path:
-        """Make the set into the cache, again where it is damaged; returns its file.
+        """Write the set into the cache, again where it is damaged; returns its file.
 
         Raises:
-            InputError: for files of the set that are damaged, and a damaged conversion of files that are not at hand.
+            InputError: for damaged files of the set, and for a damaged conversion whose files are not available.
         """
         self._read_or_make(progress, again=self.found.kind != "cache")
         return self.cache_file
 
     def _read_or_make(self, progress: Progress | None, again: bool) -> Kept:
-        """What the cache holds, made where it is not there and, if ``again``, where it is damaged."""
+        """The set from the cache, made where it is missing and, if ``again``, where it is damaged."""
         self.found.tell()
         try:
             return self.kept()
@@ -128,7 +128,7 @@ class Cached(ABC, Generic[Kept]):
         except CorruptCache as error:
             if not again:
                 raise InputError(f"{error}; {_CONVERT_AGAIN.replace('NAME', self.name)}") from error
-            self._remove(error)  # the same images come out again
+            self._remove(error)  # it is made again below
         if self.found.path is None:
             self.draw(progress)
         else:
@@ -136,7 +136,7 @@ class Cached(ABC, Generic[Kept]):
         return self.kept()
 
     def _remove(self, error: CorruptCache) -> None:
-        """Remove the damaged file, so that nothing takes it for done when making the set is interrupted."""
+        """Remove the damaged file, so that an interruption leaves nothing that looks finished."""
         how = self.by_drawing if self.found.kind == "embedded" else "converted"
         try:
             self.cache_file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What every data set is: three splits of images that become batches on the device, and the factors behind them."""
+"""The base of every data set: three splits of images that become batches on the device, and their factors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Factor:
     """A known cause of the images.
 
     Args:
-        name: a latent of this name is shared where the factor is equal.
+        name: a latent with this name is shared where the factor is equal.
         unit: "radians" for angles.
         circular: whether its values wrap around.
         edges: inner edges of the bins a predictor sees it in, increasing; empty: it is not predicted.
-        range: lowest and highest value, where that is known.
-        categories: what its values 0, 1, 2 ... are called, where they are no quantities.
-        center, scale: a user's number was ``center + scale * value``.
-        written: value -> how the user wrote it.
+        range: lowest and highest value; None where they are unknown.
+        categories: names of its values 0, 1, 2 ...; empty where it is a quantity.
+        center, scale: the user's number is ``center + scale * value``.
+        written: value -> the user's spelling of it.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Factor:
 
 
 TEST_MORE = "`test_share=0.3` tests on more of a folder's"
-"""What helps where too few identities are tested on."""
+"""The advice where the test split has too few identities."""
 
 
 class Source(NamedTuple):
-    """Where the images came from, as it is printed and recorded in the run."""
+    """Where the images came from, as printed and as recorded in the run."""
 
     kind: str
     """``local``, ``cache``, ``download`` or ``embedded``; ``package`` where another package made it.
@@ -55,17 +55,17 @@ class Source(NamedTuple):
     location: str
     """A folder or file; for generated images, what generated them."""
     sha256: str
-    """Of the raw bytes that were read, or of the rendered array."""
+    """The hash of the raw bytes that were read, or of the rendered array."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.location} (sha256 {self.sha256[:12]})"
 
 
 class Examples(NamedTuple):
-    """Images seen once each, with all that is known of them: what probes and metrics are computed on."""
+    """Each image once, with its factors and labels: probes and metrics are computed on these."""
 
     images: Images
-    """``(images, channels, height, width)``, uint8; to be read in parts, by slices or `split`, as it may be large."""
+    """``(images, channels, height, width)``, uint8; it may be large, so read it in parts, by slices or `split`."""
     factors: dict[str, Tensor]
     """factor's name -> ``(images,)`` float32; angles in radians."""
     labels: dict[str, Tensor]
@@ -75,18 +75,18 @@ class Examples(NamedTuple):
 class Split:
     """One split of a data set: all its images as one uint8 array, made into batches on the device it lies on.
 
-    A subclass says how a pair is made (`batch`) and how each image is seen once (`examples`); one that can draw its
-    images anew says so too (`drawable`), and is the judge of counterfactuals (`truth`).
+    A subclass defines how a pair is made (`batch`) and how each image is seen once (`examples`). A subclass that can
+    draw its images again names the factors it can change (`drawable`), and gives true counterfactuals (`truth`).
 
     Args:
         images: ``(images, channels, height, width)``, uint8.
         labels: label's name -> ``(images,)`` int64.
         factors: factor's name -> ``(images,)`` float32, for factors that are fixed in the images.
-        names: what each image is called, such as its file, ``(images,)``; empty where its labels and factors say all.
+        names: each image's name, such as its file, ``(images,)``; empty where its labels and factors identify it.
     """
 
     label_words: ClassVar[Mapping[str, str]] = {}
-    """label's name -> what stands before its numbers in figures, where that is another word (``chair`` 12)."""
+    """label's name -> the word before its numbers in figures, where it differs from the name (``chair`` 12)."""
 
     def __init__(
         self,
@@ -108,12 +108,12 @@ class Split:
 
     @property
     def identities(self) -> int:
-        """How many different identities the images show; 0 where nothing says whom."""
+        """How many different identities the images show; 0 where they have no identities."""
         return len(self.labels["identity"].unique()) if "identity" in self.labels else 0
 
     @property
     def has_pairs(self) -> bool:
-        """Whether `batch` can show its images in two views; a subclass whose images may lack pairs says so here."""
+        """Whether `batch` can give two views; a subclass whose images may lack pairs overrides this."""
         return type(self).batch is not Split.batch
 
     def to(self, device: torch.device | str) -> Self:
@@ -127,14 +127,14 @@ class Split:
 
     def pixels(self, chosen: Tensor) -> Tensor:
         """The images at ``chosen`` ``(views, images)``, ``(views, images, channels, height, width)`` in [0, 1]."""
-        # Indexing uint8 by a tensor of two dimensions takes fifteen times as long.
+        # Indexing uint8 with a two-dimensional tensor takes fifteen times as long.
         return as_float(self.images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape))
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The images at ``index`` ``(images,)`` in one or two views, with their factors; nothing touches the host.
 
         With two views each image is paired with another view of what the pair has in common, never with itself. The
-        batch's ``index`` says which images both views are of; without, no factor of them can be observed.
+        batch's ``index`` names the images of both views; without it, no factor can be observed.
         """
         raise NotImplementedError
 
@@ -144,16 +144,16 @@ class Split:
 
     @property
     def drawable(self) -> tuple[str, ...]:
-        """The factors that `truth` can change, as these images can be drawn anew; none where they cannot."""
+        """The factors that `truth` can change by drawing the images again; empty where it cannot."""
         return ()
 
     def truth(self, a: Tensor, b: Tensor, factors: Sequence[str], *, seed: int = 0) -> Tensor:
-        """The images ``a`` with these factors, and nothing else, as in the images ``b``: drawn anew.
+        """The images ``a``, drawn again with only these factors changed to those of the images ``b``.
 
         Args:
             a, b: ``(images,)``, places in `examples`.
-            factors: names of those in `drawable`; with none of them, the images ``a`` as they are.
-            seed: of `examples`, where something varies in them.
+            factors: names from `drawable`; empty: the images ``a`` unchanged.
+            seed: of `examples`, where images vary with it.
 
         Returns:
             ``(images, channels, height, width)``, uint8, on the device of the images.
@@ -179,7 +179,7 @@ class Split:
         return self._drawn(places[0].long(), places[1].long(), names, seed)
 
     def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
-        """What `truth` gives, of names and places that are right; a subclass with `drawable` factors says it."""
+        """As `truth`, for names and places that were checked; a subclass with `drawable` factors implements it."""
         raise NotImplementedError
 
 
@@ -187,11 +187,11 @@ class Pairs(NamedTuple):
     """How two images become a pair, in terms of factors."""
 
     kinds: tuple[tuple[str, ...], ...] = ()
-    """What each kind of pair has in common, of which one is drawn for each pair. Empty: any two images are a pair."""
+    """What each kind of pair has in common; each pair draws one kind. Empty: any two images are a pair."""
     rest_differs: bool = False
-    """Whether the two differ in more than is recorded of them."""
+    """Whether the two images differ in more than their recorded factors."""
     identities: tuple[str, ...] = ()
-    """What else images may have in common beside their factors."""
+    """What else images may have in common besides their factors."""
 
     @property
     def always(self) -> tuple[str, ...]:
@@ -201,16 +201,16 @@ class Pairs(NamedTuple):
 
     @property
     def typical(self) -> tuple[str, ...]:
-        """Where one answer is needed, as by a swap: what pairs have in common `always`, else in the first kind."""
+        """What a swap assumes pairs to have in common: the factors `always` in common, else those of the first kind."""
         return self.always or (self.kinds[0] if self.kinds else ())
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """All that pairs of some kind have in common."""
+        """All factors that pairs of any kind have in common."""
         return tuple(dict.fromkeys(factor for kind in self.kinds for factor in kind))
 
     def pair(self, factors: Iterable[str], equal: Iterable[str]) -> Pairing:
-        """What is known of one pair, of images with these factors, that has these and no others in common."""
+        """The pairing of two images with these factors that have exactly ``equal`` in common."""
         equal = set(equal)
         names = dict.fromkeys([*factors, *(name for name in self.identities if name not in self.always)])
         return Pairing(
@@ -218,7 +218,7 @@ class Pairs(NamedTuple):
         )
 
     def typical_pair(self, factors: Iterable[str]) -> Pairing:
-        """One `pair` that has in common what is `typical`."""
+        """A `pair` with the `typical` factors in common."""
         return self.pair(factors, self.typical)
 
     def to_json(self) -> dict[str, Any]:
@@ -234,7 +234,7 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class DataSet:
-    """Three splits with disjoint identities, what varies in them, and where they came from."""
+    """Three splits with disjoint identities, their factors, and where they came from."""
 
     name: str
     train: Split
@@ -243,14 +243,14 @@ class DataSet:
     factors: tuple[Factor, ...]
     source: Source
     options: dict[str, Any]
-    """What `load` was told beyond the source, enough to load the same again."""
+    """The settings of `load` beyond the source, enough to load the same data again."""
     pairs: Pairs = field(default_factory=Pairs)
     joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names for several factors together, as ``view`` for azimuth and elevation."""
+    """Names for several factors together, such as ``view`` for azimuth and elevation."""
     details: tuple[str, ...] = ()
-    """What is known of the images, a line each: what folders and columns were taken for."""
+    """How folders and columns were understood, a line each."""
     notes: tuple[str, ...] = ()
-    """What may not be as it was meant, was left aside or changed, a sentence each: said before anything is trained."""
+    """What was left aside or changed, or may not be what the user meant, a sentence each: shown before training."""
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{len(split):,}" for split in (self.train, self.validation, self.test))
@@ -260,7 +260,7 @@ class DataSet:
 
     @property
     def of_pairs(self) -> tuple[str, ...]:
-        """What latents can explain beside the factors: what pairs may have in common, as the identity."""
+        """What pairs may have in common, such as the identity, which latents can explain besides the factors."""
         return tuple(dict.fromkeys([*self.pairs.factors, *self.pairs.identities]))
 
     @property
@@ -270,11 +270,11 @@ class DataSet:
 
     @property
     def units(self) -> dict[str, tuple[float, float]]:
-        """factor's name -> its center and scale, where it has any: what a run records, see `in_units`."""
+        """factor's name -> its center and scale, where they are not 0 and 1: a run records these, see `in_units`."""
         return {f.name: (f.center, f.scale) for f in self.factors if (f.center, f.scale) != (0.0, 1.0)}
 
     def identities_split(self) -> str | None:
-        """How identities are dealt out, and the chance of finding one of the test split; None where there are none."""
+        """Identities in each split, and the chance of finding one of the test split; None where there are none."""
         if not self.test.identities:
             return None
         splits = (("training", self.train), ("validation", self.validation), ("test", self.test))
@@ -285,10 +285,10 @@ class DataSet:
 
 
 def in_units(data: DataSet, units: Mapping[str, Sequence[float]]) -> DataSet:
-    """Data with its users' numbers standardized as a run recorded it, that is as the run's bins are.
+    """Data with the user's numbers standardized as a run recorded it, so that the run's bins fit them.
 
     Args:
-        units: factor's name -> center and scale; those of 0 and 1 are left out, as they are in older runs.
+        units: factor's name -> center and scale; a factor that is left out, as in older runs, has 0 and 1.
     """
     target = {factor.name: tuple(units.get(factor.name, (0.0, 1.0))) for factor in data.factors}
     changed = {f.name: f for f in data.factors if (f.center, f.scale) != target[f.name]}

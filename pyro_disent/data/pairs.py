@@ -1,4 +1,4 @@
-"""Fixed images of which some belong together: two of one group are a pair."""
+"""Fixed images in groups: two images of one group are a pair."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class GroupedSplit(Split):
         images: ``(images, channels, height, width)``, uint8.
         labels: label's name -> ``(images,)`` int64.
         factors: factor's name -> ``(images,)`` float32.
-        pairs: what two images of a pair have in common, names of ``factors`` and ``groups``. With several kinds, a
-            pair is of one of those that its image has a partner in, drawn at random. None: nothing says what belongs
-            together, and there are no pairs.
-        groups: what else images may have in common, as an identity: name -> ``(images,)`` int64.
-        names: what each image is called, see `Split`.
+        pairs: what two images of a pair have in common, names of ``factors`` and ``groups``. With several kinds, each
+            pair draws one in which its image has a partner. None: there are no pairs.
+        groups: what else images may have in common, such as an identity: name -> ``(images,)`` int64.
+        names: each image's name, see `Split`.
 
     Raises:
-        InputError: where an image has no partner in any kind; see `alone` to find them before.
+        InputError: where an image has no partner in any kind; `alone` finds such images beforehand.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class GroupedSplit(Split):
         kinds = grouped(pairs.kinds, {**self.factors, **self.groups})
         if len(lonely := alone(kinds)):
             raise InputError(f"image {int(lonely[0])} of {len(images)} has no other that it could be paired with")
-        # Images of one group lie beside each other in `_sorted`; each knows its place there, and where its group is.
+        # Images of one group are adjacent in `_sorted`; `_place` is an image's place there, `_start` its group's.
         ways = [torch.unique(group, return_inverse=True, return_counts=True)[1:] for group in kinds]
         self._sorted = torch.stack([torch.argsort(group, stable=True) for group, _ in ways])
         self._place = torch.argsort(self._sorted)
@@ -86,12 +85,12 @@ class GroupedSplit(Split):
 
     def _partner(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if len(self._count) == 1:
-            way = torch.zeros_like(index)  # nothing to choose, and nothing drawn for it
+            way = torch.zeros_like(index)  # one kind needs no random numbers
         else:
             chance = torch.rand(len(self._count), len(index), generator=generator, device=index.device)
             way = chance.masked_fill(self._count[:, index] < 2, -1).argmax(0)
         start, count = self._start[way, index], self._count[way, index]
-        # Integers far above the size of a group: what their remainders lack in evenness is below 1e-10.
+        # The integers are far larger than a group, so their remainders are uniform to within 1e-10.
         step = torch.randint(1 << 40, index.shape, generator=generator, device=index.device) % (count - 1) + 1
         return self._sorted[way, start + (self._place[way, index] - start + step) % count]
 
@@ -101,9 +100,9 @@ class GroupedSplit(Split):
 
 
 def grouped(kinds: Sequence[Sequence[str]], values: Mapping[str, Tensor]) -> list[Tensor]:
-    """For each kind of pair, which images have all of it in common: one number a group, ``(images,)`` int64.
+    """For each kind of pair, the group of each image: images of one group have all of the kind in common.
 
-    What is not known (NaN) has nobody in common.
+    Groups are numbers, ``(images,)`` int64 for each kind. A missing value (NaN) equals no other.
 
     Args:
         kinds: names of ``values`` that two images of a pair have in common.
@@ -117,7 +116,7 @@ def grouped(kinds: Sequence[Sequence[str]], values: Mapping[str, Tensor]) -> lis
 
 
 def alone(groups: Sequence[Tensor]) -> Tensor:
-    """Which images have no partner in any of these ways to pair, ``(images,)`` int64 of their places."""
+    """Places of the images that have no partner in any of these groupings, ``(images,)`` int64."""
     paired = torch.zeros_like(groups[0], dtype=torch.bool)
     for group in groups:
         _, place, count = torch.unique(group, return_inverse=True, return_counts=True)

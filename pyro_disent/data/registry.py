@@ -1,10 +1,10 @@
-"""Data sets by name: the ones of this package, one row each, and those that other packages bring.
+"""Data sets by name: those of this package, one row each, and those of other packages.
 
 A data set is a module, or any object, with ``load(request, *, seed, limit, progress, **options) -> DataSet``, a tuple
-``FACTORS``, and, where there is something to say or to do before loading, ``describe(request)`` (its text says what
-would be used) and ``prepare(request, *, seed, progress, **options) -> Path``. Other packages name theirs as entry
-points of the group ``pyro_disent.datasets``; what they load may be made by `pyro_disent.from_arrays`: it gets its name
-here. Nothing is imported before it is asked for.
+``FACTORS``, and optionally ``describe(request)`` (its text says what would be used) and ``prepare(request, *, seed,
+progress, **options) -> Path`` for work before loading. Other packages register theirs as entry points of the group
+``pyro_disent.datasets``; they may use `pyro_disent.from_arrays`, and the data set gets its name here. A module is
+imported only when its data set is used.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ BUILT_IN: dict[str, str] = {
     "rotated-mnist": "pyro_disent.data.mnist.rotated",
 }
 FOLDER = "pyro_disent.data.own.folder"
-"""What serves a folder of the user's images, given in place of a name."""
+"""The module for a folder of the user's images, where a folder stands in place of a name."""
 
 _COMMON = ("request", "seed", "limit", "progress")
 
 
 class Description(NamedTuple):
-    """What is known of a data set before it is loaded."""
+    """A description of a data set before it is loaded."""
 
     name: str
     factors: tuple[Factor, ...]
     found: str
     """Which source would be used."""
     options: Mapping[str, signatures.Option] | None
-    """What `load` accepts of it beyond what it accepts of every data set; None where that is anything."""
+    """The options of `load` beyond those of every data set; None where it accepts any."""
 
 
 def names() -> list[str]:
@@ -60,7 +60,7 @@ def is_folder(name: str) -> bool:
 
 
 def is_data_set(name: str) -> bool:
-    """Whether something serves this name: a data set's, or a folder's."""
+    """Whether this is the name of a data set, or a folder."""
     return name in names() or is_folder(name)
 
 
@@ -85,10 +85,10 @@ def load(
         name: one of `names`, or a folder of images.
         source: ``auto``, ``local``, ``download`` or ``embedded``; see `sources.Places` for their order.
         root: a local folder, which must then hold the set.
-        seed: of what is drawn while loading; batches have generators of their own.
+        seed: of draws while loading; batches have their own generators.
         limit: use only so many training images.
         progress: called with how much is done and how much there is.
-        options: what this data set accepts beyond these.
+        options: further options of this data set.
 
     Raises:
         InputError: for a name, source, folder, limit or option that is not accepted, and for files that are damaged.
@@ -101,10 +101,10 @@ def load(
 
 
 def _by_its_name(data: Any, name: str, request: Request, options: Mapping[str, Any]) -> DataSet:
-    """What another package loaded, as a run finds it again: by the name, the source and the options it was asked by.
+    """Another package's data set with its name, source and options, so that a run can load it again.
 
     Raises:
-        InputError: for what is no data set.
+        InputError: where the package did not return a data set.
     """
     from pyro_disent.data.dataset import DataSet, Source
 
@@ -125,10 +125,10 @@ def _by_its_name(data: Any, name: str, request: Request, options: Mapping[str, A
 
 
 def describe(name: str, *, source: str = "auto", root: Path | None = None) -> Description:
-    """What a data set varies in, and which source `load` would use; reads no image and asks no network.
+    """The factors of a data set, and the source that `load` would use; reads no image and uses no network.
 
     Raises:
-        InputError: as `load`, as far as that shows without reading.
+        InputError: as `load`, as far as it can be known without reading images.
     """
     module, request = _resolve(name, source, root)
     place = str(module.describe(request)) if hasattr(module, "describe") else ""
@@ -156,7 +156,7 @@ def prepare(
 
 
 def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
-    """The module behind a name, or behind a folder in place of one, and the request to hand it."""
+    """The module for a name, or for a folder in place of one, and the request to pass to it."""
     module = _module(name)
     if not is_folder(name):
         return module, Request.of(source, root)
@@ -166,7 +166,7 @@ def _resolve(name: str, source: str, root: Path | None) -> tuple[Any, Request]:
 
 
 def _module(name: str) -> Any:
-    """What serves a name, or a folder in place of one."""
+    """The module for a name, or for a folder in place of one."""
     if name in BUILT_IN:
         return importlib.import_module(BUILT_IN[name])
     if name in names():
@@ -180,15 +180,15 @@ def _module(name: str) -> Any:
 
 
 def _folders_beside(path: Path) -> list[str]:
-    """The folders that lie where one was looked for, written as it was."""
+    """The folders beside a path, written as the path is."""
     try:
         return [str(path.parent / folder.name) for folder in path.parent.iterdir() if folder.is_dir()]
-    except OSError:  # nor is there a folder to look in
+    except OSError:  # the folder around it does not exist either
         return []
 
 
 def options_of_folders() -> dict[str, signatures.Option] | None:
-    """What `load` accepts of a folder of images."""
+    """The options of `load` for a folder of images."""
     return _options(importlib.import_module(FOLDER))
 
 
@@ -197,16 +197,16 @@ def _options(module: Any) -> dict[str, signatures.Option] | None:
 
 
 def checked_options(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a data set as `load` takes them; texts are read as what they are to be.
+    """Options of a data set as `load` takes them; texts are converted to the options' types.
 
     Raises:
-        InputError: for an option that it does not have, and a value that cannot be one.
+        InputError: for an option that does not exist, and a value that the option does not accept.
     """
     return _checked(name, _module(name).load, said)
 
 
 def presets(name: str) -> Mapping[str, Mapping[str, Any]]:
-    """preset's name -> settings of a run on this data set; where it brings none, those of a folder of images."""
+    """preset's name -> settings of a run on this data set, after those of a folder of images, which it overrides."""
     general = importlib.import_module(FOLDER).PRESETS
     return {**general, **getattr(_module(name), "PRESETS", {})} if name in names() else general
 

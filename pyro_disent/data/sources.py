@@ -1,4 +1,4 @@
-"""Where a data set may come from, and in which order the places are asked."""
+"""Where a data set may come from, and in which order these places are tried."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ CACHE_VARIABLE = "PYRO_DISENT_CACHE"
 
 _log = logging.getLogger(__name__)
 LOOKED_AT = 2_000
-"""Entries of a folder, and of what lies in it, that are looked at for what a set may be called."""
+"""The most entries of a folder and its sub-folders that are searched for names of a set."""
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
 
 
 class Request(NamedTuple):
-    """What a user asked for: which kind of source, and a folder if one was named."""
+    """The user's choice of a kind of source, and a folder if the user named one."""
 
     kind: Kind = "auto"
     root: Path | None = None
 
     @classmethod
     def of(cls, kind: str = "auto", root: Path | str | None = None) -> Request:
-        """A request from what was typed.
+        """A request from the user's texts.
 
         Raises:
             InputError: for a kind that does not exist, or a folder named beside a kind that reads none.
@@ -47,10 +47,10 @@ class Request(NamedTuple):
         return cls(match, None if root is None else Path(root))
 
     def roots(self) -> list[Path]:
-        """Local folders to look in, in order: an explicit root alone, else the one the environment names.
+        """Local folders to search, in order: an explicit root alone, else the one the environment names.
 
         Raises:
-            InputError: where an explicit root is not there, or ``source=local`` has no folder to look in.
+            InputError: where an explicit root does not exist, or ``source=local`` has no folder to search.
         """
         if self.root is not None:
             if not _exists(self.root):
@@ -63,7 +63,7 @@ class Request(NamedTuple):
 
     @property
     def must_be_local(self) -> bool:
-        """An explicit folder, or ``source=local``: nothing else may serve in its place."""
+        """An explicit folder, or ``source=local``: no other place may be used instead."""
         return self.root is not None or self.kind == "local"
 
 
@@ -72,41 +72,41 @@ class Found(NamedTuple):
 
     kind: Literal["local", "cache", "download", "embedded"]
     path: Path | None
-    """Where it lies; None where it is yet to be downloaded, or comes with this package."""
+    """Its path; None where it must first be downloaded, or comes with this package."""
     note: str = ""
-    """What it is, where there is no path to say it."""
+    """Its description, where it has no path."""
     passed_over: str = ""
-    """Why the folder that the environment names does not serve, where it does not: a sentence."""
+    """A sentence that says why the folder that the environment names is not used; empty where it is."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.path or self.note}{self.but}"
 
     @property
     def but(self) -> str:
-        """Why nothing else serves, as the end of a sentence; empty where there is nothing to say."""
+        """`passed_over` as the end of a sentence; empty where there is nothing to say."""
         return f" ({self.passed_over})" if self.passed_over else ""
 
     def tell(self) -> None:
-        """Say why the folder that was named is not used: a user who named one takes it for what is trained on."""
+        """Warn where the environment's folder is not used, because its user expects training on it."""
         if self.passed_over:
             _log.warning("%s; used instead: %s %s", self.passed_over, self.kind, self.path or self.note)
 
 
 @dataclass(frozen=True)
 class Places:
-    """The places one data set may be in, asked in one order for all data sets.
+    """The places one data set may be in, tried in the same order for all data sets.
 
-    An explicit root, which must hold the set; else the folder of ``$PYRO_DISENT_DATA``, if it holds it; else the cache;
-    else what comes with this package. The network is never asked unless ``source=download`` says so.
+    The order is an explicit root, which must hold the set; else the folder of ``$PYRO_DISENT_DATA``, if it holds the
+    set; else the cache; else what comes with this package. The network is used only with ``source=download``.
 
     Args:
-        name: the data set, as messages call it.
+        name: the data set's name in messages.
         looked_for: what `locate` looks for, as the end of "looked for ...".
-        called: what files and folders of the set may be called that `locate` does not know, a regular expression.
-        locate: a root -> where in it the set lies, None where it does not.
-        cached: the cache's folder -> where in it the set lies; None where nothing of it is ever cached.
+        called: a regular expression for names of the set's files and folders that `locate` does not recognize.
+        locate: a root -> the set's path in it, None where it is not there.
+        cached: the cache's folder -> the set's path in it; None where the set is never cached.
         address: where a download comes from; None where there is none.
-        embedded: what comes with this package in the set's place; None where nothing does.
+        embedded: what comes with this package in place of the set; None where nothing does.
     """
 
     name: str
@@ -118,10 +118,10 @@ class Places:
     called: str | None = None
 
     def find(self, request: Request) -> Found:
-        """The first place that serves a request, without reading the set or asking the network.
+        """The first place that fits a request, without reading the set or using the network.
 
         Raises:
-            InputError: where an explicit root lacks the set, or no place is left.
+            InputError: where an explicit root lacks the set, or no place fits.
         """
         if request.kind == "download":
             if self.address is None:
@@ -165,7 +165,7 @@ class Places:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is there; nothing is under a name that no system takes."""
+    """Whether a path exists; False for a name that the system does not accept."""
     try:
         return path.exists()
     except OSError:
@@ -173,7 +173,7 @@ def _exists(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, in alphabetical order; nothing, where it is none or cannot be listed."""
+    """The entries of a folder in alphabetical order; empty where it is not a folder or cannot be listed."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -181,12 +181,12 @@ def entries(folder: Path) -> list[Path]:
 
 
 def folders_called(folder: Path, pattern: str) -> list[Path]:
-    """Folders in ``folder`` whose whole name matches, in alphabetical order; upper and lower case are one."""
+    """Folders in ``folder`` whose whole name matches, in alphabetical order; upper and lower case are equal."""
     return [path for path in entries(folder) if re.fullmatch(pattern, path.name, re.IGNORECASE) and path.is_dir()]
 
 
 def _matches(root: Path, pattern: str) -> Iterator[Path]:
-    """Files and folders in a folder, and two levels down, whose names match somewhere, the upper levels first."""
+    """Files and folders in a folder, and two levels down, whose names contain a match; upper levels come first."""
     level, remaining = [root], LOOKED_AT
     for _ in range(3):
         below = [path for folder in level for path in entries(folder)][:remaining]
@@ -217,13 +217,13 @@ def cache_dir() -> Path:
 
 
 def absolute(path: Path) -> Path:
-    """A folder's path from anywhere, of which the last part is the folder's own name, also for ``.`` and ``..``."""
+    """A folder's absolute path, whose last part is the folder's name, also for ``.`` and ``..``."""
     whole = path.absolute()
     return whole.resolve() if ".." in whole.parts else whole
 
 
 def leads_out(name: str) -> bool:
-    """Whether a path is absolute or leads upwards, as any system reads it."""
+    """Whether any system would read a path as absolute or as leading upwards."""
     path = PureWindowsPath(name)
     return bool(path.drive or path.root or ".." in path.parts)
 

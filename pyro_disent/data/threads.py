@@ -1,7 +1,7 @@
 """One task over many items on all cores, in order, interruptible, with progress.
 
-Threads and not processes: NumPy and Pillow let go of the interpreter's lock while they compute, and nothing has to be
-imported again, guarded by ``__main__`` or pickled, so this works in a script, in a notebook and beside a GPU.
+These are threads, not processes: NumPy and Pillow release the interpreter's lock while they compute, and nothing has to
+be imported again, guarded by ``__main__`` or pickled. So this works in a script, in a notebook and beside a GPU.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def in_threads(
 ) -> Iterator[Result]:
     """``task`` of each item, in the items' order.
 
-    Items are drawn in the caller's thread and only a few ahead, so that they may be read from one stream. What goes
-    wrong in a task is raised here; tasks that did not start by then never do.
+    Items are taken in the caller's thread and only a few ahead, so that they may come from one stream. An error of a
+    task is raised here, and tasks that have not started by then never start.
 
     Args:
-        task: what is done to each item, safe to run beside itself.
-        items: what it is done to.
+        task: applied to each item; several calls may run at once.
+        items: the task's arguments.
         total: how many items there are, for ``progress``.
         progress: called after each item with (done, total).
         workers: threads; None for one a core, or as many as `pyro_disent.threads.using` says.

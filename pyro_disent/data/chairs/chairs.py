@@ -169,7 +169,7 @@ class _Chairs(Cached[tuple[Arrays, str]]):
     vary: tuple[str, ...] | None
     """See `pairs_of`."""
     zooms: int | None
-    """Of embedded chairs: at how many zooms every view is drawn; None: each image has one of its own."""
+    """How many zooms every view of embedded chairs is drawn at; None: each image has a different zoom."""
 
     @classmethod
     def of(

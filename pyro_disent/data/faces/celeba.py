@@ -117,9 +117,9 @@ class _CachedFaces(NamedTuple):
     partition: NDArray[Any]
     """``(images,)``: 0 for training, 1 for validation, 2 for test."""
     sha256: str
-    """Of all of it."""
+    """The hash of images, attributes and partition."""
     seed: int | None = None
-    """Of drawn faces."""
+    """The seed of drawn faces; None for photographs."""
 
     def splits(self, limit: int | None) -> list[FaceSplit]:
         """Three splits, the first ``limit`` images of the first."""

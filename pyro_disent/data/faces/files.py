@@ -63,7 +63,7 @@ class Lists(NamedTuple):
     """What the two lists say of each image, in the order of the list of attributes."""
 
     names: list[str]
-    """Of the files."""
+    """The files' names."""
     attributes: NDArray[np.bool_]
     """``(images, 40)``."""
     partition: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Arrays kept in one uncompressed file with their own hash: whole and unchanged, or known not to be."""
+"""Arrays in one uncompressed file with their hash, which detects damage and changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HASH = "sha256"
 
 
 class CorruptCache(InputError):
-    """A cache file that is damaged, or whose arrays are no longer those it was written with."""
+    """A cache file that is damaged, or whose arrays have changed since it was written."""
 
 
 def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -35,14 +35,14 @@ def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Write arrays and their hash, which is returned; at no moment is there half a file at ``path``.
+    """Write arrays and their hash, and return the hash; an incomplete file is never at ``path``.
 
     Raises:
         InputError: where the cache cannot be written.
     """
     sha256 = digest(arrays)
     members: dict[str, NDArray[Any]] = {_HASH: np.array(sha256), **arrays}
-    # Every writer has a file of its own: two that prepare the same data replace each other's with an equal one.
+    # Every writer has its own file: two that prepare the same data replace each other's file with an equal one.
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,20 +57,20 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
             "set PYRO_DISENT_CACHE to a folder with room that can be written"
         ) from error
     finally:
-        with suppress(OSError):  # not there any more, or never was
+        with suppress(OSError):  # it was renamed, or never created
             temporary.unlink()
     return sha256
 
 
 def load(path: Path) -> tuple[Arrays, str]:
-    """The arrays of a cache file and their hash, which was compared with the recorded one.
+    """The arrays of a cache file and their hash, after comparing it with the recorded one.
 
     Raises:
         FileNotFoundError: where there is no such file.
         CorruptCache: where the file is not what was written.
     """
     try:
-        # Opened here: NumPy leaves a file that it opens and cannot read open.
+        # Opened here, because NumPy does not close a file that it opened and could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             arrays: Arrays = {name: members[name] for name in members.files}
         recorded = str(arrays.pop(_HASH))

@@ -1,4 +1,4 @@
-"""One image file of any kind, safely made into pixels of one size."""
+"""One image file of any kind, decoded safely into pixels of one size."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pyro_disent.errors import InputError
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 1 << 28
 
-_LARGE = threading.Lock()  # of several threads only one decodes an image that is large
+_LARGE = threading.Lock()  # only one thread at a time decodes a large image
 _UNSUPPORTED = re.compile(r"un(supported|implemented|known)|not (supported|implemented|available)|too large", re.I)
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _SAMPLES = ("L", "LA", "RGB", "RGBA")
-"""Modes whose pixels are amounts of light, of 8 bits each."""
+"""Modes whose samples are amounts of light with 8 bits each."""
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _UNSIGNED, _SIGNED = 258, 339, 1, 2
-"""TIFF's tags of these names, and what the second says of numbers without a sign, its default, and with one."""
+"""TIFF's tags of these names, and the second tag's values for unsigned numbers, its default, and signed ones."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _FEW_BITS = re.compile(r"L;([24])")
 
@@ -47,29 +47,29 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Pixels of an image file, resized by Pillow's bilinear filter, which averages over what it shrinks.
 
-    The longer side is cropped about the center where the shape differs from ``size``, or all of it is kept between
-    black margins. Transparent pixels become white, 16 bits become 8, and the orientation that a camera noted is
-    followed.
+    Where the shape differs from ``size``, the longer side is cropped about the center, or the whole image is kept
+    between black margins. Transparent pixels become white, 16 bits become 8, and the image is turned as its camera
+    noted.
 
     Args:
-        source: a file, or what it holds.
+        source: a file, or its content.
         label: what messages call it.
         size: height and width of the result.
         channels: 1 for grey (Pillow's ``L``), 3 for RGB.
-        crop: left, top, right, bottom of what is kept of it, in pixels; it must lie within the image.
-        pad: fill the shape of ``size`` up with black margins, instead of cropping to it.
+        crop: left, top, right, bottom of the part to keep, in pixels; it must lie within the image.
+        pad: add black margins up to the shape of ``size``, instead of cropping to it.
         formats: Pillow's names of the formats that are read; None: all that `formats_of` names.
-        max_pixels: an image of more is refused by what its header says, before it is decoded. A JPEG is reduced while
-            it is decoded, so this is a limit on what is left of it.
-        white: the value of a white pixel, black being 0, in grey images of any depth and in RGB of 8 bits; palettes and
-            single bits have colors anyway. None: the largest value that the format can hold.
+        max_pixels: an image whose header says more is refused before it is decoded. A JPEG is reduced while it is
+            decoded, so the limit is on its reduced size.
+        white: the value of a white pixel, where black is 0, in grey images of any depth and in RGB of 8 bits; palettes
+            and single bits do not need it. None: the largest value that the format can hold.
 
     Returns:
         ``(channels, height, width)``, uint8.
 
     Raises:
-        InputError: for a file that cannot be read, is damaged, no such image, animated, too large, of a kind that
-            Pillow does not decode, or whose pixels are numbers of no known range.
+        InputError: for a file that cannot be read, is damaged, is not such an image, is animated, too large, of a kind
+            that Pillow does not decode, or whose pixels have no known range.
     """
     formats = formats or (readable() if isinstance(source, bytes) else formats_of(source.name))
     content = _content(source, label)
@@ -79,7 +79,7 @@ def read_image(
             scale = _scale(image, white)
             is_large = _reduced(image, label, size, crop, max_pixels)
             if image.format == "PNG":
-                # Checksums, which decoding alone does not look at; the file must be opened anew after it.
+                # This checks checksums, which decoding ignores; the file must be opened again afterwards.
                 image.verify()
         with opened(content, formats) as image, _LARGE if is_large else nullcontext():
             _reduced(image, label, size, crop, max_pixels)
@@ -94,7 +94,7 @@ def read_image(
         if content[4:8] == b"ftyp" and content[8:12] in _HEIC:
             raise InputError(f"{label} is HEIC, as phones write it, which this Pillow does not read") from error
         raise InputError(f"{label} is no image of a kind that is read ({', '.join(formats)})") from error
-    except Exception as error:  # for damaged files Pillow raises whatever its decoders come upon
+    except Exception as error:  # Pillow raises any kind for damaged files
         raise _failed(label, error) from error
     if crop is not None:
         pixels = pixels.crop(crop)
@@ -125,12 +125,12 @@ def _content(source: Path | bytes, label: str) -> bytes:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """An image turned as its camera noted; as it is, where the notes cannot be read."""
+    """An image turned as its camera noted; unchanged where the notes cannot be read."""
     image.load()
     try:
         with quiet():
             return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises many kinds for notes that are damaged, which the pixels do not need
+    except Exception:  # Pillow raises many kinds for damaged notes, and the pixels do not need them
         return image
 
 
@@ -150,10 +150,10 @@ def _check(image: Image.Image, label: str, crop: Box | None, white: float | None
 
 
 def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | None, max_pixels: int) -> bool:
-    """Let JPEG skip the detail that would be averaged away, and see that the rest can be decoded.
+    """Let JPEG skip detail that resizing would average away, and check that the result is small enough to decode.
 
     Returns:
-        Whether the image is so large that it is decoded while no other such one is.
+        Whether the image is so large that only one such image is decoded at a time.
     """
     width, height = image.size
     is_large = width * height > max_pixels
@@ -161,7 +161,7 @@ def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | 
         image.draft("RGB", (size[1], size[0]) if is_large else (4 * size[1], 4 * size[0]))
     if image.size[0] * image.size[1] > max_pixels:
         raise InputError(f"{label} has {width}x{height} pixels: at most {max_pixels:,} in all are decoded")
-    # All of a progressive JPEG is kept in memory until its last scan.
+    # A progressive JPEG stays in memory at full size until its last scan.
     if image.info.get("progressive") and width * height > 4 * max_pixels:
         raise InputError(
             f"{label} has {width}x{height} pixels in progressive scans: at most {4 * max_pixels:,} in all are decoded"
@@ -170,16 +170,16 @@ def _reduced(image: Image.Image, label: str, size: tuple[int, int], crop: Box | 
 
 
 class _Scale(NamedTuple):
-    """What the numbers that Pillow gives for a grey image mean, or, where white was said, those of any image."""
+    """What Pillow's numbers mean in a grey image, or in any image where the user gives ``white``."""
 
     white: float
-    """In the file's own numbers."""
+    """In the file's numbers."""
     is_unsigned: bool
-    """Pillow gives 32 bits as if they had a sign."""
+    """Pillow reads unsigned 32 bits as signed ones."""
     is_inverted: bool
-    """White is zero in the file. Of 8 bits and fewer Pillow has turned that around."""
+    """White is zero in the file. Pillow has already inverted images of 8 bits and fewer."""
     spread: tuple[int, int] | None
-    """The largest number that the file can hold, and the one that Pillow has made of it; None where it left them."""
+    """The file's largest possible number and what Pillow turns it into; None where Pillow keeps the numbers."""
 
 
 def _scale(image: Image.Image, white: float | None) -> _Scale:
@@ -191,7 +191,7 @@ def _scale(image: Image.Image, white: float | None) -> _Scale:
 
 
 def _spread(image: Image.Image) -> tuple[int, int] | None:
-    """As `_Scale.spread`: what its decoder was told."""
+    """As `_Scale.spread`, from the arguments of Pillow's decoder."""
     for tile in getattr(image, "tile", ()):
         args = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if tile[0] in ("ppm", "ppm_plain"):
@@ -202,7 +202,7 @@ def _spread(image: Image.Image) -> tuple[int, int] | None:
 
 
 def _failed(label: str, error: Exception) -> InputError:
-    """What to say of an image that Pillow could not decode: not all that fails is damaged."""
+    """The error for an image that Pillow could not decode; not every such image is damaged."""
     if isinstance(error, MemoryError):
         return InputError(f"{label} needs more memory than there is")
     if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(str(error)):
@@ -215,11 +215,11 @@ def _failed(label: str, error: Exception) -> InputError:
 
 
 def _largest(image: Image.Image) -> int | None:
-    """The largest value that a pixel can have as its format says; None where that may be anything."""
+    """The largest value that a pixel can have in its format; None where the format has no limit."""
     if image.mode.startswith("I;16"):
         bits = image.getexif().get(_BITS_PER_SAMPLE, 16) if image.format == "TIFF" else 16
         return int((1 << bits) - 1)
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow gives 16 bits of them
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # Pillow gives their 16 bits as 32
         return 65_535
     if image.mode in ("I", "F") or (image.format == "TIFF" and image.getexif().get(_SAMPLE_FORMAT) == _SIGNED):
         return None
@@ -228,7 +228,7 @@ def _largest(image: Image.Image) -> int | None:
 
 def _rgb(image: Image.Image, label: str, scale: _Scale, *, has_white: bool) -> Image.Image:
     if image.mode[0] in "IF":
-        values = np.asarray(image)  # Pillow would cut off at 255 what is above it
+        values = np.asarray(image)  # converting by Pillow would clip values at 255
         if scale.is_unsigned:
             values = values.view(np.uint32)
         if scale.white == 65_535 and not has_white:
@@ -245,7 +245,7 @@ def _rgb(image: Image.Image, label: str, scale: _Scale, *, has_white: bool) -> I
 
 
 def _scaled(image: Image.Image, label: str, scale: _Scale) -> Image.Image:
-    """An image of 8 bits whose white is another value than 255; its transparency stays."""
+    """An image of 8 bits whose white is not 255, scaled to 255; its transparency stays."""
     if "transparency" in image.info:
         image = image.convert("RGBA")
 
@@ -260,7 +260,7 @@ def _scaled(image: Image.Image, label: str, scale: _Scale) -> Image.Image:
 
 
 def _in_file(values: NDArray[Any], scale: _Scale) -> NDArray[Any]:
-    """The file's own numbers, of those that Pillow has spread over its bytes."""
+    """The file's numbers, recovered from those that Pillow has spread over its range."""
     if scale.spread is None:
         return values
     largest, highest = scale.spread

@@ -21,18 +21,18 @@ SIGNED = (
     *("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM"),
     *("JPEG2000", "AVIF", "HEIF", "JXL", "QOI", "PSD", "ICNS", "ICO", "DDS", "SGI"),
 )
-"""Pillow's names of the formats that are read whatever a file is called: each begins with bytes of its own. HEIF and
-JXL are there where a plugin was registered with Pillow. No others: EPS would run Ghostscript, WMF is drawn by Windows,
-BUFR, GRIB, HDF5 and MPEG can be recognized and not decoded, and FITS and SPIDER, of science, have no known range."""
+"""Pillow's names of the formats that are read whatever a file's name is: each has its own first bytes. HEIF and JXL
+need a plugin of Pillow. Others are excluded: EPS would run Ghostscript, WMF needs Windows to draw it, Pillow recognizes
+BUFR, GRIB, HDF5 and MPEG but cannot decode them, and FITS and SPIDER, from science, have no fixed range."""
 UNSIGNED = ("TGA", "DIB", "PCX", "DCX", "CUR", "XBM", "XPM", "MSP", "SUN", "IM")
-"""Formats that are read only where the suffix says so too, as other files may begin as they do."""
+"""Formats that are read only where the suffix says so too, because other files may begin with the same bytes."""
 _UNREADABLE = (
     "heic heif hif avif avifs webp jxl jp2 jpx j2k svg eps ps ai pdf wmf emf psb xcf exr hdr fits fit dcm dicom nii "
     "raw dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2 raf pef srw x3f 3fr iiq erf kdc mrw"
 )
 UNREADABLE = frozenset(_UNREADABLE.split())
-"""Suffixes of images that are not read, or not by every Pillow. Cameras' raw files would be TIFF to Pillow, and their
-thumbnail the image."""
+"""Suffixes of images that are not read, or not by every Pillow. Pillow would take cameras' raw files for TIFF, and read
+their thumbnail."""
 _OTHER = (
     "txt md rst csv tsv json jsonl ndjson yaml yml toml ini cfg conf xml html htm css js py ipynb sh bat log lock "
     "parquet arrow feather xls xlsx ods doc docx odt ppt pptx db sqlite tex bib "
@@ -41,14 +41,14 @@ _OTHER = (
     "exe dll so dylib bin iso ttf otf woff lnk url xmp aae thm pts mtl obj ply stl"
 )
 OTHER = frozenset(_OTHER.split())
-"""Suffixes of files that are no images: they are not even opened."""
+"""Suffixes of files that are not images: they are not even opened."""
 
-_WARNINGS = threading.Lock()  # what ignores them does so for all threads
+_WARNINGS = threading.Lock()  # ignoring warnings affects all threads
 _CODECS = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 
 
 class Header(NamedTuple):
-    """What an image file says of itself."""
+    """What an image file's header says."""
 
     width: int
     height: int
@@ -65,36 +65,36 @@ def readable() -> tuple[str, ...]:
 
 
 def formats_of(name: str) -> tuple[str, ...]:
-    """Formats that a file of this name is tried as: what its suffix says, then every one that shows by content."""
+    """The formats to try for a file of this name: the suffix's first, then all that are recognized by content."""
     by_suffix = _format(name)
     return readable() if by_suffix is None else (by_suffix, *(other for other in readable() if other != by_suffix))
 
 
 def is_image_name(name: str) -> bool | None:
-    """Whether a suffix means an image that is read; None where only the content tells."""
+    """Whether a suffix means an image that is read; None where only the content can tell."""
     return _is_image_suffix(suffix(name), len(Image.registered_extensions()))
 
 
 def suffix(name: str) -> str:
-    """A file's suffix in small letters, without its dot; empty where it has none."""
+    """A file's suffix in lower case, without its dot; empty where it has none."""
     return posixpath.splitext(name)[1].lower()[1:]
 
 
 def header(path: Path) -> Header | None:
-    """What a file's header says; None where it is no image that is read, or cannot be opened."""
+    """What a file's header says; None for a file that is not an image of a kind that is read, or cannot be opened."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             return None
         with opened(path, formats_of(path.name)) as image:
             channels = 1 if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else 3
             return Header(*image.size, channels, _is_ours(image))
-    except Exception:  # for damaged files Pillow raises whatever it comes upon; whoever decodes them says what
+    except Exception:  # Pillow raises any kind for damaged files; decoding reports it
         return None
 
 
 @contextmanager
 def opened(source: Path | bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """An image of which the header was read, as the first of these formats that it is."""
+    """An image whose header was read, as the first of these formats that fits."""
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         with quiet():
             image = _jpeg(file) if "JPEG" in formats else None
@@ -103,7 +103,7 @@ def opened(source: Path | bytes, formats: tuple[str, ...]) -> Iterator[Image.Ima
 
 
 def why_not(content: bytes, formats: tuple[str, ...]) -> Exception | None:
-    """What Pillow said of a file that begins as one of these formats does and yet is none; None where nothing does."""
+    """Pillow's error for a file with the first bytes of one of these formats; None where no format fails so."""
     for name in formats:
         factory, accepts = Image.OPEN[name]
         if accepts is not None and accepts(content[:16]) is True:
@@ -116,15 +116,15 @@ def why_not(content: bytes, formats: tuple[str, ...]) -> Exception | None:
 
 
 def frames(image: Image.Image) -> int:
-    """How many images a file holds; what further ones belong to the first, as depth in a photograph, is not counted."""
-    with quiet():  # TIFF looks for its pages only now
+    """How many images a file holds, without those that belong to the first, such as a photograph's depth."""
+    with quiet():  # only now does Pillow look for a TIFF's pages
         return 1 if image.format in ("PSD", "ICO", "ICNS") else getattr(image, "n_frames", 1)
 
 
 def _jpeg(file: IO[bytes]) -> Image.Image | None:
-    """A JPEG of any size: it can be reduced while it is decoded, so Pillow's limit is not asked.
+    """A JPEG of any size: it can be reduced while it is decoded, so Pillow's limit does not apply.
 
-    It is the first one of a file that holds several (MPO, by phones).
+    In a file with several images (MPO, from phones) it is the first one.
     """
     start = file.read(3)
     file.seek(0)
@@ -141,7 +141,7 @@ def _format(name: str) -> str | None:
 
 @functools.lru_cache(4096)
 def _is_image_suffix(suffix: str, _registered: int) -> bool | None:
-    """As `is_image_name`; plugins may be registered with Pillow at any time."""
+    """As `is_image_name`. ``_registered`` renews the cache when a plugin is registered with Pillow."""
     if _format(f"_.{suffix}") is not None:
         return True
     return False if suffix in UNREADABLE or suffix in OTHER else None
@@ -153,7 +153,7 @@ def _has_codec(name: str) -> bool:
 
 
 def _is_ours(image: Image.Image) -> bool:
-    """Whether its notes name this program: a PNG's text, EXIF's or TIFF's tag."""
+    """Whether an image's notes name this program: in a PNG's text, or in a tag of EXIF or TIFF."""
     tags = getattr(image, "tag_v2", {}).get(ExifTags.Base.Software, "")
     exif = bytes(image.info.get("exif") or b"").decode("latin-1")
     return any(WRITTEN_BY in text for text in (str(image.info.get("Software", "")), str(tags), exif))
@@ -161,7 +161,7 @@ def _is_ours(image: Image.Image) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Pillow's warnings: of sizes that are refused here anyway, and of notes in a header."""
+    """Ignore Pillow's warnings about sizes, which are checked here, and about notes in a header."""
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

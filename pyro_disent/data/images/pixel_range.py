@@ -1,4 +1,4 @@
-"""Pixels of any range as bytes, and whether a set of images uses the range it came in."""
+"""Pixels of any range as bytes, and warnings about images that hardly use their range."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pyro_disent.data.images.store import Images
 from pyro_disent.errors import InputError
 
 LITTLE = 64
-"""Of 256 values: images that differ by fewer in all their pixels together use almost none of their range."""
+"""A number of the 256 values: images whose pixels all lie closer together use almost none of their range."""
 SOME = 0.1
-"""Of the images; so many that are dim are no nights among days."""
+"""The share of dim images that is a mistake rather than photographs taken at night."""
 MOST = 4_096
-"""Images that are looked at."""
+"""Images that are examined."""
 _HOT = 0.005
-_PART = 256  # images looked at together
+_PART = 256  # images examined together
 
 WAY_OUT = "say which value is white: `white=N` (bool arrays need none)"
 
@@ -46,18 +46,18 @@ def as_bytes(values: NDArray[Any], white: float, label: Callable[[int], str]) ->
 
 
 def unused_range(images: Sequence[Images], name: str, called: Callable[[int, int], str] | None = None) -> list[str]:
-    """What to say of images that use almost none of their range; nothing of usual ones.
+    """Warnings about images that use almost none of their range; empty for ordinary images.
 
-    Of more than `MOST` images so many are looked at, evenly spread. In each the brightest `_HOT` of its pixels do not
-    count where others are dim, as single ones of a sensor are hot. A black image is none that anything is wrong with.
+    At most about `MOST` images are examined, evenly spread. The brightest `_HOT` of a dim image's pixels do not count,
+    because single pixels of a sensor may be hot. A black image is not an error.
 
     Args:
         images: of each split.
-        called: a split's place, and an image's place in it -> what the image is called; None: by its place.
+        called: a split's place, and an image's place in it -> the image's name; None: its place is its name.
 
     Raises:
-        InputError: where at least half of those that are not black have no pixel above 1 of 255: images of 0 and 1,
-            taken for black.
+        InputError: where at least half of the images that are not black have no pixel above 1 of 255: such images of 0
+            and 1 would look black.
     """
     count = sum(map(len, images))
     step = -(-count // MOST)

@@ -1,4 +1,4 @@
-"""Many images converted once into one file, and read from it afterwards: in memory, or from the disk as needed."""
+"""Many images converted once into one file, then read from it into memory, or from the disk as needed."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ Item = TypeVar("Item")
 Shape = tuple[int, int, int]
 
 LARGE_SHARE = 1 / 32
-"""Of the machine's memory: images that need more are read from the disk as needed."""
+"""Share of the machine's memory: images that need more are read from the disk as needed."""
 LARGE_BYTES = 1 << 30
-"""Bytes that no images may take in memory, however much of it there is."""
+"""Most bytes that images take in memory, however large it is."""
 SECONDS_BETWEEN_SAVES = 5.0
-"""Work that a kill costs at most while images are converted."""
-SECONDS_BETWEEN_LOOKS = 0.5  # at how far another process is that converts the same
+"""The most work that is lost when a conversion is killed."""
+SECONDS_BETWEEN_LOOKS = 0.5  # at the progress of another process that converts the same images
 
 
 class ImagesOnDisk:
     """Images in a file, as a uint8 tensor that is read where it is indexed.
 
-    What was read stays in the system's file cache, from which it comes again in no time, and not in this process's
-    memory. It is read and not mapped into memory: that is no slower, and a disk that fails raises an error instead of
-    ending the process. Indices that lie on a GPU are fetched from it, so reading waits for the device.
+    The system's file cache keeps what was read, so reading it again is fast and takes none of this process's memory.
+    The file is read, not mapped into memory: that is no slower, and a disk failure raises an error instead of ending
+    the process. Indices on a GPU are copied to the host, so reading waits for the device.
 
     Args:
         path: raw pixels, one image after the other.
         image_shape: channels, height, width.
         rows: which of the file's images these are, ``(images,)`` int64.
-        device: where images are put that are read.
+        device: where the images go when they are read.
     """
 
     def __init__(self, path: Path, image_shape: Shape, rows: Tensor, device: torch.device | str = "cpu") -> None:
@@ -62,15 +62,15 @@ class ImagesOnDisk:
         return torch.Size((len(self), *self.image_shape))
 
     def to(self, device: torch.device | str) -> ImagesOnDisk:
-        """The same images, put on another device when they are read."""
+        """The same images, which go to another device when they are read."""
         return ImagesOnDisk(self.path, self.image_shape, self.rows, device)
 
     def __getitem__(self, index: Tensor | slice | int) -> Tensor:
-        """The images at ``index``, of any shape, or of a slice: ``(*index's shape, channels, height, width)``.
+        """The images at an ``index`` of any shape, or of a slice: ``(*index's shape, channels, height, width)``.
 
         Raises:
             IndexError: for an index out of range.
-            StorageError: where the file cannot be read any more.
+            StorageError: where the file can no longer be read.
         """
         rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
         images = torch.empty(rows.numel(), math.prod(self.image_shape), dtype=torch.uint8, device="cpu")
@@ -108,22 +108,22 @@ class Stored(NamedTuple):
     image_shape: Shape
     total: int
     sha256: str
-    """Of the file."""
+    """The hash of the file."""
     skipped: dict[int, str]
     """item's place -> why it could not be converted; its row is black."""
 
     def images(self, rows: NDArray[np.int64]) -> Tensor | ImagesOnDisk:
-        """Some of the images, in memory if the whole file takes little of it; see `LARGE_SHARE` and `LARGE_BYTES`."""
+        """Some of the images, in memory if the whole file is small enough; see `LARGE_SHARE` and `LARGE_BYTES`."""
         index = torch.from_numpy(np.ascontiguousarray(rows))
         on_disk = ImagesOnDisk(self.path, self.image_shape, index)
         return on_disk if self.path.stat().st_size > largest_in_memory() else on_disk[:]
 
 
 def largest_in_memory() -> int:
-    """Bytes of images up to which they are kept in memory."""
+    """The most bytes that images may have to be kept in memory."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # a system that does not tell
+    except (AttributeError, ValueError, OSError):  # not every system reports it
         return LARGE_BYTES
     return min(LARGE_BYTES, int(LARGE_SHARE * memory))
 
@@ -137,25 +137,25 @@ def store(
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Stored:
-    """Convert every item, on all cores, into the file at ``path``; at once where that was done before.
+    """Convert every item, on all cores, into the file at ``path``; returns at once where that file exists.
 
-    Rows are appended in the items' order, and how many are safely on the disk is noted every few seconds: a conversion
-    that was interrupted or killed goes on from there. Of two processes that store the same, one works and the other
-    waits for it. There is a file at ``path`` only when it is whole.
+    Rows are appended in the items' order. Every few seconds a journal notes how many are safely on the disk, and an
+    interrupted or killed conversion continues from there. When two processes store the same file, one works and the
+    other waits. A file is at ``path`` only when it is complete.
 
     Args:
-        path: in the cache, named after all that the result depends on: items, conversion, shape.
+        path: in the cache; its name depends on everything that the result depends on: items, conversion, shape.
         items: what is converted.
-        convert: an item -> ``image_shape`` uint8; raises InputError for what it cannot convert.
+        convert: an item -> ``image_shape`` uint8; raises InputError for an item that it cannot convert.
         image_shape: channels, height, width.
-        skip_bad: leave a black row for what cannot be converted and say why in ``skipped``, instead of raising.
+        skip_bad: write a black row for a bad item and say why in ``skipped``, instead of raising.
         progress: called with (images done, images in all).
 
     Raises:
         InputError: for an item that cannot be converted, and a cache that cannot be written.
         CorruptCache: for a stored file that has changed since it was written.
     """
-    if not path.exists():  # a cache that may be read but not written is enough for what it holds
+    if not path.exists():  # a cache that cannot be written still serves the files that it holds
         partial = _beside(path, "partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +181,8 @@ def opened(path: Path) -> Stored:
     """A file that was stored before.
 
     Raises:
-        FileNotFoundError: where nothing was stored.
-        CorruptCache: where it is not what was written.
+        FileNotFoundError: where the file does not exist.
+        CorruptCache: where the file is not what was written.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -206,7 +206,7 @@ def _append(
     skip_bad: bool,
     progress: Progress | None,
 ) -> dict[int, str]:
-    """Convert what is not yet in the partial file; what was skipped in all of it."""
+    """Convert the items that are not yet in the partial file; returns what was skipped in the whole file."""
 
     def converted(place: int) -> tuple[int, NDArray[np.uint8] | str]:
         try:
@@ -224,7 +224,7 @@ def _append(
     report = None if progress is None else lambda now, _: progress(remaining.start + now, len(items))
     size = math.prod(image_shape)
     needed, free = len(remaining) * size, shutil.disk_usage(path.parent).free
-    if needed > free:  # said now, and not when most of the work is done
+    if needed > free:  # fail now, not when most of the work is done
         raise OSError(f"it needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
     partial, journal = _beside(path, "partial"), _beside(path, "journal")
     with partial.open("ab") as file:
@@ -253,29 +253,29 @@ def _append(
 
 
 def _resumed(path: Path, image_shape: Shape, skip_bad: bool) -> tuple[int, dict[int, str]]:
-    """How many rows of the partial file are known to be whole, and which of them were skipped."""
+    """How many rows of the partial file are certainly complete, and which of them were skipped."""
     try:
         journal = json.loads(_beside(path, "journal").read_text())
         rows = _beside(path, "partial").stat().st_size // math.prod(image_shape)
         skipped = {int(place): why for place, why in journal["skipped"].items()}
         done = min(journal["done"], rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # nothing is known of what is there, if it is
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # there is no journal that can be trusted
         return 0, {}
     if not skip_bad:
-        done = min([done, *skipped])  # what was skipped then is to be refused now
+        done = min([done, *skipped])  # an item that an earlier call skipped is an error in this one
     return done, {place: why for place, why in skipped.items() if place < done}
 
 
 @contextmanager
 def _alone(path: Path, total: int, image_shape: Shape, progress: Progress | None) -> Iterator[None]:
-    """Hold the lock of a file; while another process does, show how far that one is."""
+    """Hold the lock of a file; while another process holds it, show that one's progress."""
     lock = FileLock(_beside(path, "lock"))
     while True:
         try:
             lock.acquire(timeout=SECONDS_BETWEEN_LOOKS)
             break
         except Timeout:
-            with suppress(FileNotFoundError):  # not there yet, or no more
+            with suppress(FileNotFoundError):  # not yet written, or already renamed
                 rows = _beside(path, "partial").stat().st_size // math.prod(image_shape)
                 if progress is not None:
                     progress(rows, total)

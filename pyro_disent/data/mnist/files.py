@@ -42,7 +42,7 @@ TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 SIDE = 28
 SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
-"""Of MNIST's four files, unpacked, in the order of `FILES`: a cached copy with this hash needs no new download."""
+"""Hash of MNIST's four unpacked files in the order of `FILES`: a cached copy with this hash needs no download."""
 FOLDER = r"mnist([-_ ]?(data|dataset|database|digits|original))?"
 """What its folder is called; Fashion-MNIST and others have files of the very same names."""
 SAMPLE = Path(__file__).with_name("mnist_sample.npz")

@@ -32,7 +32,7 @@ CHUNK = 4_096
 ROTATION = Factor("rotation", "radians", edges=(0.0,), range=(-MAX_ANGLE, MAX_ANGLE))
 """The predictor sees left or right, as in the paper."""
 SCALE = Factor("scale", edges=((MIN_SCALE + 1) / 2,), range=(MIN_SCALE, 1.0))
-"""Of a digit's width and height; the predictor sees small or large."""
+"""The factor of a digit's width and height; the predictor sees small or large."""
 VARYING = {factor.name: factor for factor in (ROTATION, SCALE)}
 """Each drawn uniformly from its range."""
 FACTORS = (ROTATION,)

@@ -247,7 +247,7 @@ class Family(NamedTuple):
         return split, chair - int(firsts[split])
 
     def views(self, rows: NDArray[np.int64]) -> Views:
-        """Of the images at these rows ``(images,)`` of `render_family`'s arrays."""
+        """The views of the images at these rows ``(images,)`` of `render_family`'s arrays."""
         chair, place = np.divmod(rows, VIEWS * (self.zooms or 1))
         azimuth, elevation = _views(self.zooms or 1)
         if self.zooms is None:

@@ -80,7 +80,7 @@ RULES: dict[str, Rule] = {
     "Pale_Skin": Rule(0.043, (1.3, 0.8, 0.6, 0.4)),
     "Blurry": Rule(0.051, (1, 1, 1, 1)),
 }
-"""Of all attributes but sex and age, parents before children: the order they are drawn in. Shares are the published
+"""All attributes but sex and age, in drawing order: parents before children. Shares are the published
 ones; weights and ratios are rough, after the correlations in CelebA."""
 
 EXCLUSIVE: tuple[tuple[str, ...], ...] = (

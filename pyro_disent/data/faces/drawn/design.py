@@ -27,7 +27,7 @@ LIPSTICKS: tuple[Color, ...] = ((200, 16, 46), (150, 14, 60), (232, 50, 110))
 EYESHADOWS: tuple[Color, ...] = ((96, 60, 140), (44, 84, 140), (120, 66, 50), (40, 110, 104))
 SPOTS = 9
 RADIUS = 0.5
-"""Of the cylinder that a turning head's front lies on, in the face's units."""
+"""Radius of the cylinder that a turning head's front lies on, in the face's units."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Nuisances:
 
     shift: complex
     scale: float
-    """Of the whole figure, about 1."""
+    """Size of the whole figure, about 1."""
     tilt: float
-    """Of the head, clockwise."""
+    """Angle of the head, clockwise."""
     turn: float
-    """Of the head about its vertical axis."""
+    """Angle of the head about its vertical axis."""
     width: float
-    """Of the head, about 1."""
+    """Relative size of the head, about 1."""
     height: float
-    """Of the head, about 1."""
+    """Relative size of the head, about 1."""
     skin: float
     """From light to dark."""
     background: NDArray[np.uint8]
@@ -68,12 +68,12 @@ class Nuisances:
     """Phase of wavy hair."""
     clothes: Color
     accent: Color
-    """Of ties and hats."""
+    """Color of ties and hats."""
     neckline: float
     style: float
-    """Of hats, frames and jewelry."""
+    """Kind of hats, frames and jewelry."""
     tint: float
-    """Of lipstick and eye shadow."""
+    """Shade of lipstick and eye shadow."""
     iris: float
     eye_opening: float
     """About 1."""
@@ -170,7 +170,7 @@ class Face:
         self.beard = mix(beard, BLACK, 0.5) if abs(sum(beard) - sum(self.skin)) < 220 else beard
 
         self.half_width = 0.455 * nuisances.width * (1.06 if has["Chubby"] else 1.0)
-        """Of the head, at the eyes."""
+        """Half the width of the head at the eyes."""
         self.chin = (0.60 if has["Oval_Face"] else 0.55) * nuisances.height
         self.outline = self._outline()
         long_share = 0.12 if has["Male"] else 0.85
