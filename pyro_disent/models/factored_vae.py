@@ -32,29 +32,29 @@ from pyro_disent.models.program import (
 )
 from pyro_disent.pixels import ImageShape, as_pixels, as_tensor, check_shape
 
-_CHUNK = 512  # images a query encodes or decodes at once
+_CHUNK = 512  # images that a query encodes or decodes at once
 
 
 def seen(latent: str, value: Tensor) -> Tensor:
     """What the decoder sees of a latent: the deterministic site ``<latent>_seen``, where handlers act.
 
-    The latent's own site keeps its value, so its prior and its KL never feel what a handler shows the decoder.
+    The latent's own site keeps its value, so a handler here changes neither its prior nor its KL.
     """
     fn = dist.Delta(value, event_dim=1).mask(False)
     return pyro.sample(f"{latent}_seen", fn, obs=value, infer={"_deterministic": True, "seen": latent})  # type: ignore[arg-type]
 
 
-class _OfImages(Program):
+class _ImageProgram(Program):
     """A program that is called with a batch, or with images."""
 
     image_shape: ImageShape | None = None
-    """Channels, height, width of the images it takes, where that is known."""
+    """Channels, height, width of the images it takes, if known."""
 
     def batch_of(self, batch: Batch | Tensor) -> Batch:
-        """A batch, or images as one, that this program can take.
+        """A batch that this program can take, from a batch or images.
 
         Raises:
-            InputError: for images of another shape or on another device than this program's.
+            InputError: for images whose shape or device differs from this program's.
         """
         batch = Batch.of(batch)
         images, device = batch.images, self._like().device
@@ -65,11 +65,11 @@ class _OfImages(Program):
         return batch
 
     def _like(self) -> Tensor:
-        """A parameter with the type and the device of what images go through."""
+        """A parameter with the type and the device of the networks."""
         return first_parameter(self)
 
 
-class GenerativeModel(_OfImages):
+class GenerativeModel(_ImageProgram):
     """p(x, z, y), for any number of named latents::
 
     z ~ p(z)             prior_dist(z)
@@ -85,7 +85,7 @@ class GenerativeModel(_OfImages):
         self.decoder, self.likelihood = decoder, likelihood
 
     def prior_dist(self, latent: Latent, earlier: dict[str, Tensor], batch: Batch | None) -> dist.TorchDistribution:
-        """p(latent | earlier latents, batch), event shape ``(width,)``; there is no batch where it is drawn from."""
+        """p(latent | earlier latents, batch), event shape ``(width,)``; drawing from it needs no batch."""
         return latent.family.prior(latent.units, earlier, self._like(), batch)
 
     def _like(self) -> Tensor:
@@ -103,14 +103,14 @@ class GenerativeModel(_OfImages):
     def forward(
         self, batch: Batch | Tensor | None = None, *, views: int = 1, images: int = 1, observe: bool = True
     ) -> Tensor:
-        """Images given the batch's, or drawn from the prior where there is no batch, ``(views, images, C, H, W)``.
+        """The batch's images, or images drawn from the prior without a batch, ``(views, images, C, H, W)``.
 
         Args:
-            observe: condition on the batch's images; without, they are drawn as well, and priors see the batch.
+            observe: condition on the batch's images; if False, they are drawn too, but priors still see the batch.
         """
         batch = None if batch is None else self.batch_of(batch)
         like = self._like()
-        # Of the type of the decoder's outputs, which are never in half precision.
+        # The type of the decoder's outputs, which are never in half precision.
         x = None if batch is None else batch.images.to(torch.promote_types(like.dtype, torch.float32))
         if x is not None:
             views, images = x.shape[:2]
@@ -118,14 +118,14 @@ class GenerativeModel(_OfImages):
             labels = {site.label.name: site(batch) for site in cast(Iterable[LabelSite], self.labels)}
             values: dict[str, Tensor] = {}
             for latent in self.latents:
-                # Without labels the values themselves: a handler or a subclass may look at what is there.
+                # Without labels, pass the dict itself: a handler or a subclass may read it.
                 earlier = {**labels, **values} if labels else values
                 values[latent.name] = pyro.sample(latent.name, self.prior_dist(latent, earlier, batch))
             code = _side_by_side([seen(name, value) for name, value in values.items()])
             return pyro.sample("x", self.x_dist(code), obs=x if observe else None)
 
 
-class Guide(_OfImages):
+class Guide(_ImageProgram):
     """q(z, y | x) = q(z | x) q(y | x): one encoder, and a linear head for each latent::
 
     z ~ q(z | x)         posterior_dist(z, parameters)
@@ -142,17 +142,17 @@ class Guide(_OfImages):
         )
 
     def posterior_dist(self, latent: Latent, parameters: Tensor, batch: Batch | None) -> dist.TorchDistribution:
-        """q(latent | x, batch) from what its head gives, ``(..., posterior parameters)``, event shape ``(width,)``."""
+        """q(latent | x, batch) from its head's output ``(..., posterior parameters)``, event shape ``(width,)``."""
         return latent.family.posterior(at_least_float32(parameters), batch)
 
     def posteriors(self, images: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
-        """Every latent's posterior for images ``(..., channels, height, width)``, a batch's if there is one."""
+        """Every latent's posterior for images ``(..., channels, height, width)``, of a batch if there is one."""
         return self.posteriors_of(self.features(images), batch)
 
     def posteriors_of(self, features: Tensor, batch: Batch | None = None) -> dict[str, dist.TorchDistribution]:
         """Every latent's posterior from `features` of images, ``(..., features)``."""
         heads = [cast(nn.Linear, self.heads[latent.name]) for latent in self.latents]
-        # One product for all heads: on a CPU, one of few columns takes as long as one of many.
+        # One product for all heads: on a CPU, a product with few columns takes as long as one with many.
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
         parameters = functional.linear(features, weight, bias)
         parts = parameters.split([head.out_features for head in heads], -1)
@@ -176,7 +176,7 @@ class Guide(_OfImages):
 
 
 def _labels(latents: Sequence[Latent]) -> dict[str, Label]:
-    """The labels that priors depend on, each once; raises InputError where two priors have another idea of one."""
+    """The labels that priors depend on, each once; raises InputError where two priors disagree on one."""
     result: dict[str, Label] = {}
     for latent in latents:
         for name, label in latent.family.labels.items():
@@ -189,17 +189,17 @@ def _head(features: int, outputs: int, like: Tensor | None) -> nn.Linear:
     """A linear layer whose posterior starts near N(0, 1), whatever the scale of the features.
 
     Args:
-        like: a parameter of the encoder, whose type and device it has.
+        like: a parameter of the encoder, with the type and the device for the layer.
     """
-    where, dtype = (None, None) if like is None else (like.device, like.dtype)
-    head = nn.Linear(features, outputs, device=where, dtype=dtype)
+    device, dtype = (None, None) if like is None else (like.device, like.dtype)
+    head = nn.Linear(features, outputs, device=device, dtype=dtype)
     nn.init.normal_(head.weight, std=0.1 / math.sqrt(features))
     nn.init.zeros_(head.bias)
     return head
 
 
 def _side_by_side(values: list[Tensor]) -> Tensor:
-    """One code of what the decoder sees of each latent; enumerated values have axes that the others lack."""
+    """Join what the decoder sees of each latent to one code; enumerated values have axes that the others lack."""
     if any(value.shape[:-1] != values[0].shape[:-1] for value in values):
         batch = torch.broadcast_shapes(*(value.shape[:-1] for value in values))
         values = [value.expand(*batch, value.shape[-1]) for value in values]
@@ -208,7 +208,7 @@ def _side_by_side(values: list[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def _plates(views: int, images: int, device: torch.device) -> Iterator[None]:
-    # A plate makes an index tensor: on the program's device, never on a default one. It takes the device's name.
+    # A plate makes an index tensor on the device named here; without, it would be on the default device.
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(pyro.plate("views", views, dim=-2, device=str(device)))
@@ -233,13 +233,13 @@ class FactoredVAE(nn.Module):
         encoder: images ``(N, channels, height, width)`` -> features ``(N, features)``.
         decoder: code ``(N, sum of widths)`` -> ``(N, channels, height, width)``.
         likelihood: what the decoder's outputs mean.
-        name: what its parameters are called in Pyro's store, ``<name>.model.decoder.0.weight``: with a name, a store
-            that was saved in one process and loaded in another gives a model of that name its weights (a store holds
-            no buffers, such as running statistics: ``state_dict`` does). Without, they have a serial number.
+        name: prefix of its parameters in Pyro's store, ``<name>.model.decoder.0.weight``. With a name, a store that was
+            saved in one process and loaded in another gives its weights to a model of that name (but no buffers, such
+            as running statistics: use ``state_dict`` for these). Without, the prefix is a serial number.
 
     Raises:
-        InputError: for no latents, two of one name, networks that do not fit the code or each other, or a name that
-            cannot be one.
+        InputError: for no latents, two with one name, networks that do not fit the code or each other, or an invalid
+            name.
     """
 
     Model = GenerativeModel
@@ -288,35 +288,37 @@ class FactoredVAE(nn.Module):
         """The latent of this name.
 
         Raises:
-            InputError: where there is none, with the names there are.
+            InputError: where there is none, listing the names.
         """
         for latent in self.latents:
             if latent.name == name:
                 return latent
-        raise InputError(f"there is no latent {name!r}; this model has {', '.join(each.name for each in self.latents)}")
+        raise InputError(
+            f"there is no latent {name!r}; this model has {', '.join(other.name for other in self.latents)}"
+        )
 
     def sharing(self, batch: Batch) -> Batch:
-        """A batch of pairs with what each pair shares of every latent, by what the latents explain; see `Latent`.
+        """A batch of pairs with a mask of what is shared for every latent, by what it explains; see `Latent`.
 
-        Masks that the batch brings itself are kept. A batch in one view is returned as it is.
+        Masks that the batch already has are kept. A batch with one view is returned unchanged.
 
         Raises:
-            InputError: where the batch speaks of latents that this model does not have.
+            InputError: where the batch names latents that this model does not have.
         """
         return sharing(self.latents, batch)
 
     def encode(self, images: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """What each unit's posterior says, two tensors ``(N, units)`` a latent, for images ``(N, C, H, W)``.
+        """Location and spread of each unit's posterior, two tensors ``(N, units)`` per latent, for ``(N, C, H, W)``.
 
-        Of a normal latent its mean and standard deviation, of a circle the angle in radians and the concentration: see
-        `Family.summary`.
+        For a normal latent these are its mean and standard deviation, for a circle the angle in radians and the
+        concentration: see `Family.summary`.
 
         Args:
             images: uint8, floats in [0, 1], or bool; whatever `pixels.as_tensor` takes, on any device. One image
                 ``(C, H, W)`` is a batch of one.
 
         Raises:
-            InputError: for images of another shape than the model takes, and pixels of another type or out of range.
+            InputError: for images whose shape differs from the model's, and pixels of another type or out of range.
         """
         posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         parts = {latent.name: [latent.family.summary(q[latent.name]) for q in posteriors] for latent in self.latents}
@@ -328,7 +330,7 @@ class FactoredVAE(nn.Module):
     def posteriors(self, images: Any) -> dict[str, dist.TorchDistribution]:
         """q(latent | x) of every latent, a distribution of batch shape ``(N,)``; images as `encode` takes them."""
         images = self._images(images)
-        if type(self.guide).posteriors is not Guide.posteriors:  # nobody knows how to put together what it gives
+        if type(self.guide).posteriors is not Guide.posteriors:  # its results cannot be joined
             (posteriors,) = self._query(self.guide.posteriors, images, pixels=True, chunk=max(1, len(images)))
             return posteriors
         features = torch.cat(self._query(self.guide.features, images, pixels=True))
@@ -344,7 +346,7 @@ class FactoredVAE(nn.Module):
         }
 
     def draws(self, images: Any) -> dict[str, Tensor]:
-        """Every latent drawn from its posterior, from torch's random state, as `codes` gives the centers."""
+        """Every latent drawn from its posterior with torch's random state; shapes as for `codes`."""
         posteriors = self._query(self.guide.posteriors, self._images(images), pixels=True)
         return {latent.name: torch.cat([q[latent.name].sample() for q in posteriors]) for latent in self.latents}
 
@@ -352,7 +354,7 @@ class FactoredVAE(nn.Module):
         """Mean images ``(N, C, H, W)`` in [0, 1] for a code ``(N, width)`` of every latent.
 
         Raises:
-            InputError: where a latent has no code, or one of another width, or not as many as the others.
+            InputError: where a latent has no code, or one of another width, or a different number of codes.
         """
         parts = [self._code(latent, codes) for latent in self.latents]
         if len(counts := {len(part) for part in parts}) > 1:
@@ -372,10 +374,10 @@ class FactoredVAE(nn.Module):
 
         Args:
             count: how many.
-            generator: of the draws.
-            held: latent's name -> code ``(N, width)``, N ``count`` or 1, that it has in place of a draw: a prior that
-                depends on it is the one at this code.
-            given: label's name -> the value that it has in place of a draw, as the data has it, for all of the codes.
+            generator: for the draws.
+            held: latent's name -> code ``(N, width)``, N ``count`` or 1, that replaces its draw; priors that depend on
+                this latent are conditioned on the code.
+            given: label's name -> value, as the data has it, that replaces its draw in all of the codes.
 
         Raises:
             InputError: for a latent or a label that does not exist, codes of another shape, a value that the label
@@ -388,16 +390,16 @@ class FactoredVAE(nn.Module):
             raise InputError(
                 f"the code held of {wrong[0]!r} must be of 1 or {count} images, got {len(codes[wrong[0]])}"
             )
-        known = {name: code.expand(1, count, -1) for name, code in codes.items()}
-        free = [latent.name for latent in self.latents if latent.name not in codes]
-        for name, label in self.labels_of(given or (), drawn=free).items():
+        fixed = {name: code.expand(1, count, -1) for name, code in codes.items()}
+        drawn = [latent.name for latent in self.latents if latent.name not in codes]
+        for name, label in self.labels_of(given or (), drawn=drawn).items():
             place = label.place((given or {})[name])
-            known[name] = torch.full((1, count), place, device=self.device)
-        where = "cpu" if generator is None else generator.device
-        seed = int(torch.randint(2**62, (), generator=generator, device=where))
+            fixed[name] = torch.full((1, count), place, device=self.device)
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**62, (), generator=generator, device=device))
         with forked_random_state(self.device), self._querying():
             seed_random_state(seed, self.device)
-            trace = pyro.poutine.trace(pyro.condition(self.model, data=known)).get_trace(images=count)
+            trace = pyro.poutine.trace(pyro.condition(self.model, data=fixed)).get_trace(images=count)
         return {latent.name: cast(Tensor, trace.nodes[latent.name]["value"]).squeeze(0) for latent in self.latents}
 
     def labels_of(self, names: Iterable[str], *, drawn: Sequence[str]) -> dict[str, Label]:
@@ -426,18 +428,18 @@ class FactoredVAE(nn.Module):
 
         A normal prior that depends on labels is the mixture over their values, by their frequencies.
         """
-        named = self.latent(latent)
-        sites = [s for s in cast(Iterable[LabelSite], self.model.labels) if s.label.name in named.family.labels]
+        declared = self.latent(latent)
+        sites = [s for s in cast(Iterable[LabelSite], self.model.labels) if s.label.name in declared.family.labels]
         with self._querying():
             if not sites:
-                return self.model.prior_dist(named, codes, None)
+                return self.model.prior_dist(declared, codes, None)
             logits, parts = [], []
             for choice in itertools.product(*(range(len(site.label.values)) for site in sites)):
                 index = [torch.tensor(value, device=self.device) for value in choice]
                 count = len(next(iter(codes.values())))
                 hot = {s.label.name: s.one_hot(i).expand(count, -1) for s, i in zip(sites, index, strict=True)}
                 logits.append(torch.stack([s.log_frequencies[i] for s, i in zip(sites, index, strict=True)]).sum())
-                parts.append(self.model.prior_dist(named, {**hot, **codes}, None))
+                parts.append(self.model.prior_dist(declared, {**hot, **codes}, None))
             return NormalMixture(
                 torch.stack(logits).expand(count, -1),
                 torch.stack([part.mean for part in parts], -2),
@@ -445,7 +447,7 @@ class FactoredVAE(nn.Module):
             )
 
     def _images(self, images: Any) -> Tensor:
-        """Images of the shape that this model takes, ``(N, C, H, W)``, not yet looked at."""
+        """Images as ``(N, C, H, W)``, with their shape checked but not yet their pixels."""
         images = as_tensor(images, "images")
         if images.dim() not in (3, 4):
             raise InputError(f"images must be (N, channels, height, width), got {tuple(images.shape)}")
@@ -474,9 +476,9 @@ class FactoredVAE(nn.Module):
 
     @contextlib.contextmanager
     def querying(self, seed: int) -> Iterator[None]:
-        """For whoever runs its programs to ask something: in evaluation mode, without gradients, with draws by a seed.
+        """Run its programs in evaluation mode, without gradients, with seeded draws.
 
-        Modes, Pyro's store and the random state are afterwards as they were.
+        Afterwards, modes, Pyro's store and the random state are as before.
         """
         with forked_random_state(self.device), self._querying():
             seed_random_state(seed, self.device)
@@ -484,7 +486,7 @@ class FactoredVAE(nn.Module):
 
     @contextlib.contextmanager
     def _querying(self) -> Iterator[None]:
-        """No gradient, evaluation mode, and Pyro's store left as it is, once what waits there was taken up."""
+        """No gradient, evaluation mode, and nothing put into Pyro's store, after taking the values loaded there."""
         for program in (self.model, self.guide):
             param_store.take_up(program)
         with evaluating(self), torch.no_grad(), pyro.settings.context(module_local_params=True):
@@ -492,7 +494,7 @@ class FactoredVAE(nn.Module):
 
 
 def _shapes(code_width: int, encoder: nn.Module, decoder: nn.Module) -> tuple[ImageShape, int]:
-    """Image shape and number of features, asked of the networks themselves on a code of zeros."""
+    """Image shape and number of features, from a run of the networks on a code of zeros."""
     try:
         with evaluating(encoder, decoder), torch.no_grad():
             images = decoder(next(decoder.parameters()).new_zeros(1, code_width))

@@ -16,20 +16,20 @@ from pyro_disent.batch import Batch
 from pyro_disent.errors import InputError
 
 MOST_VALUES = 256
-"""More of them are measurements, not a label."""
+"""A factor with more values is a measurement, not a label."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A factor with few values, and how frequent each was in the images that a model was trained on.
+    """A factor with few values, and the frequency of each in the training images.
 
     Args:
-        name: its site, the factor's name.
-        values: as the data has them, increasing.
-        frequencies: of each value, positive; they sum to 1.
+        name: the factor's name, which is also its site.
+        values: the values in the data, increasing.
+        frequencies: one for each value, positive; they sum to 1.
 
     Raises:
-        InputError: for fewer than two values, as many frequencies as do not fit, and frequencies that are none.
+        InputError: for fewer than two values, a wrong number of frequencies, and invalid frequencies.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Label:
             object.__setattr__(self, key, tuple(map(float, getattr(self, key))))
         if not 2 <= len(self.values) <= MOST_VALUES or list(self.values) != sorted(set(self.values)):
             raise InputError(f"the label {self.name!r} must have 2 to {MOST_VALUES} values, each once and increasing")
-        right = len(self.frequencies) == len(self.values) and min(self.frequencies) > 0
-        if not right or abs(sum(self.frequencies) - 1) > 1e-4:
+        is_valid = len(self.frequencies) == len(self.values) and min(self.frequencies) > 0
+        if not is_valid or abs(sum(self.frequencies) - 1) > 1e-4:
             raise InputError(f"the label {self.name!r} needs a frequency above 0 for each value, which sum to 1")
         if self.name in ("x", "views", "images"):
             raise InputError(f"a prior cannot depend on the label {self.name!r}: this name is taken by another site")
 
     @classmethod
     def count(cls, name: str, values: Tensor) -> Self:
-        """From what the training images have, ``(images,)``.
+        """Count the values in the training images, ``(images,)``.
 
         Raises:
-            InputError: for a label that is not known of every image, and one of fewer than two values or too many.
+            InputError: for images without a value, and fewer than two values or too many.
         """
         if bool(values.isnan().any()):
             raise InputError(f"a prior cannot depend on {name!r}, which is not known of every training image")
@@ -66,7 +66,7 @@ class Label:
 
     @classmethod
     def from_json(cls, name: str, content: Any) -> Self:
-        """Raises InputError for what `to_json` does not give."""
+        """Inverse of `to_json`; raises InputError for other content."""
         if isinstance(content, cls):
             return content
         if not isinstance(content, Mapping) or content.keys() != {"values", "frequencies"}:
@@ -95,22 +95,22 @@ class Label:
 
 
 class LabelSite(nn.Module):
-    """A label as a site of the model: observed where a batch has it, else drawn from its frequencies."""
+    """A label as a site of the model: observed if the batch has it, else drawn from its frequencies."""
 
     def __init__(self, label: Label) -> None:
         super().__init__()
         self.label = label
-        # Compared bit by bit, as float32: a model in half precision would round the values.
+        # Values are compared as float32 bits: a model in half precision would round them.
         self.register_buffer("bits", _bits(torch.tensor(label.values)), persistent=False)
         self.register_buffer("log_frequencies", torch.tensor(label.frequencies).log(), persistent=False)
         self.bits: Tensor
         self.log_frequencies: Tensor
 
     def forward(self, batch: Batch | None) -> Tensor:
-        """The site's value as a one-hot vector, ``(views, images, values)``; NaN for one that no training image had.
+        """The site's value as a one-hot vector, ``(views, images, values)``; NaN for a value not seen in training.
 
         Raises:
-            InputError: for such a value, where Pyro validates.
+            InputError: for such a value, if Pyro validates.
         """
         name = self.label.name
         fn = dist.Categorical(logits=self.log_frequencies)

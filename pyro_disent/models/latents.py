@@ -1,4 +1,4 @@
-"""Latents are named sample sites that say what they explain; from that follows what a pair shares of them."""
+"""Latents are named sample sites that say what they explain; this decides what a pair shares of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pyro_disent.models.families.normal import Normal
 
 @dataclass(frozen=True)
 class Each:
-    """One factor for each unit of a latent, in their order; see `each`."""
+    """One factor for each unit of a latent, in order; see `each`."""
 
     factors: tuple[str, ...]
 
 
 def each(*factors: str) -> Each:
-    """What a latent explains whose units stand for these factors, one by one: unit i is shared where factor i is."""
+    """For ``Latent(explains=...)``: each unit explains one factor, and unit i is shared where factor i is."""
     return Each(factors)
 
 
@@ -39,15 +39,15 @@ class Latent:
         name: its sample site.
         units: how many units it has, at least one.
         family: its prior and the form of its posterior.
-        explains: what it stands for, from which follows what a pair shares of it:
+        explains: what it stands for, which decides what a pair shares of it:
             ``"common"``: what a pair has in common; always shared.
             ``("azimuth", "elevation")``: these factors together; shared where all of them are equal.
-            ``each("red", "green", "blue")``: one factor a unit; each unit is shared where its factor is equal.
-            ``"rest"``: the factors that no other latent explains; shared where all of them are equal, and never where
-            none is known.
+            ``each("red", "green", "blue")``: one factor per unit; each unit is shared where its factor is equal.
+            ``"rest"``: the factors that no other latent explains; shared where all of them are equal, and never if
+            there are none.
 
     Raises:
-        InputError: for a name that is no identifier, fewer than one unit, or as many factors as do not fit the units.
+        InputError: for a name that is not an identifier, fewer than one unit, or a number of factors that does not fit.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Latent:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise InputError(f"latent {self.name!r}: a name must be letters, digits and underscores")
-        # Names of other sites and plates, and what a module calls its own.
+        # Names of other sites and plates, and attributes of a module.
         if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict, self.name):
             raise InputError(f"latent {self.name!r}: this name is taken; choose another")
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
@@ -107,10 +107,10 @@ class Latent:
 
 
 def shared_by(latents: Sequence[Latent], pairing: Pairing, images: int, device: torch.device) -> dict[str, Tensor]:
-    """What each pair shares of each latent, from what its views have in common: the one rule of this library.
+    """What each pair shares of each latent, from what its views have in common: the only place with this rule.
 
     Returns:
-        latent's name -> bool mask, ``(images, 1)`` or ``(images, units)``; see `Latent` for what each kind shares.
+        latent's name -> bool mask, ``(images, 1)`` or ``(images, units)``; see `Latent` for the rule.
     """
     always, never = (torch.full((images,), value, device=device) for value in (True, False))
 
@@ -123,8 +123,8 @@ def shared_by(latents: Sequence[Latent], pairing: Pairing, images: int, device: 
         if latent.explains == "common":
             mask = always.unsqueeze(-1)
         elif latent.explains == "rest":
-            known = rest and not pairing.rest_differs
-            mask = (torch.stack([equal(factor) for factor in rest]).all(0) if known else never).unsqueeze(-1)
+            decidable = rest and not pairing.rest_differs
+            mask = (torch.stack([equal(factor) for factor in rest]).all(0) if decidable else never).unsqueeze(-1)
         elif isinstance(latent.explains, Each):
             mask = torch.stack([equal(factor) for factor in latent.explains.factors], -1)
         else:
@@ -136,8 +136,8 @@ def shared_by(latents: Sequence[Latent], pairing: Pairing, images: int, device: 
 def rest_of(latents: Sequence[Latent], pairing: Pairing) -> list[str]:
     """The factors that no latent explains by name.
 
-    What every pair has in common beside the factors, as the identity, is explained by a latent that is ``common``;
-    where there is none, it belongs to the rest.
+    What every pair has in common beside the factors, such as the identity, is explained by a ``common`` latent; if
+    there is none, it belongs to the rest.
     """
     explained = {factor for latent in latents for factor in latent.factors}
     has_common = any(latent.explains == "common" for latent in latents)
@@ -146,10 +146,10 @@ def rest_of(latents: Sequence[Latent], pairing: Pairing) -> list[str]:
 
 
 def sharing(latents: Sequence[Latent], batch: Batch) -> Batch:
-    """A batch of pairs with a mask for every latent: those that it brings itself, and the rule's for the others.
+    """A batch of pairs with a mask for every latent: its masks are kept, and `shared_by` makes the others.
 
     Raises:
-        InputError: where the batch speaks of latents that do not exist.
+        InputError: where the batch names latents that do not exist.
     """
     check_shared(latents, batch)
     if batch.views == 1:
@@ -158,7 +158,7 @@ def sharing(latents: Sequence[Latent], batch: Batch) -> Batch:
 
 
 def check_shared(latents: Sequence[Latent], batch: Batch) -> None:
-    """Raises InputError where a batch says what is shared of latents that do not exist."""
+    """Raises InputError where a batch has masks for latents that do not exist."""
     names = [latent.name for latent in latents]
     if unknown := [name for name in batch.shared if name not in names]:
         raise InputError(
@@ -168,10 +168,10 @@ def check_shared(latents: Sequence[Latent], batch: Batch) -> None:
 
 
 def surely_shared(latents: Sequence[Latent], pair: Pairing) -> tuple[str, ...]:
-    """Names of the latents that a typical pair shares, of one image: what is not equal in it may differ.
+    """Names of the latents that a typical pair of one image shares; factors that are not equal in it may differ.
 
-    Where that is none of them (any two faces are a pair), those that stand for something that is named: all but the
-    rest. It says which latents a swap takes from one image and which from the other, and what is measured together.
+    If there are none (any two faces are a pair), all latents but the rest. This decides which latents a swap takes from
+    one image and which from the other, and which are measured together.
     """
     masks = shared_by(latents, pair, 1, torch.device("cpu"))
     shared = tuple(name for name, mask in masks.items() if bool(mask.all()))
@@ -179,23 +179,23 @@ def surely_shared(latents: Sequence[Latent], pair: Pairing) -> tuple[str, ...]:
 
 
 class Swapped(NamedTuple):
-    """What a counterfactual has from another image."""
+    """What a counterfactual takes from another image."""
 
     latents: tuple[str, ...]
     factors: tuple[str, ...]
-    """All that these latents explain."""
+    """All factors that these latents explain."""
 
 
 def swapped(latents: Sequence[Latent], pair: Pairing, drawable: Collection[str]) -> Swapped:
-    """The latents whose swap has a true image: those that explain factors alone that a data set can draw anew.
+    """The latents whose swap has a true image: those that explain only factors that a data set can draw again.
 
-    A latent that is ``common`` explains what all pairs have in common, the ``rest`` what nobody else does, which is
-    not known where pairs differ in more than is recorded. Nothing is swapped where no latent is such.
+    A ``common`` latent explains what all pairs have in common. The ``rest`` explains what no other latent does; this is
+    not known if pairs differ in more than is recorded. The result is empty if no latent qualifies.
 
     Args:
-        latents: of the model.
-        pair: a typical one of the data set.
-        drawable: factors that its images can be drawn anew with.
+        latents: the model's latents.
+        pair: a typical pair of the data set.
+        drawable: factors that the data set can draw images with.
     """
     has_common = any(latent.explains == "common" for latent in latents)
     rest = [factor for factor in rest_of(latents, pair) if not (has_common and factor in pair.always)]

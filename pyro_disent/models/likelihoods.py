@@ -43,7 +43,7 @@ class Bernoulli(Likelihood):
 class StableContinuousBernoulli(dist.ContinuousBernoulli):
     """torch's continuous Bernoulli with a log normalizer that is exact at every logit.
 
-    torch's own is 0.6 nats a pixel off at \\|logit\\| = 30 because it goes through clamped probabilities.
+    torch's is wrong by 0.6 nats per pixel at \\|logit\\| = 30, as it uses clamped probabilities.
     """
 
     def _cont_bern_log_norm(self) -> Tensor:
@@ -86,7 +86,7 @@ class NormalPixels(Likelihood):
 
     Args:
         scale: standard deviation on [0, 1].
-        learnt: make the scale a parameter (Rybkin et al. 2021) that starts there.
+        learnt: make the scale a parameter (Rybkin et al. 2021) that starts at ``scale``.
     """
 
     def __init__(self, scale: float = 0.5 / math.sqrt(2.0), learnt: bool = False) -> None:
@@ -113,10 +113,10 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def likelihood(name: str) -> type[Likelihood]:
-    """The likelihood of a name: ours, or that of the entry-point group ``pyro_disent.likelihoods``.
+    """The likelihood of this name: ours, or one of the entry-point group ``pyro_disent.likelihoods``.
 
     Raises:
-        InputError: for a name that does not exist, with those that do.
+        InputError: for a name that does not exist, listing those that do.
     """
     return plugins.find("pyro_disent.likelihoods", LIKELIHOODS, name, "likelihood")
 

@@ -1,7 +1,7 @@
-"""The paper's encoders and decoders; they follow the image size.
+"""The paper's encoders and decoders, for any image size.
 
 An encoder maps images ``(N, channels, height, width)`` to features ``(N, features)``, a decoder a code ``(N, width)``
-to ``(N, channels, height, width)``. Any module that does so may stand in their place.
+to ``(N, channels, height, width)``. Any module that does so can replace them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _convolutional(
     decoder: list[nn.Module] = [nn.Linear(code_width, features), nn.ReLU(), nn.Linear(features, flat), nn.ReLU()]
     decoder.append(nn.Unflatten(1, (channels[-1], *sizes[-1])))
     for depth in range(len(channels), 0, -1):
-        # A transposed convolution alone gives the smallest size that the convolution maps here; the rest is padded.
+        # A transposed convolution gives the smallest size that the convolution maps to this one: pad the rest.
         missing = tuple(
             large - (2 * (small - 1) + kernel - 2) for large, small in zip(sizes[depth - 1], sizes[depth], strict=True)
         )
@@ -85,12 +85,12 @@ def _convolutional(
 
 
 def _he_initialized(network: nn.Sequential, last: float = 1.0) -> nn.Sequential:
-    """He et al. 2015: weights that keep the scale of what passes through ReLUs; biases of 0.
+    """He et al. 2015: weights that keep the scale of activations through ReLUs; biases of 0.
 
-    torch's own start lets it shrink by a factor of about 2.4 a layer, and training lies still for hundreds of steps.
+    With torch's default the scale shrinks by a factor of 2.4 per layer, and training stalls for hundreds of steps.
 
     Args:
-        last: factor on the last layer's weights; a decoder starts near an even grey.
+        last: factor on the last layer's weights; 0.1 makes a decoder start near an even grey.
     """
     layers = [layer for layer in network if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     for layer in layers:
@@ -109,9 +109,9 @@ NETWORKS: dict[str, Callable[[ImageShape, int], Networks]] = {"mlp": mlp, "conv3
 
 
 def networks(name: str) -> Callable[[ImageShape, int], Networks]:
-    """The networks of a name: ours, or those of the entry-point group ``pyro_disent.networks``.
+    """The networks of this name: ours, or those of the entry-point group ``pyro_disent.networks``.
 
     Raises:
-        InputError: for a name that does not exist, with those that do.
+        InputError: for a name that does not exist, listing those that do.
     """
     return plugins.find("pyro_disent.networks", NETWORKS, name, "network")

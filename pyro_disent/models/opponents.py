@@ -1,4 +1,4 @@
-"""What the encoder plays against."""
+"""Networks that the encoder plays against."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_disent.models.program import Program, at_least_float32
 
 
 class Opponent(Program):
-    """A network under Pyro's eyes: ``network`` alone is what a frozen call goes through."""
+    """A network as a Pyro program; a frozen call uses ``network`` alone."""
 
     network: nn.Module
 
@@ -23,8 +23,8 @@ class FactorPredictor(Opponent):
     """g(z) of Eq. 3: the logits of every factor's bins, side by side; one hidden layer of 128 ReLU.
 
     Args:
-        width: numbers of the code it sees.
-        bins: factor's name -> how many values it has after quantization.
+        width: of the code that it sees.
+        bins: factor's name -> number of values after quantization.
     """
 
     def __init__(self, width: int, bins: Mapping[str, int], hidden: int = 128) -> None:

@@ -1,7 +1,7 @@
-"""Pyro's parameter store as programs use it: under which names they are there, and whose a stored value is.
+"""How programs use Pyro's parameter store: the names of their parameters, and the owner of a stored value.
 
-Pyro's store is one table of tensors for the whole process. Loading it (``load``, ``set_state``) puts tensors there that
-are no model's parameters: Pyro would train those and leave the model as it is, or hold them and do nothing.
+Pyro's store is one table of tensors for the whole process. Loading it (``load``, ``set_state``) adds tensors that are
+not parameters of any model: Pyro would train those instead of the model, or keep them without effect.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def serial_name(kind: str) -> str:
 
 
 def is_given(name: str) -> bool:
-    """Whether a store name was given by the user, and not by `serial_name`."""
+    """Whether a store name was chosen by the user, and not made by `serial_name`."""
     return "#" not in name
 
 
 class Named(nn.Module):
-    """A module whose parameters have a name in Pyro's store: the part of a `program.Program` that is looked at here."""
+    """A module whose parameters have a name in Pyro's store: the part of a `program.Program` needed here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Named(nn.Module):
 
     @property
     def store_name(self) -> str:
-        """What the names of its parameters in Pyro's store begin with."""
+        """The prefix of its parameters' names in Pyro's store."""
         return self._store_name
 
     @store_name.setter
@@ -56,7 +56,7 @@ class Named(nn.Module):
 
 
 class _Itself(weakref.ref):
-    """Pyro's way from a parameter to itself, left behind where it is pickled; a plain reference cannot be."""
+    """Pyro's weak reference from a parameter to itself. Pickling drops it; a plain one cannot be pickled."""
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return type(None), ()
@@ -66,7 +66,7 @@ def share(program: Named) -> None:
     """Make a param site of each parameter that is not frozen, after `take_up`.
 
     Raises:
-        RuntimeError: where the store holds another tensor, which would be trained in the parameter's place.
+        RuntimeError: where the store holds another tensor, which would be trained instead of the parameter.
     """
     take_up(program)
     store = pyro.get_param_store()
@@ -74,8 +74,8 @@ def share(program: Named) -> None:
         if not parameter.requires_grad:
             continue
         site = f"{program.store_name}.{name}"
-        known = _put.get(site) is parameter
-        if not known and site not in store and not parameter.is_contiguous():
+        is_put = _put.get(site) is parameter
+        if not is_put and site not in store and not parameter.is_contiguous():
             raise RuntimeError(
                 f"the memory of {name} of this {type(program).__name__} is not contiguous, and Pyro's store would "
                 "train a copy of it: call vae.to(memory_format=torch.contiguous_format) before SVI"
@@ -88,16 +88,16 @@ def share(program: Named) -> None:
                 "or give the model another name"
             )
         parameter.unconstrained = _Itself(parameter)  # type: ignore[attr-defined]
-        if not known:
+        if not is_put:
             _put[site] = parameter
 
 
 def take_up(program: Named) -> None:
-    """Copy what was loaded into Pyro's store for this program into its own parameters, frozen ones as well.
+    """Copy values loaded into Pyro's store for this program into its parameters, including frozen ones.
 
     Raises:
-        InputError: where what was loaded fits no parameter or not all are there, and where a program without a name of
-            its own meets a store from elsewhere, whose names say nothing of it: its weights would stay random.
+        InputError: where a loaded value fits no parameter or some are missing, and where a program without a name meets
+            a store from elsewhere, whose names cannot refer to it: its weights would stay random.
     """
     if pyro.settings.get("module_local_params"):
         return
@@ -106,10 +106,10 @@ def take_up(program: Named) -> None:
     if not loaded:
         return
     prefix = f"{program.store_name}."
-    own = {name: value for name, value in loaded.items() if name.startswith(prefix)}
-    if own and is_given(program.store_name):
-        _restore(program, own)
-    elif not program._weights_loaded and (stray := _meant_for_nobody(program, loaded)):
+    values = {name: value for name, value in loaded.items() if name.startswith(prefix)}
+    if values and is_given(program.store_name):
+        _restore(program, values)
+    elif not program._weights_loaded and (stray := _unclaimed(program, loaded)):
         raise InputError(
             f"Pyro's parameter store holds {stray}, loaded from elsewhere, which belongs to no model here, and this "
             f"{type(program).__name__} would keep the weights that it was built with. Give models a name before they "
@@ -120,43 +120,44 @@ def take_up(program: Named) -> None:
 
 def _restore(program: Named, loaded: Mapping[str, Tensor]) -> None:
     store, name = pyro.get_param_store(), program.store_name
-    own = {f"{name}.{part}": parameter for part, parameter in program.named_parameters()}
+    parameters = {f"{name}.{part}": parameter for part, parameter in program.named_parameters()}
     another = f"Pyro's parameter store was loaded with another model's parameters under the name {name}:"
-    if unknown := sorted(loaded.keys() - own.keys()):
+    if unknown := sorted(loaded.keys() - parameters.keys()):
         raise InputError(f"{another} it holds {unknown[0]}, which this {type(program).__name__} has not")
-    if missing := [site for site, parameter in own.items() if parameter.requires_grad and site not in store]:
+    if missing := [site for site, parameter in parameters.items() if parameter.requires_grad and site not in store]:
         raise InputError(
             f"{another} it lacks {missing[0]} (what was frozen in training is in no store: freeze it here)"
         )
     for site, value in loaded.items():
-        if value.shape != own[site].shape:
+        if value.shape != parameters[site].shape:
             raise InputError(
-                f"{another} {site} is {tuple(value.shape)} in the store and {tuple(own[site].shape)} in this model"
+                f"{another} {site} is {tuple(value.shape)} in the store and {tuple(parameters[site].shape)} in this "
+                "model"
             )
     with torch.no_grad():
         for site, value in loaded.items():
-            own[site].copy_(value)
+            parameters[site].copy_(value)
             del store[site]
-            store.set_state({"params": {site: own[site]}, "constraints": {site: constraints.real}})
-            _put[site] = own[site]
+            store.set_state({"params": {site: parameters[site]}, "constraints": {site: constraints.real}})
+            _put[site] = parameters[site]
     program._weights_loaded = True
 
 
-def _meant_for_nobody(program: Named, loaded: Iterable[str]) -> str | None:
-    """What a loaded store calls a program of ours that is not there: one without a name, or one that this would be."""
+def _unclaimed(program: Named, loaded: Iterable[str]) -> str | None:
+    """A store name among the loaded ones that no program has: a serial one, or one that fits this program."""
     names = list(loaded)
     for name in names:
-        of = name.partition(".")[0]
-        if _SERIAL.fullmatch(of):  # a number of another process says nothing of who has it in this one
-            return of
-    # A store of named models: this one, had it been given the name.
+        owner = name.partition(".")[0]
+        if _SERIAL.fullmatch(owner):  # another process's serial number means nothing in this one
+            return owner
+    # A store of named models: does a name fit this program, had it been named so?
     parameters = [name for name, _ in program.named_parameters()]
     for name in names if parameters else ():
-        of = name.removesuffix(f".{parameters[0]}")
+        owner = name.removesuffix(f".{parameters[0]}")
         if (
-            of.endswith((".model", ".guide"))
-            and of not in living
-            and {f"{of}.{part}" for part in parameters} <= {*names}
+            owner.endswith((".model", ".guide"))
+            and owner not in living
+            and {f"{owner}.{part}" for part in parameters} <= {*names}
         ):
-            return of
+            return owner
     return None

@@ -1,4 +1,4 @@
-"""Modules that are Pyro programs, and whose parameters plain `pyro.infer.SVI` really trains."""
+"""Modules that are Pyro programs, so that plain `pyro.infer.SVI` trains their parameters."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from pyro_disent.models import param_store
 
 
 def forked_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """The random state of the CPU, and of this device where it has its own, put back afterwards."""
+    """Restore the random state of the CPU, and of this device if it is another one, afterwards."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def hashed(*parts: int | str) -> int:
-    """A seed of 32 bits that follows from these alone: a generator on a CPU keeps no more bits of its seed.
+    """A seed of 32 bits from these parts; a CPU generator uses no more bits.
 
-    Sums and shifts of several numbers would give some of them one seed.
+    Sums and shifts of several numbers would give some of them the same seed.
     """
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "little")
 
 
 def seed_random_state(seed: int, device: torch.device) -> None:
-    """Seed the CPU, and this device where it is another.
+    """Seed the CPU, and this device if it is another one.
 
-    ``torch.manual_seed`` would seed every CUDA device, and takes fifty times as long: this is done at every step.
+    ``torch.manual_seed`` seeds every CUDA device and takes fifty times as long; this is called at every step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.init()  # at once back where it has been; there is no generator before
+        torch.cuda.init()  # creates the generators; returns at once on later calls
         index = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.default_generators[index].manual_seed(seed)
 
 
 @contextlib.contextmanager
 def keeping_modes(*modules: nn.Module) -> Iterator[None]:
-    """Leaves each part of modules in the mode that it had: what is frozen inside of a training model stays so."""
+    """Restore each part's mode afterwards: a part in evaluation mode inside a training model keeps it."""
     modes = [(part, part.training) for module in modules for part in module.modules()]
     try:
         yield
@@ -53,9 +53,9 @@ def keeping_modes(*modules: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode for modules and all their parts; each part is left in the mode that it had.
+    """Evaluation mode for modules and all their parts; each part's mode is restored afterwards.
 
-    No part's `train` is called: what one of its own does besides is not done behind the user's back.
+    `train` is not called, as a part's override of it may have side effects.
     """
     with keeping_modes(*modules):
         for module in modules:
@@ -66,9 +66,9 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def usual_defaults() -> Iterator[None]:
-    """float32 on the CPU, where nothing else is said, whatever the user's defaults, which are put back afterwards."""
+    """Make float32 and the CPU the defaults; the user's defaults are restored afterwards."""
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    # A default device is asked at each operation: not entered where it would change nothing.
+    # A default device costs time at each operation: enter it only where it changes something.
     with contextlib.nullcontext() if device.type == "cpu" else torch.device("cpu"):
         torch.set_default_dtype(torch.float32)
         try:
@@ -78,12 +78,12 @@ def usual_defaults() -> Iterator[None]:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """What a network gives may be in half precision; densities, samples and terms never are."""
+    """A network's output may be in half precision; densities, samples and terms never are."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def first_parameter(module: nn.Module) -> nn.Parameter:
-    """``next(module.parameters())``, which would make a list of all parts: a step asks several times.
+    """``next(module.parameters())`` without listing all parts, as a step calls this several times.
 
     Raises:
         InputError: where there is none.
@@ -102,21 +102,21 @@ class Program(param_store.Named):
     """An ``nn.Module`` whose ``forward`` is a Pyro program.
 
     `pyro.infer.SVI` finds parameters only through param sites, so a plain module under it is silently not trained. A
-    program registers its parameters as param sites each time it runs, unless Pyro is told that modules keep their own
-    (``pyro.settings.context(module_local_params=True)``): then Pyro's store stays empty, as in our own training loop.
-    Parameters that are frozen (``requires_grad=False``) are no param sites: Pyro would train them.
+    program registers its parameters as param sites each time it runs, except under
+    ``pyro.settings.context(module_local_params=True)``: then Pyro's store stays empty, as in our training loop.
+    Parameters that are frozen (``requires_grad=False``) are not param sites: Pyro would train them.
 
-    Param sites are named ``<store_name>.<parameter's name>``. Without a name given to it, a program has one with a
-    serial number, good for this process alone, and never with ``id(self)``: ids are reused, and a model that finds the
-    parameters of a dead one under its name would not be trained. With a name, values that were loaded into Pyro's store
-    are copied into the program's own parameters when it is next used, see `param_store.take_up`.
+    Param sites are named ``<store_name>.<parameter's name>``. By default the store name has a serial number, valid in
+    this process alone. It is not ``id(self)``: ids are reused, and a model with the name of a dead one would not be
+    trained. If the user names the program, values that were loaded into Pyro's store are copied into its parameters at
+    its next use, see `param_store.take_up`.
 
-    A copy, or what is unpickled, keeps a given name where no living program has it, and gets a serial one otherwise.
+    A copied or unpickled program keeps the user's name if no living program has it, and else gets a serial one.
     """
 
     def __getstate__(self) -> Any:
         for parameter in self.parameters():
-            vars(parameter).pop("unconstrained", None)  # Pyro's weak reference, which it makes anew where it needs it
+            vars(parameter).pop("unconstrained", None)  # Pyro's weak reference, which it makes again if needed
         return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ class Program(param_store.Named):
         return super().__call__(*args, **kwargs)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As of every module, once values that wait for this program in Pyro's store were taken up."""
+        """As for every module, after taking values that were loaded into Pyro's store for this program."""
         param_store.take_up(self)
         return super().state_dict(*args, **kwargs)
 

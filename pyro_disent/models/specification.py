@@ -1,4 +1,4 @@
-"""Latents as they are asked for: on a command line, in a preset, in a run's record. From there to `Latent`."""
+"""Specifications of latents, from a command line, a preset or a run's record, and how to build `Latent` from them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pyro_disent.models.latents import Each, Explains, Latent
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """What is asked for of a latent, in JSON's terms; `to_json` and `from_json` round-trip.
+    """The specification of a latent, in JSON's terms; `to_json` and `from_json` round-trip.
 
     Args:
         units: how many; 0 leaves the latent out.
         family: its name in the table of families.
-        settings: of the family's constructor.
-        explains: see `Latent`; None: the factor of the latent's name, else what pairs have in common.
+        settings: arguments of the family's constructor.
+        explains: see `Latent`; None: the factor with the latent's name, else what pairs have in common.
     """
 
     units: int
@@ -30,10 +30,10 @@ class LatentSpec:
 
     @classmethod
     def of(cls, latent: LatentSpec | Latent | int | Mapping[str, Any], name: str) -> LatentSpec:
-        """From anything that Python or a file says: a number of units, a table, a `Latent`.
+        """From a number of units, a table or a `Latent`.
 
         Raises:
-            InputError: for anything else, and a family that cannot be written down.
+            InputError: for anything else, and a family that cannot be written as JSON.
         """
         if isinstance(latent, LatentSpec):
             return latent
@@ -49,25 +49,25 @@ class LatentSpec:
 
     @classmethod
     def rebuilding(cls, latent: Latent) -> LatentSpec:
-        """What a latent can be made from again; raises InputError where its family cannot be written down."""
+        """A specification to make the latent from again; raises InputError if its family cannot be written as JSON."""
         settings = families.settings_of(latent.family, latent.name)
         return cls(latent.units, latent.family.name, settings, latent.explains)
 
     @classmethod
     def describing(cls, latent: Latent) -> LatentSpec:
-        """What a latent is, of a model that is handed over again: it need not be enough to make the latent from."""
+        """A description of a latent whose model the user passes again; it may not be enough to make the latent."""
         try:
             return cls.rebuilding(latent)
-        except InputError:  # a family that no table knows, or one with a network of the user's
+        except InputError:  # a family that is in no table, or has a network of the user's
             return cls(latent.units, families.name_of(latent.family), {}, latent.explains)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], name: str) -> LatentSpec:
-        """Raises InputError for what is no such table."""
-        known = {"units", "family", "settings", "explains"}
-        if unknown := values.keys() - known:
+        """Inverse of `to_json`; raises InputError for other content."""
+        keys = {"units", "family", "settings", "explains"}
+        if unknown := values.keys() - keys:
             raise InputError(
-                f"latent {name!r} has no {', '.join(sorted(map(str, unknown)))}: it has {', '.join(sorted(known))}"
+                f"latent {name!r} has no {', '.join(sorted(map(str, unknown)))}: it has {', '.join(sorted(keys))}"
             )
         units = values.get("units")
         if isinstance(units, bool) or not isinstance(units, int) or units < 0:
@@ -79,7 +79,7 @@ class LatentSpec:
         return cls(units, family, dict(settings), None if explains is None else _explains(explains, name))
 
     def to_json(self) -> dict[str, Any]:
-        """What is not as usual."""
+        """Everything that differs from the defaults."""
         result: dict[str, Any] = {"units": self.units}
         if self.family != "normal" or self.settings:
             result |= {"family": self.family, "settings": dict(self.settings)}
@@ -89,7 +89,7 @@ class LatentSpec:
 
 
 def explains_to_json(explains: Explains) -> Any:
-    """As `_explains` reads it: a word, a list of factors, or ``{"each": [...]}``."""
+    """Inverse of `_explains`: a word, a list of factors, or ``{"each": [...]}``."""
     if isinstance(explains, Each):
         return {"each": list(explains.factors)}
     return explains if isinstance(explains, str) else list(explains)
@@ -109,7 +109,7 @@ def _explains(value: Any, name: str) -> Explains:
 
 
 def explains_from_text(text: str) -> Explains:
-    """``common``, ``rest``, ``A+B`` for factors together, ``each:A,B`` for one a unit, ``each:*`` for all factors."""
+    """``common``, ``rest``, ``A+B`` for factors together, ``each:A,B`` for one per unit, ``each:*`` for all factors."""
     if text.startswith("each:"):
         return Each(tuple(part.strip() for part in text.removeprefix("each:").split(",")))
     return text if text in ("common", "rest") else tuple(part.strip() for part in text.split("+"))  # type: ignore[return-value]
@@ -138,10 +138,10 @@ def spec_from_text(text: str, option: str) -> dict[str, Any]:
 
 
 def as_mapping(latents: Any) -> dict[str, Any]:
-    """Latents by their names, from a table of them or a list of `Latent`.
+    """Latents by name, from such a table or a list of `Latent`.
 
     Raises:
-        InputError: for anything else, and two latents of one name.
+        InputError: for anything else, and two latents with one name.
     """
     if isinstance(latents, Mapping):
         return dict(latents)
@@ -153,10 +153,10 @@ def as_mapping(latents: Any) -> dict[str, Any]:
 
 
 def merged(preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Tables of latents of which some were chosen: what was not said of a latent stays, one of 0 units goes.
+    """A preset's tables of latents, updated by those the user chose; latents with 0 units are left out.
 
     Raises:
-        InputError: for what is said of a latent that is not there.
+        InputError: for settings of a latent that does not exist.
     """
     result = {name: dict(LatentSpec.of(latent, name).to_json()) for name, latent in preset.items()}
     for name, latent in as_mapping(chosen).items():
@@ -168,7 +168,7 @@ def merged(preset: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, di
 
 
 def _nearly(name: str, factors: Sequence[str], cutoff: float) -> str | None:
-    """The factor that a name is a slip of: other capitals or underscores, letters turned around, its beginning."""
+    """The factor that a name misspells: other capitals or underscores, swapped letters, or only its beginning."""
 
     def plain(text: str) -> str:
         return text.casefold().replace("_", "")
@@ -191,20 +191,20 @@ def build_latents(
     of_pairs: Iterable[str] = (),
     joint: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Latent, ...]:
-    """The latents that were asked for, of data with these factors.
+    """Build the specified latents for data with these factors.
 
     Args:
         factors: names of the data's factors; ``each("*")`` is one unit for each of them.
-        of_pairs: what pairs have in common beside them, as the identity.
-        joint: names for several factors together, as ``view`` for azimuth and elevation.
+        of_pairs: what pairs have in common beside them, such as the identity.
+        joint: names for several factors together, such as ``view`` for azimuth and elevation.
 
     Raises:
-        InputError: for factors, families or settings that do not exist, and a name that is nearly that of a factor.
+        InputError: for factors, families or settings that do not exist, and a name that nearly matches a factor.
     """
     factors, joint = list(factors), dict(joint or {})
     names = list(dict.fromkeys([*factors, *of_pairs]))
 
-    def known(name: str, of: str) -> tuple[str, ...]:
+    def factors_called(name: str, of: str) -> tuple[str, ...]:
         if name in joint:
             return tuple(joint[name])
         if name in names:
@@ -216,26 +216,26 @@ def build_latents(
             f"{', '.join([*names, *joint]) or 'none'}{hint}"
         )
 
-    def explains(name: str, said: Explains | None) -> Explains:
-        if said is None:
+    def explains(name: str, value: Explains | None) -> Explains:
+        if value is None:
             if name in names or name in joint:
-                return known(name, name)
+                return factors_called(name, name)
             if close := _nearly(name, [*names, *joint], cutoff=0.8):
                 raise InputError(
                     f"latent {name!r}: there is no such factor; did you mean {close}? If it is to stand for what "
                     f"pairs have in common, say that it explains common"
                 )
             return "common"
-        if isinstance(said, Each):
-            said = Each(tuple(factors)) if said.factors == ("*",) else said
-            for factor in said.factors:
+        if isinstance(value, Each):
+            value = Each(tuple(factors)) if value.factors == ("*",) else value
+            for factor in value.factors:
                 if factor in joint:
                     raise InputError(f"latent {name!r}: a unit explains one factor, and {factor} is several")
-                known(factor, name)
-            return said
-        if isinstance(said, str):
-            return said
-        return tuple(dict.fromkeys(factor for part in said for factor in known(part, name)))
+                factors_called(factor, name)
+            return value
+        if isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(factor for part in value for factor in factors_called(part, name)))
 
     return tuple(
         Latent(name, spec.units, families.make(spec.family, spec.settings, of=name), explains(name, spec.explains))

@@ -16,7 +16,7 @@ GROUP = "pyro_disent.models"
 MakeNetworks = Callable[[ImageShape, int], Networks]
 """Image shape and width of the code -> encoder and decoder."""
 MakeModel = Callable[[Sequence[Latent], ImageShape, MakeNetworks, Likelihood], FactoredVAE]
-"""What a row is: latents, the images' shape, what makes the networks, and a likelihood -> the model."""
+"""A row of the table: latents, image shape, maker of the networks and likelihood -> the model."""
 
 
 def factored(
@@ -30,10 +30,10 @@ MODELS: dict[str, MakeModel] = {"factored": factored}
 
 
 def model(name: str) -> MakeModel:
-    """What makes the model of a name.
+    """The function that makes the model of this name.
 
     Raises:
-        InputError: for a name that does not exist, with those that do.
+        InputError: for a name that does not exist, listing those that do.
     """
     return plugins.find(GROUP, MODELS, name, "model")
 
@@ -41,16 +41,18 @@ def model(name: str) -> MakeModel:
 def make(
     name: str, latents: Sequence[Latent], image_shape: ImageShape, networks: MakeNetworks, likelihood: Likelihood
 ) -> FactoredVAE:
-    """The model of a name, which is what was asked for.
+    """Make the model of this name, and check that it fits the arguments.
 
     Raises:
-        InputError: for a name that does not exist, and where what it makes is another model than was asked for.
+        InputError: for a name that does not exist, and a model whose latents or image shape differ from the arguments.
     """
     vae = model(name)(tuple(latents), image_shape, networks, likelihood)
     if not isinstance(vae, FactoredVAE):
         raise InputError(f"the model {name!r} must be a FactoredVAE, and what was made is a {type(vae).__name__}")
     if vae.latents != tuple(latents):
-        raise InputError(f"the model {name!r} has the latents {_said(vae.latents)}, not {_said(latents)} as asked for")
+        raise InputError(
+            f"the model {name!r} has the latents {_listed(vae.latents)}, not {_listed(latents)} as asked for"
+        )
     if vae.image_shape != tuple(image_shape):
         raise InputError(
             f"the model {name!r}: its decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}"
@@ -59,10 +61,10 @@ def make(
 
 
 def whole(vae: FactoredVAE) -> FactoredVAE:
-    """The same model.
+    """Return the same model after a check.
 
     Raises:
-        InputError: where a parameter belongs to neither of its programs: nothing would train it, or save it.
+        InputError: where a parameter belongs to neither of its programs: nothing would train or save it.
     """
     within = {id(parameter) for program in (vae.model, vae.guide) for parameter in program.parameters()}
     if outside := [name for name, parameter in vae.named_parameters() if id(parameter) not in within]:
@@ -73,5 +75,5 @@ def whole(vae: FactoredVAE) -> FactoredVAE:
     return vae
 
 
-def _said(latents: Sequence[Latent]) -> str:
+def _listed(latents: Sequence[Latent]) -> str:
     return ", ".join(f"{latent.name}={latent.units} ({latent.explains})" for latent in latents)

@@ -1,4 +1,4 @@
-"""Which latents a model uses: what each says of an image (its KL), and what the decoder makes of it (its use)."""
+"""Which latents a model uses: what each tells about an image (its KL), and how much the decoder uses it."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.pixels import as_pixels, as_tensor
 
 EMPTY = 0.1
-"""Nats below which a latent is empty. Its mean KL bounds what it can tell of an image: less than a seventh of a bit."""
+"""Nats below which a latent is empty. Its mean KL bounds its information on an image: under a seventh of a bit."""
 IGNORED = 0.1
-"""Part of an even share (1 / latents) below which the decoder ignores a latent."""
+"""Fraction of an even share (1 / latents) below which the decoder ignores a latent."""
 FEW_STEPS, NEARLY_EMPTY = 1000, 1.0
-"""Steps, and nats of every latent, below which a model has not learned enough for any other advice to come first."""
+"""Steps, and nats of every latent, below which the first advice is to train longer."""
 TRY_BETA = 30
-"""The weight on the KL of the latent that carries all, which made a view portable on chairs (100 emptied it)."""
+"""Weight on the KL of the latent that carries all. On chairs it made a view portable; 100 emptied the latent."""
 
 NOTHING = 1e-6
-"""Part of the images' own change below which the decoder's is none: a share of it would be one of noise."""
+"""Fraction of the images' change below which the decoder's change is noise, and shares of it mean nothing."""
 
 _PART = 128  # images decoded at once
 
 
 def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
-    """latent's name -> share of the decoded change that comes with this latent alone.
+    """latent's name -> share of the decoded change that this latent alone causes.
 
-    The posterior means of each image are decoded with this latent's from another image, and once more with all of
-    them from that image: the squared change of the first over that of the second. 0 for a latent that the decoder
-    ignores, 1 for one that alone makes the picture, 1 / latents where all do equally much. Shares sum to 1 where what
-    the latents do adds up and is uncorrelated; they may sum to less where latents act together, and to more where they
-    make up for each other. Weights, modes and random state are left as they were.
+    The posterior means of each image are decoded with this latent taken from another image, and with all latents taken
+    from that image; the share is the squared change of the first over that of the second. It is 0 for a latent that
+    the decoder ignores, 1 for one that alone makes the picture, 1 / latents where all do equally much. Shares sum to 1
+    where the effects of the latents are additive and uncorrelated; they can sum to less where latents act together,
+    and to more where they compensate each other. Weights, modes and random state do not change.
 
     Args:
         vae: the model.
-        images: ``(N, channels, height, width)``, uint8 or float in [0, 1]; at least two for anything to be measured.
-        seed: of which other image each is given; never itself.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1]; at least two.
+        seed: for the choice of the other image, which is never the same one.
 
     Returns:
-        Nothing for fewer than two images; 0 for each latent where all together change less than `NOTHING` of what the
-        images themselves differ by, squared, from those they are exchanged with: a decoder that ignores all.
+        An empty dict for fewer than two images. 0 for each latent where all together change less than `NOTHING` of the
+        squared difference between the two images themselves: the decoder ignores all.
     """
     if len(images) < 2:
         return {}
@@ -50,20 +50,22 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)
     codes, pixels = vae.codes(images), as_tensor(images, "images")
-    changes, whole, shown = dict.fromkeys(codes, 0.0), 0.0, 0.0
+    changes, total, difference = dict.fromkeys(codes, 0.0), 0.0, 0.0
     for part in torch.arange(len(images), device="cpu").split(_PART):
-        own, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
-        decoded = vae.decode(own)
+        original, others = ({name: code[index] for name, code in codes.items()} for index in (part, partner[part]))
+        decoded = vae.decode(original)
 
-        def change(exchanged: Mapping[str, Tensor], own: dict[str, Tensor] = own, decoded: Tensor = decoded) -> float:
-            return _squares(vae.decode({**own, **exchanged}) - decoded)
+        def change(
+            exchanged: Mapping[str, Tensor], original: dict[str, Tensor] = original, decoded: Tensor = decoded
+        ) -> float:
+            return _squares(vae.decode({**original, **exchanged}) - decoded)
 
-        whole += change(others)
-        shown += _squares(as_pixels(pixels[partner[part]]) - as_pixels(pixels[part]))
+        total += change(others)
+        difference += _squares(as_pixels(pixels[partner[part]]) - as_pixels(pixels[part]))
         for name, other in others.items():
             changes[name] += change({name: other})
-    is_seen = whole > NOTHING * shown
-    return {name: changed / whole if is_seen else 0.0 for name, changed in changes.items()}
+    is_used = total > NOTHING * difference
+    return {name: changed / total if is_used else 0.0 for name, changed in changes.items()}
 
 
 def _squares(differences: Tensor) -> float:
@@ -80,29 +82,31 @@ class Usage(NamedTuple):
 
     @classmethod
     def read(cls, numbers: Mapping[str, float], separator: str = ".") -> Self:
-        """From numbers by their names, of which ``kl.z`` and ``use.z`` are of the latent z."""
-        found: dict[str, dict[str, float]] = {"kl": {}, "use": {}}
+        """From numbers by name, where ``kl.z`` and ``use.z`` belong to the latent z."""
+        parts: dict[str, dict[str, float]] = {"kl": {}, "use": {}}
         for key, value in numbers.items():
             kind, _, latent = key.partition(separator)
-            if latent and kind in found:
-                found[kind][latent] = value
-        return cls(**found)
+            if latent and kind in parts:
+                parts[kind][latent] = value
+        return cls(**parts)
 
     @property
     def empty(self) -> tuple[str, ...]:
-        """Latents that say nothing."""
+        """Latents that carry no information."""
         return tuple(name for name, nats in self.kl.items() if nats < EMPTY)
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Latents that say something, of which the decoder makes nothing."""
+        """Latents that carry information, but that the decoder ignores."""
         enough = IGNORED / max(len(self.use), 1)
         return tuple(name for name, share in self.use.items() if share < enough and name not in self.empty)
 
     def __str__(self) -> str:
         """In a few words; empty where every latent is used."""
-        said = ((self.empty, "says nothing", "say nothing"), (self.ignored, "is ignored", "are ignored"))
-        return ", ".join(f"{', '.join(names)} {many if len(names) > 1 else one}" for names, one, many in said if names)
+        groups = ((self.empty, "says nothing", "say nothing"), (self.ignored, "is ignored", "are ignored"))
+        return ", ".join(
+            f"{', '.join(names)} {many if len(names) > 1 else one}" for names, one, many in groups if names
+        )
 
     def advice(
         self,
@@ -114,21 +118,23 @@ class Usage(NamedTuple):
         """A sentence for each latent that says nothing or is ignored, with what to try.
 
         Args:
-            units: latent's name -> how many it has.
+            units: latent's name -> number of units.
             beta: latent's name -> weight on its KL.
-            steps: that the model was trained for, where that is known: after few of them, more are the first advice.
-            handed_over: ``vae`` and ``elbo`` where these were made by the user, who then changes them and no setting.
+            steps: that the model was trained for, if known; after few steps, the first advice is to train longer.
+            handed_over: ``vae`` and ``elbo`` if the user made these, who then has to change them and not a setting.
         """
         early = (steps is not None and steps < FEW_STEPS) or all(nats < NEARLY_EMPTY for nats in self.kl.values())
         sentences = []
         for name in self.empty:
             # No KL is negative; the mean of a few estimates may be.
             nats = f"{self.kl[name]:.2g} nats{' (estimated from draws)' * (self.kl[name] < 0)}"
-            told = f"its KL is {nats}, less than {EMPTY}: no image can be told by it from another"
-            sentences.append(f"{name} says nothing ({told}); {self._try(name, units, beta, early, handed_over)}")
+            reason = f"its KL is {nats}, less than {EMPTY}: no image can be told by it from another"
+            sentences.append(f"{name} says nothing ({reason}); {self._try(name, units, beta, early, handed_over)}")
         for name in self.ignored:
-            told = f"{name} from another image makes {100 * self.use[name]:.2g} % of the change that all latents make"
-            sentences.append(f"the decoder ignores {name} ({told}); {self._try(name, units, beta, early, handed_over)}")
+            reason = f"{name} from another image makes {100 * self.use[name]:.2g} % of the change that all latents make"
+            sentences.append(
+                f"the decoder ignores {name} ({reason}); {self._try(name, units, beta, early, handed_over)}"
+            )
         return sentences
 
     def _try(
@@ -153,8 +159,8 @@ class Usage(NamedTuple):
             if beta.get(carrier, 1.0) < TRY_BETA:
                 tries.append(f"a weight on the KL of {carrier}, which carries all ({weight(carrier, TRY_BETA)})")
             if units.get(carrier, 1) > 1:
-                said = f"`Latent({carrier!r}, N)`" if "vae" in handed_over else f"`latents={{{carrier!r}: N}}`"
-                tries.append(f"fewer units for {carrier} than {units[carrier]} ({said})")
+                setting = f"`Latent({carrier!r}, N)`" if "vae" in handed_over else f"`latents={{{carrier!r}: N}}`"
+                tries.append(f"fewer units for {carrier} than {units[carrier]} ({setting})")
         return f"try {_listed([*tries, 'another method'])}"
 
 
