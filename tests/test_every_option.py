@@ -34,7 +34,7 @@ FIT = (
     "--config run/config.json --init run --out onwards --epochs 1",
     "--resume run --max-steps 3",
     "--method cycle --data chairs --data-root files --batch-size 2 --max-steps 1 --no-compile --color --out of-chairs "
-    "--latent y=2:conditional,parents=elevation",
+    "--latent y=2:conditional,parents=azimuth",
     f"--method vae --data colored-mnist {TINY} --variance 0.05 --out of-colors",
     "--method cycle --data photos --image-size 32 --channels 1 --shape pad --pair-by person --skip-bad "
     "--kind light=number --white 255 --test-share 0.3 --batch-size 4 --max-steps 1 --no-compile --out of-photos",
@@ -51,7 +51,7 @@ OF_RUNS = (
     "posterior run --images 3 --draws 4 --out draws.nc --seed 1 --checkpoint last --device cpu --json",
     "posterior run --images 2 --draws 3 --out draws.nc --overwrite",
     "sample run --latent z --n 4 --index 1 --out sample.png --seed 1 --checkpoint last --device cpu --json",
-    "sample of-chairs --given elevation=20deg --n 2 --device cpu",
+    "sample of-chairs --given azimuth=0deg --n 2 --device cpu",
     "figures run --seed 1 --checkpoint last --device cpu --json",
     "methods",
     "data list --source auto --data-root files",
