@@ -21,14 +21,16 @@ from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import bounds, leaks, uses
 from pyro_disent.evaluation.result import Evaluation
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.families import ConditionalNormal, Mixture
 from pyro_disent.models.latents import Latent
-from pyro_disent.models.use import EMPTY, IGNORED, Usage, use
+from pyro_disent.models.use import EMPTY, IGNORED, Usage, unit_kl, use
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.runs.run import load
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import best_of, used, validate
+from tests.models import SHAPE, linear_vae
 from tests.table import tiny
 from tests.test_evaluation import a_run, dials
 
@@ -59,6 +61,32 @@ def built(
             head.bias[: latent.units] = -read.sum(1) / 2
             head.bias[latent.units :] = 2 * math.log((scale or {}).get(latent.name, 1.0))
     return vae
+
+
+def test_the_kl_of_each_unit_is_that_of_two_normals() -> None:
+    eye = torch.eye(3, PIXELS)
+    vae = built({"z": eye.T.clone(), "y": torch.ones(PIXELS, 1)}, {"z": 4 * eye}, {"z": 0.3})
+    images = torch.rand(40, 1, 2, 4, generator=torch.Generator().manual_seed(0))
+    mean = 4 * (images.flatten(1)[:, :3].double() - 0.5)
+    expected = (0.5 * (mean.square() + 0.09 - 1) - math.log(0.3)).mean(0)
+    assert torch.allclose(unit_kl(vae, images)["z"], expected, rtol=1e-5)
+
+
+def test_the_kl_of_units_knows_their_parents_and_leaves_out_what_has_no_units() -> None:
+    latents = [Latent("y", 1), Latent("z", 2, ConditionalNormal("y", nn.Linear(1, 4))), Latent("m", 2, Mixture(3))]
+    vae = linear_vae(latents)
+    with torch.no_grad():
+        prior = vae.latent("z").family.network
+        prior.weight.zero_()
+        prior.bias.copy_(torch.tensor([1.0, -2.0, 0.0, 0.0]))  # means, log variances: y changes nothing
+    images = torch.rand(9, *SHAPE)
+    mean, spread = vae.encode(images)["z"]
+    found = unit_kl(vae, images)
+    distance = (mean - torch.tensor([1.0, -2.0])).square()
+    assert found.keys() == {"y", "z"}
+    assert torch.allclose(
+        found["z"].float(), (0.5 * (distance + spread.square() - 1) - spread.log()).mean(0), rtol=1e-4
+    )
 
 
 def images(count: int, seed: int = 0) -> Tensor:

@@ -297,6 +297,21 @@ class TestTraversal:
         vae = Painter(Latent("z", 2, explains=each("smiling", "hat")), Latent("y", 4))
         assert {"smiling", "hat"} <= {text.get_text() for text in traversal(vae, self.image, "z").texts}
 
+    def test_units_stand_by_their_kl_and_inactive_ones_are_counted(self) -> None:
+        figure = traversal(self.vae, self.image, "z", 3, kl=torch.tensor([0.05, 2.5, 0.7]))
+        texts = [text.get_text() for text in figure.texts]
+        assert [text for text in texts if text.startswith("z[")] == [
+            "z[1], 2.50 nats",
+            "z[2], 0.70 nats",
+            "z[0], 0.05 nats",
+        ]
+        assert any("1 of 3 inactive" in text for text in texts)
+        found = cells(figure, self.image, headers=(0, 2))
+        moved = traversed(self.vae, self.image, "z", 3)
+        for row, unit in zip(found, (1, 2, 0), strict=True):
+            for cell, image in zip(row[2:], moved[unit], strict=True):
+                assert (cell == drawn(image)).all()
+
     def test_an_unknown_latent_is_refused(self) -> None:
         with pytest.raises(InputError, match="no latent 'v'"):
             traversal(self.vae, self.image, "v")

@@ -71,6 +71,12 @@ class Examples(NamedTuple):
     labels: dict[str, Tensor]
     """label's name -> ``(images,)`` int64: what a good ``z`` should know (``digit``, ``identity``)."""
 
+    def some_images(self, count: int, seed: int = 0) -> Tensor:
+        """So many images at most, drawn by the seed."""
+        images = self.images
+        generator = torch.Generator(images.device).manual_seed(seed)
+        return images.index_select(0, torch.randperm(len(images), generator=generator, device=images.device)[:count])
+
 
 class Split:
     """One split of a data set: all its images as one uint8 array, made into batches on the device it lies on.

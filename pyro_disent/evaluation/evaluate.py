@@ -177,7 +177,8 @@ def uses(codes: Codes) -> Iterator[Measurement]:
     """Share of the decoded change that comes with each latent alone."""
 
     def compute() -> dict[str, Number]:
-        shares = use(codes.vae, _some_test_images(codes), seed=codes.seed)
+        images = codes.test.examples.some_images(USE_IMAGES, codes.seed)
+        shares = use(codes.vae, images, seed=codes.seed)
         return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
     yield Measurement(USE, compute)
@@ -187,19 +188,11 @@ def aggregates(codes: Codes) -> Iterator[Measurement]:
     """KL of the aggregated posterior to the prior."""
 
     def compute() -> dict[str, Number]:
-        images = _some_test_images(codes)
+        images = codes.test.examples.some_images(USE_IMAGES, codes.seed)
         found = aggregate_kl(codes.vae, images, seed=codes.seed)
         return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in found.items()}
 
     yield Measurement(AGGREGATE, compute)
-
-
-def _some_test_images(codes: Codes) -> Tensor:
-    """`USE_IMAGES` of them, or all, drawn by the seed."""
-    images = codes.test.examples.images
-    generator = torch.Generator(images.device).manual_seed(codes.seed)
-    chosen = torch.randperm(len(images), generator=generator, device=images.device)[:USE_IMAGES]
-    return images.index_select(0, chosen)
 
 
 def counterfactuals(codes: Codes) -> Iterator[Measurement]:

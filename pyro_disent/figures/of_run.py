@@ -17,9 +17,10 @@ from pyro_disent.figures.paper import save
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import samples
 from pyro_disent.figures.swap import swap_matrix, swap_truth
-from pyro_disent.figures.traversal import traversal
+from pyro_disent.figures.traversal import KL_IMAGES, traversal
 from pyro_disent.files import file_name
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.use import unit_kl
 
 IMAGES = 14
 """Test images that are shown, at most."""
@@ -97,9 +98,10 @@ def _swap(subject: Subject) -> Drawn:
 
 def _traversals(subject: Subject) -> Drawn:
     """Of every latent that pairs do not share."""
-    image, name = subject.images[0], subject.names[0]
-    moved = [latent.name for latent in subject.vae.latents if latent.name not in subject.shared]
-    return {f"traverse-{latent}": traversal(subject.vae, image, latent, name=name) for latent in moved}
+    vae, image, name = subject.vae, subject.images[0], subject.names[0]
+    moved = [latent.name for latent in vae.latents if latent.name not in subject.shared]
+    kl = unit_kl(vae, subject.data.test.examples(subject.seed).some_images(KL_IMAGES, subject.seed))
+    return {f"traverse-{latent}": traversal(vae, image, latent, name=name, kl=kl.get(latent)) for latent in moved}
 
 
 def _samples(subject: Subject) -> Drawn:

@@ -8,12 +8,25 @@ from torch import Tensor
 from pyro_disent.batch import as_float
 from pyro_disent.figures.grids import Label, grid
 from pyro_disent.models.factored_vae import FactoredVAE
+from pyro_disent.models.use import EMPTY
+
+KL_IMAGES = 512
+"""Test images over which the KL of the units is averaged, at most."""
 
 
-def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9, *, name: Label = "image") -> Figure:
+def traversal(
+    vae: FactoredVAE,
+    image: Tensor,
+    latent: str,
+    k: int = 9,
+    *,
+    name: Label = "image",
+    kl: Tensor | None = None,
+) -> Figure:
     """A row for every unit of a latent: that unit at evenly spaced quantiles of its prior, all else as in an image.
 
-    The image and its reconstruction stand at the left of every row.
+    The image and its reconstruction stand at the left of every row. Where the units' KL is told, the unit that says
+    most stands first, and the title counts the inactive ones, whose KL is below `EMPTY`.
 
     Args:
         vae: the model.
@@ -21,15 +34,24 @@ def traversal(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9, *, name:
         latent: name of the latent that moves.
         k: how many values, from the 5 % to the 95 % quantile; a discrete latent shows all of its values, however many.
         name: of the image.
+        kl: of the units, ``(units,)`` in nats, see `unit_kl`.
     """
     moved = traversed(vae, image, latent, k)
     original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
-    rows = [[*original, *images] for images in moved]
     moving = vae.latent(latent)
+    labels: list[Label] = list(moving.unit_labels)
+    title = f"Units of {latent} through the quantiles of their prior"
+    order = list(range(moving.units))
+    if kl is not None:
+        order = kl.argsort(descending=True, stable=True).tolist()
+        labels = [(unit, f"{nats:.2f} nats") for unit, nats in zip(moving.unit_labels, kl.tolist(), strict=True)]
+        inactive = int((kl < EMPTY).sum())
+        title += f", by KL: {inactive or 'none'} of {moving.units} inactive (below {EMPTY:g} nats)"
+    rows = [[*original, *moved[unit]] for unit in order]
     return grid(
         rows,
-        title=f"Units of {latent} through the quantiles of their prior",
-        row_labels=moving.unit_labels,
+        title=title,
+        row_labels=[labels[unit] for unit in order],
         column_labels=[name, "decoded", *map(moving.family.level_label, moving.family.levels(k).tolist())],
         header_columns=2,
     )

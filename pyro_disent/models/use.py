@@ -1,4 +1,4 @@
-"""Which latents a model uses: what each tells about an image (its KL), and how much the decoder uses it."""
+"""Which latents and units a model uses: what each tells about an image (its KL), how much the decoder uses a latent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.pixels import as_pixels, as_tensor
 
 EMPTY = 0.1
-"""Nats below which a latent is empty. Its mean KL bounds its information on an image: under a seventh of a bit."""
+"""Nats below which a latent or a unit is empty. Its mean KL bounds its information on an image: under 1/7 of a bit."""
 IGNORED = 0.1
 """Fraction of an even share (1 / latents) below which the decoder ignores a latent."""
 FEW_STEPS, NEARLY_EMPTY = 1000, 1.0
@@ -66,6 +66,30 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
             changes[name] += change({name: other})
     is_used = total > NOTHING * difference
     return {name: changed / total if is_used else 0.0 for name, changed in changes.items()}
+
+
+def unit_kl(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
+    """latent's name -> KL of each unit's posterior to its prior, ``(units,)``, in nats per image.
+
+    The mean over images, exact where the family knows a closed form, otherwise estimated from one draw of each image.
+    A prior that depends on other latents is the one at their draws; on labels, the mixture over their values. A latent
+    whose KL does not factorize over its units is left out.
+
+    Args:
+        vae: the model.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
+        seed: of the draws.
+    """
+    posteriors = vae.posteriors(images)
+    kl = {}
+    with vae.querying(seed):
+        draws = {name: q.sample() for name, q in posteriors.items()}
+        for latent in vae.latents:
+            name = latent.name
+            nats = latent.family.kl(posteriors[name], vae.prior_of(name, draws), draws[name])
+            if nats.shape[-1] == latent.units:
+                kl[name] = nats.double().mean(0).cpu()
+    return kl
 
 
 def _squares(differences: Tensor) -> float:

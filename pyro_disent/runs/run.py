@@ -192,19 +192,24 @@ class Run:
     ) -> Figure:
         """One latent moved through the quantiles of its prior, all else as in a test image; see `figures.traversal`.
 
+        The units stand in the order of their KL over test images.
+
         Args:
             latent: which one, see `moving`.
             index: of the test image.
             steps: how many values each unit takes.
             data, seed: as in `swap`.
         """
-        from pyro_disent.figures import traversal
+        from pyro_disent.figures.traversal import KL_IMAGES, traversal
+        from pyro_disent.models.use import unit_kl
 
         latent = self.moving(latent)  # refused before the data are loaded
         if steps < 2:
             raise InputError(f"a traversal has `steps` of 2 or more, got {steps}")
+        data = self.data() if data is None else data
         (image,), (name,) = self._images([index], data, seed)
-        return traversal(self.vae, image, latent, steps, name=name)
+        kl = unit_kl(self.vae, data.test.examples(seed).some_images(KL_IMAGES, seed))
+        return traversal(self.vae, image, latent, steps, name=name, kl=kl.get(latent))
 
     def moving(self, latent: str | None = None) -> str:
         """The latent of this name; the last that a pair does not share, if none is named."""
