@@ -286,6 +286,7 @@ def test_importance_weighted_bound_and_ours(vectorized: bool) -> None:
     variance, skew = second - 1, third - 3 * second + 2
     expected = exact.log_p - variance / (2 * particles) + (skew / 3 - 0.75 * variance**2) / particles**2
     assert abs(value - expected) < 5 * math.sqrt(variance / particles / copies) < 0.02
+    assert abs(bounds.iwae(vae, images, draws=particles) - expected) < 5 * math.sqrt(variance / particles / copies)
     # Ours: a closed KL to the prior, and a quadratic form in normal draws for log p(x | code).
     ours = bounds.elbo(vae, images)
     elbo = exact.log_p - kl_divergence(q, exact.posterior).item()

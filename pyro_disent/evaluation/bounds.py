@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
+import pyro
 import torch
+from torch import Tensor
 
 from pyro_disent.batch import as_float
 from pyro_disent.data.dataset import Images
@@ -12,7 +15,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
-_CHUNK = 512  # images at once
+_CHUNK = 512  # images, or draws of images, at once
 
 
 class Bound(NamedTuple):
@@ -53,3 +56,38 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
             for name in kl:
                 kl[name] += share * record.kl[name].item()
     return Bound(log_likelihood - sum(kl.values()), log_likelihood, kl, sampled)
+
+
+def iwae(vae: FactoredVAE, images: Images, *, draws: int = 64, seed: int = 0) -> float:
+    """The importance-weighted bound of Burda et al. (2016): log of the mean of p(x, code) / q(code | x) over the draws.
+
+    It is at least the evidence lower bound and at most log p(x), and comes closer to it the more draws there are. As in
+    `elbo`, every weight is 1 and the model and the global random state are left as they were.
+
+    Args:
+        vae: the model.
+        images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
+        draws: of the code of each image.
+        seed: of the draws from the posteriors.
+
+    Returns:
+        Nats per image, averaged over the images.
+    """
+    total = 0.0
+    with vae.querying(seed):
+        for part in images.split(max(1, _CHUNK // draws)):
+            log_weight = _log_weights(vae, as_float(part.to(vae.device)).to(vae.guide._like()), draws)
+            total += (log_weight.logsumexp(0) - math.log(draws)).double().sum().item()
+    return total / len(images)
+
+
+def _log_weights(vae: FactoredVAE, images: Tensor, draws: int) -> Tensor:
+    """log p(x, code) - log q(code | x), ``(draws, images)``; a label that is not known is drawn, in p as in q."""
+    names = [latent.name for latent in vae.latents]
+    with pyro.plate("draws", draws, dim=-3, device=str(vae.device)):
+        guide: Any = pyro.poutine.trace(vae.guide).get_trace(images)
+        model: Any = pyro.poutine.trace(pyro.poutine.replay(vae.model, guide)).get_trace(images)
+    model.compute_log_prob(lambda name, _: name in (*names, "x"))
+    guide.compute_log_prob(lambda name, _: name in names)
+    log_p = sum(model.nodes[name]["log_prob"] for name in (*names, "x"))
+    return (log_p - sum(guide.nodes[name]["log_prob"] for name in names)).squeeze(1)

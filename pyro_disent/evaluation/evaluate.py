@@ -22,6 +22,7 @@ from pyro_disent.evaluation.leakage import fit_regressors, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.result import Evaluation, Number
+from pyro_disent.evaluation.two_sample import told_apart
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1, recall_by_chance
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import swapped
@@ -45,6 +46,9 @@ USE_IMAGES = 1_000
 """Test images that uses and aggregated posteriors are measured on, at most."""
 AGGREGATE = "KL of the aggregated posterior to the prior"
 USE = "use by the decoder"
+TOLD = "samples told apart by a classifier"
+TOLD_IMAGES = 100
+"""Test images below which a classifier of samples learns nothing that means anything."""
 RECALL = "recall@1{by} of identity in another view"
 
 Progress = Callable[[int, int, str], None]
@@ -193,6 +197,22 @@ def aggregates(codes: Codes) -> Iterator[Measurement]:
         return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in found.items()}
 
     yield Measurement(AGGREGATE, compute)
+
+
+def samples(codes: Codes) -> Iterator[Measurement]:
+    """How well samples from the prior are told from test images, and from reconstructions of test images."""
+
+    def compute() -> dict[str, Number]:
+        vae, images = codes.vae, codes.test.examples.some_images(USE_IMAGES, codes.seed)
+        sampled = vae.decode(vae.prior_sample(len(images), torch.Generator().manual_seed(codes.seed)))
+        others = {"data": images.to(sampled.device), "reconstructions": vae.decode(vae.codes(images))}
+        return {
+            f"told_apart/{name}": Number(TOLD, f"from {name}", told_apart(sampled, other, seed=codes.seed), "accuracy")
+            for name, other in others.items()
+        } | {"told_apart_chance": Number(TOLD, "chance", 0.5, "accuracy")}
+
+    if len(codes.test.examples.images) >= TOLD_IMAGES:
+        yield Measurement("samples told apart", compute)
 
 
 def counterfactuals(codes: Codes) -> Iterator[Measurement]:
@@ -357,6 +377,7 @@ METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     bounds,
     uses,
     aggregates,
+    samples,
     counterfactuals,
     probes,
     leaks,
