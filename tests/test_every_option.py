@@ -49,7 +49,7 @@ OF_RUNS = (
     "encode run photos --out codes.csv --skip-bad --checkpoint last --device cpu --json",
     "encode run rotated-mnist --out codes.csv --overwrite --seed 1",
     "posterior run --images 3 --draws 4 --out draws.nc --seed 1 --checkpoint last --device cpu --json",
-    "posterior run --images 2 --draws 3 --out draws.nc --overwrite",
+    "posterior run --images 2 --draws 3 --out draws.nc --overwrite --plots",
     "sample run --latent z --n 4 --index 1 --out sample.png --seed 1 --checkpoint last --device cpu --json",
     "sample of-chairs --given azimuth=0deg --n 2 --device cpu",
     "figures run --seed 1 --checkpoint last --device cpu --json",

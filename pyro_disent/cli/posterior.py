@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyro_disent.cli.run_options import OverwriteOption, Said, on_run
+from pyro_disent.cli.run_options import OverwriteOption, Said, on_run, place
 
 if TYPE_CHECKING:
     from pyro_disent.runs.run import Run
@@ -19,8 +19,13 @@ def posterior(
     table: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.nc", help="A new file; RUN/posterior.nc if not given.")
     ] = None,
-    images: Annotated[int, typer.Option("--images", metavar="N", min=1, help="How many test images.")] = 16,
+    images: Annotated[
+        int, typer.Option("--images", metavar="N", min=1, help="How many test images, evenly spaced.")
+    ] = 16,
     draws: Annotated[int, typer.Option("--draws", metavar="N", min=1, help="How many draws of each.")] = 100,
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Draw RUN/figures/posterior-*.png as well, from the same draws.")
+    ] = False,
     overwrite: OverwriteOption = False,
     seed: int = 0,
 ) -> Said:
@@ -30,5 +35,12 @@ def posterior(
 
     path = table or run.path / "posterior.nc"
     check_place(path, (".nc",), overwrite=overwrite)
-    write_groups(run.posterior(images, draws, seed=seed), path, overwrite=overwrite)
-    return Said([path], {"path": str(path)})
+    figures = place(None, run.path, "") if plots else None
+    groups = run.posterior(images, draws, seed=seed)
+    paths = [write_groups(groups, path, overwrite=overwrite)]
+    if figures:
+        from pyro_disent.figures import posterior_figures, save
+
+        drawn = posterior_figures(groups)
+        paths = [*(save(figure, figures / f"posterior-{name}.png") for name, figure in drawn.items()), *paths]
+    return Said(paths, {"path": str(path), "figures": [str(each) for each in paths[:-1]]})

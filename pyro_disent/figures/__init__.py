@@ -5,6 +5,7 @@ from pyro_disent.figures.counterfactual import counterfactual
 from pyro_disent.figures.grids import grid
 from pyro_disent.figures.interpolation import interpolation
 from pyro_disent.figures.paper import save
+from pyro_disent.figures.posterior import posterior_figures
 from pyro_disent.figures.reconstructions import reconstructions
 from pyro_disent.figures.samples import sample_latents, samples
 from pyro_disent.figures.swap import swap_matrix
@@ -14,6 +15,7 @@ __all__ = [
     "counterfactual",
     "grid",
     "interpolation",
+    "posterior_figures",
     "reconstructions",
     "sample_latents",
     "samples",

@@ -286,17 +286,20 @@ class Run:
     ) -> dict[str, Dataset]:
         """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.arviz_groups`.
 
-        `queries.inference_data` makes of it what ArviZ works on, and `queries.write_groups` a file.
+        `queries.inference_data` makes of it what ArviZ works on, `queries.write_groups` a file, and
+        `figures.posterior_figures` pictures.
 
         Args:
-            images: as in `swap`, or how many of the first test images.
+            images: as in `swap`, or how many test images, evenly spaced.
             draws: how many of each.
         """
         from pyro_disent.queries.draws import arviz_groups
 
         if isinstance(images, int):
             data = self.data() if data is None else data
-            images = range(min(images, len(data.test)))
+            count, wanted = len(data.test), images
+            # From end to end: neighbors may show one and the same thing.
+            images = [count * place // wanted for place in range(wanted)] if 0 <= wanted < count else range(count)
         chosen = list(images)
         if not chosen:
             raise InputError("there are no images to draw posteriors of")
