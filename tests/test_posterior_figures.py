@@ -25,7 +25,7 @@ def texts(figure: Any) -> list[str]:
 
 
 def titles(figure: Any) -> list[str]:
-    return [axes.get_title() for axes in figure.axes]
+    return texts(figure)[2:]
 
 
 @pytest.fixture(scope="module")

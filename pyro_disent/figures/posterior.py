@@ -64,12 +64,12 @@ def aggregate(groups: Mapping[str, Dataset]) -> Figure:
     )
     figure, place = _page(rows, columns, *words)
     for number, unit in enumerate(units):
-        axes = place(*divmod(number, columns))
+        axes = place(*divmod(number, columns), unit.name)
         with default_settings():
             bins = _bins(unit)
             axes.hist(unit.posterior.ravel(), bins, density=True, histtype="stepfilled", color=_POSTERIOR, alpha=0.6)
             axes.hist(unit.prior.ravel(), bins, density=True, histtype="step", color=_PRIOR, linewidth=1.5)
-            _bare(axes, unit.name)
+            _bare(axes)
     return figure
 
 
@@ -89,13 +89,14 @@ def unit_pairs(groups: Mapping[str, Dataset]) -> Figure:
     chosen = np.random.default_rng(0)
     for row in range(count):
         for column in range(row + 1):
-            axes, across, up = place(row, column), units[column], units[row + 1]
+            across, up = units[column], units[row + 1]
+            axes = place(row, column, f"{up.name} over {across.name}")
             with default_settings():
                 for kind, color in (("prior", _PRIOR), ("posterior", _POSTERIOR)):
                     x, y = getattr(across, kind).ravel(), getattr(up, kind).ravel()
                     some = chosen.permutation(len(x))[:_DOTS]
                     axes.scatter(x[some], y[some], s=3, color=color, alpha=0.35, linewidths=0)
-                _bare(axes, f"{up.name} over {across.name}")
+                _bare(axes)
     return figure
 
 
@@ -126,7 +127,7 @@ def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
     )
     figure, place = _page(1, len(panels), *words, side=2.4)
     for number, (name, actual, low, middle, high) in enumerate(panels):
-        axes = place(0, number)
+        axes = place(0, number, f"{name}: predicted over observed")
         with default_settings():
             ends = min(actual.min(), low.min()), max(actual.max(), high.max())
             axes.plot(ends, ends, color="0.7", linewidth=1, zorder=0)
@@ -134,7 +135,7 @@ def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
                 actual, middle, [middle - low, high - middle], fmt="o", markersize=2.5, linewidth=0.8, color=_POSTERIOR
             )
             axes.tick_params(labelsize=6)
-            _bare(axes, f"{name}: predicted over observed", ticks=True)
+            _bare(axes, ticks=True)
     return figure
 
 
@@ -176,8 +177,8 @@ def _bins(unit: Unit) -> list[float]:
 
 def _page(
     rows: int, columns: int, title: str, caption: str, side: float = _SIDE
-) -> tuple[Figure, Callable[[int, int], Axes]]:
-    """A figure with a title and a sentence above its panels, and the panel of each row and column."""
+) -> tuple[Figure, Callable[[int, int, str], Axes]]:
+    """A figure with a title and a sentence above its panels, and the panel of each row and column, by its name."""
     words = max(columns * side + (columns - 1) * _GAP, 6.4)
     width, height = 2 * _MARGIN + words, _HEAD + rows * (side + _GAP) + _MARGIN / 2
     figure = paper(width, height)
@@ -185,18 +186,21 @@ def _page(
         line = shortened(text, DPI * words, size=size)
         write(figure, _MARGIN / width, 1 - up / height, line, size=size, color=_WORDS, va="center")
 
-    def place(row: int, column: int) -> Axes:
+    def place(row: int, column: int, name: str) -> Axes:
         left, bottom = _MARGIN + column * (side + _GAP), height - _HEAD - _GAP / 2 - row * (side + _GAP) - side
+        name = shortened(name, DPI * (side + _GAP), size=7)
+        write(
+            figure, (left + side / 2) / width, (bottom + side + 0.1) / height, name, size=7, color=_WORDS, ha="center"
+        )
         with default_settings():
             return figure.add_axes((left / width, bottom / height, side / width, side / height))
 
     return figure, place
 
 
-def _bare(axes: Axes, title: str, ticks: bool = False) -> None:
+def _bare(axes: Axes, ticks: bool = False) -> None:
     if not ticks:
         axes.set(yticks=[])
         axes.tick_params(labelsize=6)
-    axes.set_title(title, fontsize=7, color=_WORDS, pad=3)
     for spine in axes.spines.values():
         spine.set(color="0.8")
