@@ -11,20 +11,22 @@ import typer
 
 from pyro_disent.cli.named_values import FORMS
 from pyro_disent.training import config
+from pyro_disent.training.aliases import ALIASES, without_aliases
+from pyro_disent.training.choice import Choice
 
 _TYPES: dict[str, type] = {"bool": bool, "float": float, "int": int, "str": str}
 
 
 def with_choices(command: Callable[..., None]) -> Callable[..., None]:
     """A command with an option for each field of `FitConfig`, which is handed what was said as ``said``."""
-    fields = {**config.choices(), **{name: alias.choice for name, alias in config.ALIASES.items()}}
+    fields = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
     fields = {name: choice for name, choice in fields.items() if choice.flag != ""}
     types = inspect.get_annotations(config.FitConfig)  # texts, as annotations of that module are not evaluated
     options = [_option(name, choice, types.get(name, "str")) for name, choice in fields.items()]
 
     def said(given: dict[str, Any]) -> dict[str, Any]:
         read = {name: _read(name, choice, given[name]) for name, choice in fields.items()}
-        return config.without_aliases({name: value for name, value in read.items() if value is not None})
+        return without_aliases({name: value for name, value in read.items() if value is not None})
 
     return with_more(command, options, "said", said)
 
@@ -52,12 +54,12 @@ def with_more(
     return with_options
 
 
-def flag(name: str, choice: config.Choice) -> str:
+def flag(name: str, choice: Choice) -> str:
     """The option of a setting."""
     return "/".join(f"--{each}" for each in (choice.flag or name.replace("_", "-")).split("/"))
 
 
-def _option(name: str, choice: config.Choice, annotated: str) -> inspect.Parameter:
+def _option(name: str, choice: Choice, annotated: str) -> inspect.Parameter:
     kind = FORMS[choice.form][0] if choice.form else _TYPES[annotated.partition(" | ")[0]]
     option = typer.Option(
         flag(name, choice),
@@ -71,7 +73,7 @@ def _option(name: str, choice: config.Choice, annotated: str) -> inspect.Paramet
     )
 
 
-def _read(name: str, choice: config.Choice, given: Any) -> Any:
+def _read(name: str, choice: Choice, given: Any) -> Any:
     """What was said of a setting, as a configuration takes it; None where nothing was."""
     if given is None or given == []:
         return None

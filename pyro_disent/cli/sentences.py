@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from pyro_disent.cli.choices import flag
 from pyro_disent.training import config
+from pyro_disent.training.aliases import ALIASES
 
-_OF_FIT = {**config.choices(), **{name: alias.choice for name, alias in config.ALIASES.items()}}
+_OF_FIT = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
 _BESIDE = "out resume explains factors variance image_size channels shape pair_by white test_share"
 FLAGS = {
     **{name: flag(name, choice) for name, choice in _OF_FIT.items() if choice.flag is None or "/" not in choice.flag},

@@ -22,7 +22,8 @@ from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.runs.presets import beta_of, configure, reconfigure
 from pyro_disent.runs.run import Run, load
 from pyro_disent.threads import using
-from pyro_disent.training.config import CHANGEABLE, FitConfig, without_aliases
+from pyro_disent.training.aliases import without_aliases
+from pyro_disent.training.config import CHANGEABLE, FitConfig
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import described, read_fit

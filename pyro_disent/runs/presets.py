@@ -9,7 +9,8 @@ from pyro_disent.data import registry
 from pyro_disent.errors import InputError, did_you_mean
 from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
-from pyro_disent.training.config import FitConfig, choices, without_aliases
+from pyro_disent.training.aliases import without_aliases
+from pyro_disent.training.config import FitConfig, choices
 from pyro_disent.training.given import GIVEN
 from pyro_disent.training.hardware import resolve_device
 

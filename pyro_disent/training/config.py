@@ -6,132 +6,19 @@ Nothing heavy is imported with this module: the command line makes its options f
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pyro_disent.errors import InputError
+from pyro_disent.training.choice import Choice, choice
 
 if TYPE_CHECKING:
     from pyro_disent.models.specification import LatentSpec
     from pyro_disent.objectives.weights import Weight
 
-
-@dataclass(frozen=True)
-class Choice:
-    """What describes a field beside its type and default."""
-
-    help: str
-    """For the command line."""
-    panel: str
-    """Where the help lists it."""
-    metavar: str | None = None
-    """The placeholder of its value there; None: the accepted values."""
-    flag: str | None = None
-    """Its option on the command line, where that is not its name; empty: it has none, other options set it."""
-    form: str | None = None
-    """How the command line reads it, where it is not a single value: see `pyro_disent.cli.named_values.FORMS`."""
-    instead: str = ""
-    """The end of an error: what to hand over in place of a name."""
-    one_of: Sequence[str] = ()
-    above: float | None = None
-    """It must be greater."""
-    at_least: int | None = None
-    at_most: int | None = None
-
-    def check(self, name: str, value: Any, annotated: str) -> None:
-        """Raises InputError for a value that it cannot have.
-
-        Args:
-            annotated: its annotation, as it is written.
-        """
-        if value is None and annotated.endswith("None"):
-            return
-        accepted, in_words = _KINDS.get(annotated.removesuffix(" | None"), (object, ""))
-        if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool and in_words):
-            text = getattr(value, "__name__", None) or repr(value)
-            raise InputError(f"`{name}={text}` is not {in_words}{self.instead}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"`{name}={value}` is not a finite number")
-        if self.one_of and value not in self.one_of:
-            raise InputError(f"`{name}={value}` is not one of {', '.join(self.one_of)}")
-        if self.above is not None and not value > self.above:
-            raise InputError(f"`{name}` must be greater than {self.above:g}, got {value}")
-        if self.at_most is not None and not (self.at_least or 0) <= value <= self.at_most:
-            raise InputError(f"`{name}` must be from {self.at_least or 0} to {self.at_most}, got {value}")
-        if self.at_least is not None and value < self.at_least:
-            raise InputError(f"`{name}` must be {self.at_least} or more, got {value}")
-
-
-_KINDS: dict[str, tuple[Any, str]] = {
-    "bool": (bool, "True or False"),
-    "int": (int, "a whole number"),
-    "float": (int | float, "a number"),
-    "str": (str, "a text"),
-    "dict[str, Weight]": (Mapping, "a table of weights by their terms"),
-    "dict[str, dict[str, Any]]": (Mapping, "a table of options by their terms"),
-    "dict[str, Any]": (Mapping, "a table of options"),
-    "dict[str, float]": (Mapping, "a list of factors, or a table of shares by their factors"),
-}
-_NEEDED: Any = dataclasses.MISSING
 CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "checkpoint_minutes")
 """Settings that may change when a run is resumed, beside its device and threads."""
-
-
-def choice(default: Any = _NEEDED, *, factory: Any = _NEEDED, **said: Any) -> Any:
-    """A field of `FitConfig` with its `Choice`."""
-    return dataclasses.field(default=default, default_factory=factory, metadata={"choice": Choice(**said)})
-
-
-class Alias(NamedTuple):
-    """An older name of an option of a term."""
-
-    term: str
-    option: str
-    choice: Choice
-
-
-ALIASES: dict[str, Alias] = {
-    "predictor_side": Alias(
-        "predictor",
-        "side",
-        Choice(
-            "How the encoder plays against the predictor; entropy if not given.",
-            "Method",
-            metavar="entropy|cross-entropy",
-        ),
-    ),
-    "predictor_on": Alias(
-        "predictor",
-        "on",
-        Choice("What the predictor sees of a latent; sample if not given.", "Method", metavar="sample|mean"),
-    ),
-    "guards": Alias(
-        "predictor",
-        "guard",
-        Choice(
-            "A latent that the predictor hides factors from; those of what is common if not given; repeatable.",
-            "Method",
-            metavar="NAME",
-            flag="guard",
-            form="each",
-        ),
-    ),
-    "hides": Alias(
-        "predictor",
-        "hide",
-        Choice(
-            "A factor that the predictor hides; those that the guarded latents do not stand for if not given; "
-            "repeatable.",
-            "Method",
-            metavar="FACTOR",
-            flag="hide",
-            form="each",
-        ),
-    ),
-}
-"""Settings that are options of a term: the command line and Python accept these names for them as well."""
 
 
 @dataclass(frozen=True)
@@ -413,21 +300,6 @@ class FitConfig:
 def choices() -> dict[str, Choice]:
     """field's name -> its `Choice`."""
     return {field.name: field.metadata["choice"] for field in dataclasses.fields(FitConfig)}
-
-
-def without_aliases(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with each `ALIASES` name turned into the option of its term; aliases that are None are left out."""
-    plain = {name: value for name, value in said.items() if name not in ALIASES}
-    aliased = {name: said[name] for name in ALIASES if said.get(name) is not None}
-    if aliased:
-        terms = {term: dict(options) for term, options in plain.get("terms", {}).items()}
-        for name, value in aliased.items():
-            term, option, _ = ALIASES[name]
-            if option in terms.setdefault(term, {}):
-                raise InputError(f"`{name}` says what `terms` says of {term}.{option} already: say it once")
-            terms[term][option] = value
-        plain["terms"] = terms
-    return plain
 
 
 _WARM_UP = "warm_up"

@@ -21,7 +21,8 @@ from pyro_disent.models.families import make
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
-from pyro_disent.training.config import FitConfig, without_aliases
+from pyro_disent.training.aliases import without_aliases
+from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import GIVEN
 from pyro_disent.training.hardware import precision
 from pyro_disent.training.observed import Observation
