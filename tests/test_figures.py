@@ -439,7 +439,7 @@ class TestCommands:
     ) -> None:
         file = tmp_path / "digit.png"
         Image.fromarray(np.full((28, 28), 90, np.uint8)).save(file)
-        monkeypatch.setattr("pyro_disent.runs.run.load_data", lambda *_: pytest.fail("data were loaded"))
+        monkeypatch.setattr("pyro_disent.runs.trained_model.load_data", lambda *_: pytest.fail("data were loaded"))
         out = tmp_path / "figure.png"
         assert json.loads(call(swap, run, file, file, "--out", out, "--json")) == {"path": str(out)}
         assert out.is_file()
