@@ -30,7 +30,7 @@ from pyro_disent.objectives.step import (
     observed_latents,
     with_observed,
 )
-from pyro_disent.objectives.weights import Weight, Weights
+from pyro_disent.objectives.weights import ALPHA, BETA, Weight, elbo_weights, kl_weight, value_weight
 
 
 class DisentanglingELBO(ELBO):
@@ -77,21 +77,9 @@ class DisentanglingELBO(ELBO):
         added = list(terms)
         self.terms = nn.ModuleDict({term.name: term for term in added})
         self.exchange = exchange
-        overrides = dict(weights or {})
-        if unknown := overrides.keys() - self.terms.keys():
-            raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
-        term_weights = {term.name: overrides.get(term.name, term.default_weight) for term in added}
         self._beta_names = frozenset(beta) if isinstance(beta, Mapping) else frozenset()
-        betas = {_beta(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
-        value_weights: dict[str, Weight] = {
-            _value_weight(name, unit): 1 / _share(name, share)
-            for name, each in (known or {}).items()
-            for unit, share in (enumerate(each) if isinstance(each, Sequence) else [(None, each)])
-        }
-        plain = 1.0 if isinstance(beta, Mapping) else beta
-        if alpha != 1.0 or value_weights:
-            value_weights[_ALPHA] = alpha
-        self.weights = Weights({"beta": plain, **betas, **term_weights, **value_weights})
+        defaults = {term.name: term.default_weight for term in added}
+        self.weights = elbo_weights(defaults, weights or {}, beta, alpha, known or {})
 
     @property
     def needs_pairs(self) -> bool:
@@ -189,7 +177,7 @@ class DisentanglingELBO(ELBO):
         loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *prior_nats.items()))
         if posterior_nats:
             told = sum(posterior_nats.values())
-            loss = loss + (self.weights[_ALPHA] * told if _ALPHA in self.weights else told)
+            loss = loss + (self.weights[ALPHA] * told if ALPHA in self.weights else told)
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
         return LossRecord(loss, reconstruction, kl, terms, opponents, prior_nats, posterior_nats)
 
@@ -203,11 +191,11 @@ class DisentanglingELBO(ELBO):
         family, value = step.family(latent), cast(Tensor, step.p.nodes[latent]["value"])
         prior = -family.log_prob(step.prior(latent), value)
         posterior = -family.log_prob(step.posterior(latent), value)
-        if _value_weight(latent) in self.weights:
-            posterior = posterior * self.weights[_value_weight(latent)]
-        elif _value_weight(latent, 0) in self.weights:
+        if value_weight(latent) in self.weights:
+            posterior = posterior * self.weights[value_weight(latent)]
+        elif value_weight(latent, 0) in self.weights:
             columns = enumerate(posterior.unbind(-1))
-            posterior = torch.stack([nats * self.weights[_value_weight(latent, unit)] for unit, nats in columns], -1)
+            posterior = torch.stack([nats * self.weights[value_weight(latent, unit)] for unit, nats in columns], -1)
         return kl.masked_fill(mask, 0.0), prior.masked_fill(~mask, 0.0), posterior.masked_fill(~mask, 0.0)
 
     def record(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> LossRecord:
@@ -216,7 +204,7 @@ class DisentanglingELBO(ELBO):
         return first.map(lambda *values: torch.stack(values).mean(0), *others) if others else first
 
     def _beta(self, latent: str) -> Tensor:
-        return self.weights[_beta(latent) if _beta(latent) in self.weights else "beta"]
+        return self.weights[kl_weight(latent) if kl_weight(latent) in self.weights else BETA]
 
     def differentiable_loss(self, model: nn.Module, guide: nn.Module, batch: Batch | Tensor) -> Tensor:
         """The scalar to differentiate, `total` of the record."""
@@ -377,24 +365,6 @@ def _sum(values: list[Tensor]) -> Tensor:
 
 
 ALL_FROZEN = "nothing is left to train: all parameters that the loss depends on are frozen (requires_grad=False)"
-
-
-def _beta(latent: str) -> str:
-    return f"beta:{latent}"
-
-
-_ALPHA = "alpha"
-
-
-def _value_weight(latent: str, unit: int | None = None) -> str:
-    """The name of the weight on -log q of a latent's value: one for all units, or one for a single unit."""
-    return f"known:{latent}" if unit is None else f"known:{latent}[{unit}]"
-
-
-def _share(latent: str, share: Any) -> float:
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise InputError(f"the share of images that {latent!r} is known of is above 0 and at most 1, not {share!r}")
-    return float(share)
 
 
 def total(record: LossRecord) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
@@ -121,3 +121,55 @@ class Weights(nn.Module):
 
     def __getitem__(self, name: str) -> Tensor:
         return self.values[list(self.given).index(name)]
+
+
+BETA, ALPHA = "beta", "alpha"
+"""The names of the weights on the KL of every latent, and on -log q of the latents that are observed."""
+
+
+def kl_weight(latent: str) -> str:
+    """The name of the weight on one latent's KL."""
+    return f"beta:{latent}"
+
+
+def value_weight(latent: str, unit: int | None = None) -> str:
+    """The name of the weight on -log q of a latent's value: one for all units, or one for a single unit."""
+    return f"known:{latent}" if unit is None else f"known:{latent}[{unit}]"
+
+
+def elbo_weights(
+    defaults: Mapping[str, float],
+    overrides: Mapping[str, Weight],
+    beta: Weight | Mapping[str, Weight],
+    alpha: Weight,
+    shares: Mapping[str, float | Sequence[float]],
+) -> Weights:
+    """All weights of a `DisentanglingELBO`, whose arguments these are.
+
+    Args:
+        defaults: term's name -> its default weight.
+        overrides: term's name -> the weight that replaces its default.
+        shares: latent's name -> the share of training images whose value is known, one number or one per unit.
+
+    Raises:
+        InputError: for a share that is not above 0 and at most 1, and a weight that is not a finite number.
+        ValueError: for a weight of a term that does not exist.
+    """
+    if unknown := overrides.keys() - defaults.keys():
+        raise ValueError(f"weights of terms that are not there: {', '.join(sorted(unknown))}")
+    term_weights = {name: overrides.get(name, default) for name, default in defaults.items()}
+    betas = {kl_weight(name): weight for name, weight in beta.items()} if isinstance(beta, Mapping) else {}
+    value_weights: dict[str, Weight] = {
+        value_weight(name, unit): 1 / _share(name, share)
+        for name, each in shares.items()
+        for unit, share in (enumerate(each) if isinstance(each, Sequence) else [(None, each)])
+    }
+    if alpha != 1.0 or value_weights:
+        value_weights[ALPHA] = alpha
+    return Weights({BETA: 1.0 if isinstance(beta, Mapping) else beta, **betas, **term_weights, **value_weights})
+
+
+def _share(latent: str, share: Any) -> float:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise InputError(f"the share of images that {latent!r} is known of is above 0 and at most 1, not {share!r}")
+    return float(share)
