@@ -155,6 +155,8 @@ class TestTheCommandLineIsTheSame:
         images = run.data().test.examples(2).images
         spaced = [0, len(images) // 3, 2 * len(images) // 3]
         assert np.allclose(made["observed_data"]["x"], images[spaced] / 255)
+        with pytest.raises(InputError, match="there are no images"):
+            run.posterior(-1)
         assert run.posterior([2, 0], 4)["posterior"].sizes["image"] == 2
 
     def test_its_own_place(self, run: Any, call: Any) -> None:

@@ -16,6 +16,8 @@ from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import forked_random_state, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 
+SOME = 1_000
+"""Test images that uses, aggregated posteriors and samples are measured on, at most."""
 _CHUNK = 512  # pairs at once
 _PART = 8_192  # images in memory at once, where they lie on the disk
 
@@ -95,6 +97,11 @@ class Codes:
     @cached_property
     def test(self) -> Encoded:
         return self._encoded(self.data.test)
+
+    @cached_property
+    def some_test_images(self) -> Tensor:
+        """`SOME` of them, or all, drawn by the seed: for what is measured of the model by decoding."""
+        return self.test.examples.some_images(SOME, self.seed)
 
     def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
         """Codes of the training and of the test images, ``(images, width)``: means, or one draw from each posterior."""

@@ -16,7 +16,7 @@ from pyro_disent.data.dataset import TEST_MORE, DataSet, Factor
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation.aggregate import aggregate_kl
 from pyro_disent.evaluation.bounds import elbo
-from pyro_disent.evaluation.codes import Codes
+from pyro_disent.evaluation.codes import SOME, Codes
 from pyro_disent.evaluation.counterfactuals import swap_error
 from pyro_disent.evaluation.leakage import fit_regressors, leak, pair_leak, r2
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
@@ -42,8 +42,6 @@ BY_DRAWS = " by draws"
 READINGS = (("", ""), ("_drawn", BY_DRAWS))
 """Two readings of what a block tells, off posterior means and off draws: what is added to a key and to a measure."""
 
-USE_IMAGES = 1_000
-"""Test images that uses and aggregated posteriors are measured on, at most."""
 AGGREGATE = "KL of the aggregated posterior to the prior"
 USE = "use by the decoder"
 TOLD = "samples told apart by a classifier"
@@ -98,7 +96,7 @@ def evaluate(
     """
     check_fits(vae, data, name or "this model")
     codes = Codes(vae, data, seed, objective)
-    chosen = choose(USE_IMAGES) if threads is None else Threads(threads, "as set")
+    chosen = choose(SOME) if threads is None else Threads(threads, "as set")
     if progress:
         progress(0, 1, f"encoding images, threads: {chosen}")
     with using(chosen.number):
@@ -181,8 +179,7 @@ def uses(codes: Codes) -> Iterator[Measurement]:
     """Share of the decoded change that comes with each latent alone."""
 
     def compute() -> dict[str, Number]:
-        images = codes.test.examples.some_images(USE_IMAGES, codes.seed)
-        shares = use(codes.vae, images, seed=codes.seed)
+        shares = use(codes.vae, codes.some_test_images, seed=codes.seed)
         return {f"use/{name}": Number(USE, name, share, "share") for name, share in shares.items()}
 
     yield Measurement(USE, compute)
@@ -192,8 +189,7 @@ def aggregates(codes: Codes) -> Iterator[Measurement]:
     """KL of the aggregated posterior to the prior."""
 
     def compute() -> dict[str, Number]:
-        images = codes.test.examples.some_images(USE_IMAGES, codes.seed)
-        found = aggregate_kl(codes.vae, images, seed=codes.seed)
+        found = aggregate_kl(codes.vae, codes.some_test_images, seed=codes.seed)
         return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in found.items()}
 
     yield Measurement(AGGREGATE, compute)
@@ -203,7 +199,7 @@ def samples(codes: Codes) -> Iterator[Measurement]:
     """How well samples from the prior are told from test images, and from reconstructions of test images."""
 
     def compute() -> dict[str, Number]:
-        vae, images = codes.vae, codes.test.examples.some_images(USE_IMAGES, codes.seed)
+        vae, images = codes.vae, codes.some_test_images
         sampled = vae.decode(vae.prior_sample(len(images), torch.Generator().manual_seed(codes.seed)))
         others = {"data": images.to(sampled.device), "reconstructions": vae.decode(vae.codes(images))}
         return {

@@ -10,7 +10,7 @@ from pyro_disent.models.program import forked_random_state, seed_random_state
 from pyro_disent.pixels import as_pixels
 
 SIDE = 32
-"""Pixels to which the classifier shrinks the longer side of larger images."""
+"""Images are shrunk by the largest whole factor that leaves their longer side so many pixels."""
 EPOCHS = 10
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3

@@ -100,7 +100,9 @@ def _traversals(subject: Subject) -> Drawn:
     """Of every latent that pairs do not share."""
     vae, image, name = subject.vae, subject.images[0], subject.names[0]
     moved = [latent.name for latent in vae.latents if latent.name not in subject.shared]
-    kl = unit_kl(vae, subject.data.test.examples(subject.seed).some_images(KL_IMAGES, subject.seed))
+    if not moved:
+        return None
+    kl = unit_kl(vae, subject.data.test.examples(subject.seed).some_images(KL_IMAGES, subject.seed), moved)
     return {f"traverse-{latent}": traversal(vae, image, latent, name=name, kl=kl.get(latent)) for latent in moved}
 
 

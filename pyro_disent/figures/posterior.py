@@ -42,7 +42,7 @@ def posterior_figures(groups: Mapping[str, Dataset]) -> dict[str, Figure]:
         groups: as `queries.arviz_groups` gives them.
     """
     figures = {"aggregate": aggregate(groups), "check": predictive_check(groups)}
-    if len(_units(groups, PAIRED)) > 1:
+    if _count(groups) > 1:
         figures["pairs"] = unit_pairs(groups)
     return figures
 
@@ -134,8 +134,7 @@ def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
             axes.errorbar(
                 actual, middle, [middle - low, high - middle], fmt="o", markersize=2.5, linewidth=0.8, color=_POSTERIOR
             )
-            axes.tick_params(labelsize=6)
-            _bare(axes, ticks=True)
+            _bare(axes, heights=True)
     return figure
 
 
@@ -198,9 +197,9 @@ def _page(
     return figure, place
 
 
-def _bare(axes: Axes, ticks: bool = False) -> None:
-    if not ticks:
+def _bare(axes: Axes, heights: bool = False) -> None:
+    axes.tick_params(labelsize=6)
+    if not heights:
         axes.set(yticks=[])
-        axes.tick_params(labelsize=6)
     for spine in axes.spines.values():
         spine.set(color="0.8")

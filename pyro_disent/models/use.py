@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -68,7 +68,7 @@ def use(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     return {name: changed / total if is_used else 0.0 for name, changed in changes.items()}
 
 
-def unit_kl(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, Tensor]:
+def unit_kl(vae: FactoredVAE, images: Tensor, latents: Iterable[str], *, seed: int = 0) -> dict[str, Tensor]:
     """latent's name -> KL of each unit's posterior to its prior, ``(units,)``, in nats per image.
 
     The mean over images, exact where the family knows a closed form, otherwise estimated from one draw of each image.
@@ -78,13 +78,14 @@ def unit_kl(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, Ten
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
+        latents: names of those whose units are measured.
         seed: of the draws.
     """
     posteriors = vae.posteriors(images)
     kl = {}
     with vae.querying(seed):
         draws = {name: q.sample() for name, q in posteriors.items()}
-        for latent in vae.latents:
+        for latent in map(vae.latent, latents):
             name = latent.name
             nats = latent.family.kl(posteriors[name], vae.prior_of(name, draws), draws[name])
             if nats.shape[-1] == latent.units:

@@ -111,8 +111,9 @@ class Run(TrainedModel):
             raise InputError(f"a traversal has `steps` of 2 or more, got {steps}")
         data = self.data() if data is None else data
         (image,), (name,) = self._images([index], data, seed)
-        kl = unit_kl(self.vae, data.test.examples(seed).some_images(KL_IMAGES, seed))
-        return traversal(self.vae, image, latent, steps, name=name, kl=kl.get(latent))
+        some = data.test.examples(seed).some_images(KL_IMAGES, seed)
+        kl = unit_kl(self.vae, some, [latent]).get(latent)
+        return traversal(self.vae, image, latent, steps, name=name, kl=kl)
 
     def moving(self, latent: str | None = None) -> str:
         """The latent of this name; the last that a pair does not share, if none is named."""
@@ -200,9 +201,10 @@ class Run(TrainedModel):
 
         if isinstance(images, int):
             data = self.data() if data is None else data
-            count, wanted = len(data.test), images
+            count = len(data.test)
+            wanted = min(images, count)
             # From end to end: neighbors may show one and the same thing.
-            images = [count * place // wanted for place in range(wanted)] if 0 <= wanted < count else range(count)
+            images = [count * place // wanted for place in range(wanted)]
         chosen = list(images)
         if not chosen:
             raise InputError("there are no images to draw posteriors of")
