@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import surely_shared
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
-from pyro_disent.process import left_as_found
+from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.datasets import load_data
@@ -365,7 +364,7 @@ class Run:
         Raises:
             StorageError: where they cannot be written.
         """
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if not is_first_process():
             return self
         try:
             self.draw(data)
