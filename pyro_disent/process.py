@@ -1,8 +1,9 @@
-"""Global state of the calling process, restored afterwards."""
+"""The calling process: its global state, restored afterwards, and which of several it is."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import warnings
 from collections.abc import Iterator
@@ -37,3 +38,11 @@ def left_as_found() -> Iterator[None]:
         if torch.cuda.is_initialized() and torch.cuda.current_device() != device:
             torch.cuda.set_device(device)
         warnings.formatwarning = formatwarning
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a training that writes its folder, also before the processes know each other.
+
+    torchrun says so by ``RANK``, over all machines; what Lightning Fabric starts on one machine has ``LOCAL_RANK``.
+    """
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

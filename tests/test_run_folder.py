@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import Diverged, InputError, StorageError
 from pyro_disent.runs.run import load
-from pyro_disent.training import datasets, loop
+from pyro_disent.training import checkpoints, datasets, loop
 from pyro_disent.training import run as run_module
 from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
@@ -461,18 +461,19 @@ def test_what_appears_in_place_of_a_run_that_was_put_aside_is_kept(
 
 def test_a_reader_is_told_where_the_run_is(tmp_path: Path, killed_at: KillAt) -> None:
     told = []
-    for at in range(4, 11):  # from the moment the run is aside to that when the other has a checkpoint
+    for at in range(1, 20):  # also before the run is aside, and when the other has a checkpoint
         path = tmp_path / f"{at}" / "run"
         a_run(path)
         killed_at(at, lambda path=path: replace(path, 2.0))  # type: ignore[misc]
-        if RunFolder(path).aside.path.exists():
+        is_replaced = checkpoints.exist(path / "checkpoints") and RunFolder(path).weights("best")["w"][0] == 2.0
+        if RunFolder(path).aside.path.exists() and not is_replaced:
             with pytest.raises(InputError, match=r"; the run that was there lies in .*/\.run\.replaced") as caught:
                 RunFolder(path).read_record()
                 RunFolder(path).weights("best")
             told.append(str(caught.value))
         with pytest.raises(InputError, match="exists already"):
             RunFolder(path).refuse_existing(overwrite=False)
-        assert value_of(path) == 1.0
+        assert RunFolder(path).weights("best")["w"][0] == (2.0 if is_replaced else 1.0)
     for said in ("there is no run at", "has no best checkpoint that can be read"):
         assert any(said in each for each in told)
 

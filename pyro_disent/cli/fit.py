@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,12 +95,13 @@ def fit(
 
     from pyro_disent.cli.progress import TrainingProgress
     from pyro_disent.data import registry
+    from pyro_disent.process import is_first_process
     from pyro_disent.runs import job
     from pyro_disent.runs.presets import configure, reconfigure
     from pyro_disent.training.record import read_fit
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes that --devices starts
+    is_first = is_first_process()
     with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
         if resume is not None:
             run = job.resume(resume, reporter=reporter, **said)

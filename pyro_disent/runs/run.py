@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from pyro_disent.errors import InputError, StorageError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import usual_defaults
 from pyro_disent.objectives.elbo import DisentanglingELBO
-from pyro_disent.process import left_as_found
+from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.runs.trained_model import TrainedModel
 from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
@@ -278,7 +277,7 @@ class Run(TrainedModel):
         Raises:
             StorageError: where they cannot be written.
         """
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if not is_first_process():
             return self
         try:
             self.draw(data)

@@ -119,6 +119,8 @@ class RunFolder:
             raise InputError(f"{self.path} is not a run's folder, so it is not overwritten") from error
         if Path.cwd().is_relative_to(self.path.resolve()):
             raise InputError(f"{self.path} is the folder you are in, or above it, so it is not overwritten")
+        if os.path.lexists(self.path / replaced.LOCK):
+            _unlock(_locked(self.path))  # a run in training is refused before anything is prepared in its place
 
     def create(self, record: RunRecord, *, overwrite: bool = False) -> None:
         """Make the folder and its record. A run that it replaces is put `aside` until this one has a checkpoint.

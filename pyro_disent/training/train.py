@@ -14,7 +14,7 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.models.program import forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
-from pyro_disent.process import left_as_found
+from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.threads import using
 from pyro_disent.training import building, compiling, hardware, schedule, state
 from pyro_disent.training.announced import announced
@@ -72,24 +72,27 @@ def train(
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
     reporter, given = reporter or Silent(), given or Given()
-    recorded = folder.read_record() if resume else None
-    has_state = recorded is not None and folder.has_begun
-    if recorded is None:
-        folder.refuse_existing(overwrite)
-    else:
-        config = as_recorded(config, recorded, folder.path, moved_to, data, given)
-        folder.metrics()  # a damaged file is refused here, before anything is written
-        if not has_state and recorded.init is not None:
-            init = RunFolder(Path(recorded.init))
-    if given.elbo is None and config.method != GIVEN:
-        methods.parse(config.method)
-    fabric = hardware.launched_fabric(config)
-    device, is_first = fabric.device, fabric.is_global_zero
-    reporter = reporter if is_first else Silent()
-    if device.type == "cpu":
-        keep_freed_memory()
-
     with contextlib.ExitStack() as stack:
+        # Before other processes are started: a folder that is in use is refused at once, and by one of them.
+        recorded = folder.read_record() if resume else None
+        if is_first_process():
+            if recorded is None:
+                folder.refuse_existing(overwrite)
+            else:
+                stack.enter_context(folder).open()
+        has_state = recorded is not None and folder.has_begun
+        if recorded is not None:
+            config = as_recorded(config, recorded, folder.path, moved_to, data, given)
+            folder.metrics()  # a damaged file is refused here, before anything is written
+            if not has_state and recorded.init is not None:
+                init = RunFolder(Path(recorded.init))
+        if given.elbo is None and config.method != GIVEN:
+            methods.parse(config.method)
+        fabric = hardware.launched_fabric(config)
+        device, is_first = fabric.device, fabric.is_global_zero
+        reporter = reporter if is_first else Silent()
+        if device.type == "cpu":
+            keep_freed_memory()
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(ending_together(fabric))
         trained = prepare(
@@ -104,7 +107,8 @@ def train(
             return
         optimizer = schedule.make_optimizer(objective, config.lr, config.opponent_lr)
 
-        stack.enter_context(folder)
+        if recorded is None:
+            stack.enter_context(folder)
         stack.enter_context(forked_random_state(device))
         stack.enter_context(pyro.settings.context(module_local_params=True))
         stack.enter_context(pyro.validation_enabled(False))
@@ -138,8 +142,6 @@ def train(
         )
         start, pending = 0, state.Pending()
         if recorded:
-            if is_first:
-                folder.open()
             is_older = False
             if has_state:
                 start, pending, is_older = state.restore(folder, objective, loop.progress, optimizer, feed)
