@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pyro
@@ -48,3 +49,31 @@ def test_the_links_of_the_pages_lead_somewhere() -> None:
     for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_drawing_of_the_rooms_is_what_the_linter_holds() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers")
+    (drawing,) = re.findall(r"```\n(cli .*?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.S)
+    floors = [line.split("  ")[0] for line in drawing.splitlines()]
+    assert [set(re.findall(r"\w+", floor)) for floor in floors] == [set(re.findall(r"\w+", layer)) for layer in layers]
+    rooms = {path.stem for path in (ROOT / "pyro_disent").glob("[a-z]*") if path.is_dir() or path.suffix == ".py"}
+    assert rooms == {room for floor in floors for room in re.findall(r"\w+", floor)}
+
+
+def test_the_files_that_contributing_names_exist() -> None:
+    page = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.S)
+    (data,) = re.findall(r"(?<=\n)\| `data/` \|.*?(?=\n\n)", page, flags=re.S)
+    modules = [f"data/{name}" for row in data.splitlines()[2:] for name in names(row.split("|")[1])]
+    paths = [name for name in names(page.replace(data, "")) if re.fullmatch(r"[\w./]+/[\w./]*|\w+\.py", name)]
+    assert len(modules) > 10 and len(paths) > 20
+    for name in modules + paths:
+        places = (
+            folder / f"{name}{end}" for folder in (ROOT, ROOT / "pyro_disent", ROOT / "tests") for end in ("", ".py")
+        )
+        assert any(place.exists() for place in places), name
+
+
+def names(text: str) -> list[str]:
+    """What stands in backticks on one line."""
+    return re.findall(r"`([^`\n]+)`", text)
