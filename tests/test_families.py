@@ -303,6 +303,21 @@ class TestCircle:
         assert [family.level_label(level) for level in family.levels(4).tolist()] == ["0°", "90°", "180°", "270°"]
 
 
+class Turn(Normal):
+    circular = True
+
+
+class Length(Normal):
+    measured_in = "mm"
+
+
+@pytest.mark.parametrize(
+    ("family", "unit"), [(Normal(), ""), (Circle(), "radians"), (Turn(), "radians"), (Length(), "mm")]
+)
+def test_an_angle_is_measured_in_radians(family: Family, unit: str) -> None:
+    assert family.measured_in == unit
+
+
 def test_a_density_has_no_kl_to_a_mass() -> None:
     q = dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=torch.zeros(4, 2)).to_event(1)
     p = dist.Bernoulli(logits=torch.zeros(4, 2)).to_event(1)

@@ -32,10 +32,13 @@ class Family(nn.Module):
     """Numbers of the code that a unit takes."""
     euclidean: ClassVar[bool] = True
     """Whether a code's covariance over images means something; on a circle it does not."""
-    measured_in: ClassVar[str] = ""
-    """The physical unit of `location`, as radians."""
     circular: ClassVar[bool] = False
-    """Whether a value of a unit is an angle."""
+    """Whether a value of a unit is an angle, in radians."""
+
+    @property
+    def measured_in(self) -> str:
+        """The physical unit of `location`, empty for none."""
+        return "radians" if self.circular else ""
 
     @property
     def choices(self) -> int | None:

@@ -94,7 +94,6 @@ class Circle(Family):
     name: ClassVar[str] = "circle"
     numbers = 2
     euclidean: ClassVar[bool] = False
-    measured_in: ClassVar[str] = "radians"
     circular: ClassVar[bool] = True
 
     def prior(
