@@ -14,44 +14,46 @@ from pyro_disent.training import config
 from pyro_disent.training.aliases import ALIASES, without_aliases
 from pyro_disent.training.choice import Choice
 
+Command = Callable[..., None]
 _TYPES: dict[str, type] = {"bool": bool, "float": float, "int": int, "str": str}
 
 
-def with_choices(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with an option for each field of `FitConfig`, which is handed what was said as ``said``."""
+def with_choices(command: Command) -> Command:
+    """A command with an option for each field of `FitConfig`; it takes the settings that the user gives as ``said``."""
     fields = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
     fields = {name: choice for name, choice in fields.items() if choice.flag != ""}
     types = inspect.get_annotations(config.FitConfig)  # texts, as annotations of that module are not evaluated
     options = [_option(name, choice, types.get(name, "str")) for name, choice in fields.items()]
 
-    def said(given: dict[str, Any]) -> dict[str, Any]:
-        read = {name: _read(name, choice, given[name]) for name, choice in fields.items()}
+    def settings(values: dict[str, Any]) -> dict[str, Any]:
+        read = {name: _read(name, choice, values[name]) for name, choice in fields.items()}
         return without_aliases({name: value for name, value in read.items() if value is not None})
 
-    return with_more(command, options, "said", said)
+    return with_more(command, options, "said", settings)
 
 
 def with_more(
-    command: Callable[..., None],
-    options: Iterable[inspect.Parameter],
-    into: str,
-    read: Callable[[dict[str, Any]], Any],
-) -> Callable[..., None]:
-    """A command with more options, before its own: it is handed what was said of them, read, as one argument."""
+    command: Command, options: Iterable[inspect.Parameter], into: str, read: Callable[[dict[str, Any]], Any]
+) -> Command:
+    """A command with these options before those it has; what ``read`` makes of them is its argument ``into``."""
     options = list(options)
-    own = inspect.signature(command, eval_str=True)
-    parameters = [*options, *(parameter for name, parameter in own.parameters.items() if name != into)]
+    before = inspect.signature(command, eval_str=True).parameters
+    parameters = [*options, *(parameter for name, parameter in before.items() if name != into)]
     parameters.sort(key=lambda parameter: parameter.kind)  # positional ones, such as a data set's name, go first
 
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        of_these = {option.name: given.pop(option.name) for option in options}
-        command(**given, **{into: read(of_these)})
+    def with_options(**arguments: Any) -> None:
+        values = {option.name: arguments.pop(option.name) for option in options}
+        command(**arguments, **{into: read(values)})
 
-    # What typer reads a command's options from.
-    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+    return in_place_of(command, with_options, parameters)
+
+
+def in_place_of(command: Command, wrapper: Command, parameters: list[inspect.Parameter]) -> Command:
+    """The wrapper under the name and the help of a command, with the parameters of which typer makes options."""
+    functools.update_wrapper(wrapper, command)
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
 
 
 def flag(name: str, choice: Choice) -> str:
@@ -73,8 +75,8 @@ def _option(name: str, choice: Choice, annotated: str) -> inspect.Parameter:
     )
 
 
-def _read(name: str, choice: Choice, given: Any) -> Any:
-    """What was said of a setting, as a configuration takes it; None where nothing was."""
-    if given is None or given == []:
+def _read(name: str, choice: Choice, value: Any) -> Any:
+    """A setting from its option's value, as a configuration takes it; None where the user gives none."""
+    if value is None or value == []:
         return None
-    return FORMS[choice.form][1](given, flag(name, choice)) if choice.form else given
+    return FORMS[choice.form][1](value, flag(name, choice)) if choice.form else value

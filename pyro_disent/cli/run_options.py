@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 import typer
 
 from pyro_disent import files
+from pyro_disent.cli.choices import in_place_of
 from pyro_disent.cli.console import table_console
 from pyro_disent.errors import InputError
 
@@ -144,32 +144,27 @@ def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[...,
     first, *others = signature.parameters.values()
     is_list = hints[first.name] == list[object]
     path = RunsArgument if is_list else RunArgument
-    own = [each.replace(annotation=hints[each.name]) for each in others if each.name not in _SHARED]
+    of_command = [each.replace(annotation=hints[each.name]) for each in others if each.name not in _SHARED]
     taken = {"checkpoint", "device", "as_json"} | signature.parameters.keys() | ({"out"} if draws else set())
     shared = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=option)
         for name, (option, default) in _SHARED.items()
         if name in taken
     ]
-    parameters = [first.replace(annotation=path), *own, *shared]
 
-    @functools.wraps(command)
-    def loaded_and_printed(**given: Any) -> None:
-        asked, out = given.pop(first.name), given.pop("out", None)
-        checkpoint, device, as_json = (given.pop(name) for name in ("checkpoint", "device", "as_json"))
+    def loaded_and_printed(**arguments: Any) -> None:
+        runs, out = arguments.pop(first.name), arguments.pop("out", None)
+        checkpoint, device, as_json = (arguments.pop(name) for name in ("checkpoint", "device", "as_json"))
         check_out(out)
-        # All runs are loaded before the command begins: a wrong path is told at once, and nothing is written.
-        loaded = [load_run(each, checkpoint, device, command.__name__) for each in (asked if is_list else [asked])]
-        result = command(loaded if is_list else loaded[0], **given)
+        # All runs are loaded before the command begins: a wrong path is an error at once, and nothing is written.
+        loaded = [load_run(each, checkpoint, device, command.__name__) for each in (runs if is_list else [runs])]
+        result = command(loaded if is_list else loaded[0], **arguments)
         if draws:
             figure, name = result
-            result = _saved(figure, place(out, asked, name))
+            result = _saved(figure, place(out, runs, name))
         _print(result, as_json)
 
-    # What typer reads a command's options from.
-    loaded_and_printed.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    loaded_and_printed.__annotations__ = {each.name: each.annotation for each in parameters}
-    return loaded_and_printed
+    return in_place_of(command, loaded_and_printed, [first.replace(annotation=path), *of_command, *shared])
 
 
 def figure_of_run(command: Callable[..., tuple[Figure, str]]) -> Callable[..., None]:
