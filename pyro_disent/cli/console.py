@@ -1,4 +1,4 @@
-"""What is printed where: tables on standard output, and nothing at all where a command is to be quiet."""
+"""Where output goes: tables to standard output, and nothing anywhere if a command is quiet."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _EXPECTED = (InputError, Diverged, StorageError, Lost, Interrupted, typer.Exit, 
 
 
 def table_console() -> Console:
-    """Standard output; no line is folded at a width that nobody looks at."""
+    """Standard output; off a terminal, lines are wide enough not to be folded."""
     console = Console()
     return console if console.is_terminal else Console(width=UNWATCHED_WIDTH)
 
 
 def quietly(command: Callable[..., str]) -> Callable[..., None]:
-    """A command that prints the line it returns, and with ``quiet`` nothing else."""
+    """A command that prints the line it returns, and nothing else under ``quiet``."""
 
     @functools.wraps(command)
-    def quiet_or_not(**given: Any) -> None:
-        if given["quiet"]:
+    def quiet_or_not(**arguments: Any) -> None:
+        if arguments["quiet"]:
             with _hushed():
-                line = command(**given)
+                line = command(**arguments)
         else:
-            line = command(**given)
+            line = command(**arguments)
         if line:
             typer.echo(line)
 
@@ -43,29 +43,29 @@ def quietly(command: Callable[..., str]) -> Callable[..., None]:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Nobody's words reach standard output or error meanwhile: warnings, loggers, progress bars, libraries in C.
+    """Hold back standard output and error within this context, also those of warnings, loggers and libraries in C.
 
-    They are kept until the end, and shown after all beside an error that nobody expected.
+    The output is shown if an unexpected error ends the command, and else thrown away.
     """
-    with tempfile.TemporaryFile("w+", errors="replace") as kept:
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
         try:
             with ExitStack() as stack:
                 for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
-                    stack.enter_context(_redirected(descriptor, stream, kept.fileno()))
-                stack.enter_context(redirect_stdout(kept))
-                stack.enter_context(redirect_stderr(kept))
+                    stack.enter_context(_redirected(descriptor, stream, file.fileno()))
+                stack.enter_context(redirect_stdout(file))
+                stack.enter_context(redirect_stderr(file))
                 yield
         except _EXPECTED:
             raise
         except Exception:
-            kept.seek(0)
-            sys.stderr.write(kept.read())
+            file.seek(0)
+            sys.stderr.write(file.read())
             raise
 
 
 @contextmanager
 def _redirected(descriptor: int, stream: Any, to: int) -> Iterator[None]:
-    """A file descriptor, which code that is not Python's writes to, pointing elsewhere meanwhile."""
+    """Point a file descriptor elsewhere within this context: libraries in C write to it, not to the stream."""
     if stream is None:  # the process was started without it
         yield
         return

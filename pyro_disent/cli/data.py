@@ -1,4 +1,4 @@
-"""``pyro-disent data``: what data sets there are, what their pairs look like, and making them fast to load."""
+"""``pyro-disent data``: list the data sets, show their pairs, and prepare them for fast loading."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
     for name in registry.names():
         try:
             description = registry.describe(name, source=source, root=root)
-        except (InputError, ImportError) as error:  # one that cannot be had hides none of the others
+        except (InputError, ImportError) as error:  # one missing data set hides none of the others
             table.add_row(name, "", f"nowhere: {as_flags(str(error))}")
         else:
             factors = ", ".join(factor.name for factor in description.factors)
             table.add_row(name, _with_options(factors, description.options), description.found)
-    of_folders = _with_options("the columns of its metadata.csv", registry.options_of_folders())
-    table.add_row("FOLDER", of_folders, "the folder that is named in place of a data set")
+    varies = _with_options("the columns of its metadata.csv", registry.options_of_folders())
+    table.add_row("FOLDER", varies, "the folder that is named in place of a data set")
     console = table_console()
     console.print(table)
     console.print("Options are said by --data-option NAME=VALUE; `pyro-disent fit --help` has flags for many of them.")
@@ -62,8 +62,8 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
 def _with_options(varies: str, options: Mapping[str, Option] | None) -> Text:
     from rich.text import Text
 
-    listed = "any" if options is None else ", ".join(map(str, options.values()))
-    return Text.assemble(varies, f"\noptions: {listed}" if listed else "")
+    names = "any" if options is None else ", ".join(map(str, options.values()))
+    return Text.assemble(varies, f"\noptions: {names}" if names else "")
 
 
 @app.command("show")
@@ -100,7 +100,7 @@ def show(
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
     train = numbered(loaded.train)
-    # Images that nothing pairs can be looked at all the same.
+    # Images without pairs are shown one by one.
     what = "training pairs" if train.has_pairs else "training images, which have no pairs"
     batch = train.batch(index, generator, views=2 if train.has_pairs else 1)
     sheet = contact_sheet(batch, loaded.factors, f"{loaded.name}: {what}", names_in(batch, train))
@@ -112,7 +112,7 @@ def show(
 
 
 def _free_name(stem: str) -> Path:
-    """The first of STEM.png, STEM-2.png, ... that is new, or a figure that this program wrote."""
+    """The first of STEM.png, STEM-2.png, ... that does not exist, or is a figure that this program wrote."""
     from pyro_disent.data.images.headers import header
 
     for number in itertools.count(1):
@@ -123,7 +123,7 @@ def _free_name(stem: str) -> Path:
 
 
 def _check_no_image_of(path: Path, data: str, root: Path | None) -> None:
-    """Raises InputError for a place whose file is an image of the data set, or is another's that lies in its folder."""
+    """Raises InputError for a path to an image of the data set, or to a file in its folder that is not our figure."""
     from pyro_disent.data.images.headers import header
     from pyro_disent.data.own.listing import listed
     from pyro_disent.errors import InputError
@@ -132,7 +132,7 @@ def _check_no_image_of(path: Path, data: str, root: Path | None) -> None:
     if not path.is_file() or not folder.is_dir() or ((seen := header(path)) and seen.ours):
         return
     is_inside = path.resolve().is_relative_to(folder.resolve())
-    # A link below the folder may lead to it.
+    # A link in the folder may lead to the path.
     if is_inside or (root is None and any((folder / name).samefile(path) for name in listed(folder).images)):
         raise InputError(f"--out {path} is a file of the data set {folder}, and no figure: name another one")
 

@@ -81,7 +81,7 @@ DataOption = Annotated[
 ]
 
 
-def _said(
+def _options(
     factors: FactorsOption = None,
     color: ColorOption = None,
     variance: VarianceOption = None,
@@ -95,8 +95,8 @@ def _said(
     test_share: TestShareOption = None,
     data_option: DataOption = None,
 ) -> dict[str, Any]:
-    """What was said, as `pyro_disent.data.registry.load` takes it; the data set refuses what it does not know."""
-    said = {
+    """The user's options as `pyro_disent.data.registry.load` takes them; the data set refuses those that it lacks."""
+    flags = {
         "factors": None if factors is None else [name.strip() for name in factors.split(",")],
         "color": color,
         "variance": variance,
@@ -109,16 +109,16 @@ def _said(
         "white": white,
         "test_share": test_share,
     }
-    said = {name: value for name, value in said.items() if value is not None}
-    of_any = pairs(data_option, "--data-option")
-    if twice := [name for name in of_any if name in said]:
-        raise InputError(f"--data-option {twice[0]}={of_any[twice[0]]}: a flag of its own says it already: say it once")
-    return of_any | said
+    flags = {name: value for name, value in flags.items() if value is not None}
+    others = pairs(data_option, "--data-option")
+    if twice := [name for name in others if name in flags]:
+        raise InputError(f"--data-option {twice[0]}={others[twice[0]]}: a flag of its own says it already: say it once")
+    return others | flags
 
 
-def _kinds(given: list[str] | None) -> dict[str, str]:
+def _kinds(items: list[str] | None) -> dict[str, str]:
     kinds: dict[str, str] = {}
-    for item in given or ():
+    for item in items or ():
         column, _, kind = item.rpartition("=")  # a column's name may hold the sign
         if not column or not kind:
             raise InputError(f"--kind {item}: write COLUMN=KIND")
@@ -128,7 +128,7 @@ def _kinds(given: list[str] | None) -> dict[str, str]:
 
 
 def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with every option of the data sets, which is handed what was said of them as ``options``."""
-    of_data = inspect.signature(_said, eval_str=True).parameters.values()
-    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in of_data]
-    return with_more(command, options, "options", lambda given: _said(**given))
+    """A command with every option of the data sets; it takes those that the user gives as ``options``."""
+    parameters = inspect.signature(_options, eval_str=True).parameters.values()
+    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    return with_more(command, options, "options", lambda values: _options(**values))

@@ -1,4 +1,4 @@
-"""``pyro-disent do``: what an image would be if some of its latents had other values."""
+"""``pyro-disent do``: what an image would look like if some of its latents had other values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def do(
 
     Latents whose priors depend on one that is set are drawn anew. Writes RUN/figures/do-IMAGE-NAME=VALUE....png.
     """
-    said: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for each in values:
         name, _, value = each.partition("=")
         if not (name and value):
             raise InputError(f"{each} sets nothing: write NAME=VALUE")
-        if name in said:
-            raise InputError(f"{name} is set twice, to {said[name]} and to {value}")
-        said[name] = value
-    return run.do(image, said, seed=seed), file_name("do", *called([image]), *values)
+        if name in settings:
+            raise InputError(f"{name} is set twice, to {settings[name]} and to {value}")
+        settings[name] = value
+    return run.do(image, settings, seed=seed), file_name("do", *called([image]), *values)

@@ -1,4 +1,4 @@
-"""``pyro-disent encode``: what every latent is in every image, as a table."""
+"""``pyro-disent encode``: the value of every latent in every image, as a table."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def encode(
 
     check_place(table, SUFFIXES, overwrite=overwrite)
     with shown_progress(f"encoding {images}") as progress:
-        found = run.encode(images, skip_bad=skip_bad, seed=seed, progress=progress)
-    found.write(table, overwrite=overwrite)
-    notes = list(found.notes)
-    if found.skipped:
-        more = "" if len(found.skipped) == 1 else f" and {len(found.skipped) - 1} more"
-        notes.append(f"{len(found.skipped)} bad images left out: {found.skipped[0]}{more}")
+        result = run.encode(images, skip_bad=skip_bad, seed=seed, progress=progress)
+    result.write(table, overwrite=overwrite)
+    notes = list(result.notes)
+    if result.skipped:
+        others = "" if len(result.skipped) == 1 else f" and {len(result.skipped) - 1} more"
+        notes.append(f"{len(result.skipped)} bad images left out: {result.skipped[0]}{others}")
     return Said(
-        [f"{len(found)} images", *map(as_flags, notes), table],
-        {"images": len(found), "skipped": len(found.skipped), "notes": notes, "path": str(table)},
+        [f"{len(result)} images", *map(as_flags, notes), table],
+        {"images": len(result), "skipped": len(result.skipped), "notes": notes, "path": str(table)},
     )

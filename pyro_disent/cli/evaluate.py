@@ -35,42 +35,42 @@ def evaluate(
     from pyro_disent.evaluation import report
     from pyro_disent.evaluation.evaluate import check_fits
 
-    given = None if data is None else registry.load(data, **_options(data, runs[0]))
+    other_data = None if data is None else registry.load(data, **_options(data, runs[0]))
     for run in runs:
-        if given is not None:
-            check_fits(run.vae, given, str(run.path))
+        if other_data is not None:
+            check_fits(run.vae, other_data, str(run.path))
     for run in runs:
-        path = run.evaluation_path(given)
-        if found := files.obstacle(path):
-            raise InputError(f"{path} {found}, and the evaluation is written there: move it away")
+        path = run.evaluation_path(other_data)
+        if obstacle := files.obstacle(path):
+            raise InputError(f"{path} {obstacle}, and the evaluation is written there: move it away")
     evaluations, paths = [], []
     for run in runs:
         with shown_progress(run.name) as progress:
-            evaluations.append(run.evaluate(given, seed=seed, progress=progress, threads=threads))
+            evaluations.append(run.evaluate(other_data, seed=seed, progress=progress, threads=threads))
         try:
             paths.append(run.write(evaluations[-1]))
         except OSError as error:
             raise InputError(f"nothing can be written into {run.path}: {error}") from error
     advice = [f"{evaluation.run}: {as_flags(sentence)}" for evaluation in evaluations for sentence in evaluation.advice]
-    written = [str(path) for path in paths]
+    texts = [str(path) for path in paths]
     return Said(
         [report.table([_as_printed(each) for each in evaluations]), *advice, *paths],
-        {"evaluations": [each.to_json() for each in evaluations], "paths": written, "path": written[-1]},
+        {"evaluations": [each.to_json() for each in evaluations], "paths": texts, "path": texts[-1]},
     )
 
 
 def _as_printed(evaluation: Evaluation) -> Evaluation:
-    """An evaluation whose numbers are said to be of what they are in the words of the command line."""
+    """An evaluation that names settings as the command line's options."""
     numbers = {key: number._replace(block=as_flags(number.block)) for key, number in evaluation.numbers.items()}
     return dataclasses.replace(evaluation, numbers=numbers)
 
 
 def _options(data: str, run: Run) -> dict[str, Any]:
-    """Of a folder of images: of the size that the run's model takes, and paired as its own if that was a folder too."""
+    """Options for a folder of images: the size that the run's model takes, and the run's options if it had a folder."""
     from pyro_disent.data import registry
 
     if not registry.is_folder(data):
         return {}
     channels, size, _ = run.vae.image_shape
-    own = run.record.fit.options if registry.is_folder(run.record.fit.data) else {}
-    return {**own, "image_size": size, "channels": channels}
+    options = run.record.fit.options if registry.is_folder(run.record.fit.data) else {}
+    return {**options, "image_size": size, "channels": channels}

@@ -72,7 +72,7 @@ def fit(
     Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
     """
     for name in ("method", "model", "network", "likelihood"):
-        if said.get(name) == "given":  # what a record says of what was handed over, and no name
+        if said.get(name) == "given":  # stands in a record for an object from Python
             raise InputError(f"--{name} given is what was handed over from Python: name one that `pyro-disent` has")
     method, data, preset = (said.pop(name, None) for name in ("method", "data", "preset"))
     for name, table in explained(explains).items():
@@ -80,17 +80,17 @@ def fit(
     if options:
         said["options"] = options
     again = {"--resume": resume, "--config": config}
-    given = [name for name, value in again.items() if value is not None]
-    # A run may go on on another device than it was begun on, and for longer.
+    sources = [name for name, value in again.items() if value is not None]
+    # A run may go on longer, and on another device than it was begun on.
     changeable = ("device", "threads", *CHANGEABLE)
-    beside = said.keys() - set(changeable)
-    if given and (method or data or preset or (resume and (beside or out or overwrite or config or init))):
+    unchangeable = said.keys() - set(changeable)
+    if sources and (method or data or preset or (resume and (unchangeable or out or overwrite or config or init))):
         *others, last = (f"--{name.replace('_', '-')}" for name in changeable)
         but = f", but {', '.join(others)} and {last}" if resume else ""
         raise InputError(
-            f"{given[0]} takes the method, the data and their settings from its run: say nothing else{but}"
+            f"{sources[0]} takes the method, the data and their settings from its run: say nothing else{but}"
         )
-    if not given and not (method and data):
+    if not sources and not (method and data):
         raise InputError("say what to train by --method METHOD and --data DATA, or --resume RUN")
 
     from pyro_disent.cli.progress import TrainingProgress
@@ -100,13 +100,13 @@ def fit(
     from pyro_disent.runs.presets import configure, reconfigure
     from pyro_disent.training.record import read_fit
 
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # a missing CUDA toolkit is no news here
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # no line about a missing CUDA toolkit
     is_first = is_first_process()
     with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
         if resume is not None:
             run = job.resume(resume, reporter=reporter, **said)
         else:
-            # What is said of a latent changes the preset's, where `pyro_disent.fit` takes those named and no others.
+            # Options for latents change the preset's; `pyro_disent.fit` uses only the latents that are named.
             if config is not None:
                 settings = reconfigure(read_fit(config), said)
             else:
@@ -118,7 +118,7 @@ def fit(
 
 
 def _numbers(run: Run) -> dict[str, Any]:
-    """Of the validation whose weights the run has."""
+    """The numbers of the validation whose weights the run has."""
     from pyro_disent.training.run import RunFolder
     from pyro_disent.training.validation import best_of
 

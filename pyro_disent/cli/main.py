@@ -1,4 +1,4 @@
-"""The ``pyro-disent`` command: what commands there are, and what exit code an error becomes."""
+"""The ``pyro-disent`` program: its commands, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_LOST, EXIT_SIGNAL = 2, 3, 4, 5, 12
 
 
 class _Commands(TyperGroup):
-    """Typer would make an exit without a word of Ctrl-C."""
+    """Reports Ctrl-C as an error with a sentence; Typer would exit silently."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             number = stop.number if isinstance(stop, StoppedAtOnce) else signal.SIGINT
-            said = Interrupted(str(stop) or "interrupted", number)
+            error = Interrupted(str(stop) or "interrupted", number)
             for note in getattr(stop, "__notes__", ()):
-                said.add_note(note)
-            raise said from stop
+                error.add_note(note)
+            raise error from stop
 
 
 app = typer.Typer(
@@ -57,8 +57,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(metadata.version("pyro-disent"))
         raise typer.Exit
 
@@ -92,23 +92,23 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
     try:
-        with _warnings_in_a_sentence(), _told_of_sigterm():
+        with _warnings_in_a_sentence(), _sigterm_as_an_error():
             code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.TyperException as error:
         code = _fail(_plain(error.format_message()), EXIT_INPUT)
     except (InputError, Diverged, StorageError, Lost, Interrupted) as error:
-        # What all processes of a training raise is said by one of them, whose exit code is the command's.
-        code = 0 if getattr(error, "is_said_by_another", False) else _fail(_said(error), _exit_code(error))
+        # All processes of a training raise the same error; one of them prints it and gives the command's exit code.
+        code = 0 if getattr(error, "is_said_by_another", False) else _fail(_with_notes(error), _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 @contextlib.contextmanager
-def _told_of_sigterm() -> Iterator[None]:
-    """SIGTERM is an exception, as Ctrl-C is: what is half done is tidied up, and its exit code says it."""
+def _sigterm_as_an_error() -> Iterator[None]:
+    """Raise an exception at SIGTERM, as at Ctrl-C: unfinished work is tidied up, and the exit code says it."""
 
     def stop(number: int, _: object) -> None:
         raise StoppedAtOnce("terminated", number)
@@ -122,7 +122,7 @@ def _told_of_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_in_a_sentence() -> Iterator[None]:
-    """A package of somebody else's that is broken is said as an error is, without the place in our code."""
+    """Print the warning of a broken package of somebody else's as errors are printed, without the line in our code."""
     formatted = warnings.formatwarning
 
     def ours(
@@ -140,7 +140,7 @@ def _warnings_in_a_sentence() -> Iterator[None]:
 
 
 def _plain(message: str) -> str:
-    """What was not understood of an option, in words that fit the rest."""
+    """An error of an option's value in the words of our own errors."""
     for kind, wanted in (("integer", "a whole number"), ("number", "a number")):
         message = message.replace(
             f"Input should be a valid {kind}, unable to parse string as a{'n' * (kind == 'integer')} {kind}",
@@ -149,8 +149,8 @@ def _plain(message: str) -> str:
     return message
 
 
-def _said(error: BaseException) -> str:
-    """An error and its notes, such as what became of a run that was to be replaced; settings are options."""
+def _with_notes(error: BaseException) -> str:
+    """An error and its notes, such as where a replaced run is kept; settings are written as options."""
     return as_flags("; ".join([*filter(None, [str(error)]), *getattr(error, "__notes__", ())]))
 
 
@@ -162,6 +162,6 @@ def _exit_code(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    if message:  # there is none where the help was shown for want of a command
+    if message:  # empty where no command was named and the help was shown
         print(f"pyro-disent: {message}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""What options that take ``NAME=VALUE`` were given, as a configuration takes it."""
+"""The values of options that take ``NAME=VALUE``, as a configuration takes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dic
 
 
 def latents(given: list[str], option: str) -> dict[str, dict[str, Any]]:
-    """What was said of each latent, as tables of `LatentSpec`."""
+    """latent's name -> its specification, as a table of `LatentSpec`."""
     from pyro_disent.models.specification import spec_from_text
 
     return {
@@ -31,29 +31,29 @@ def latents(given: list[str], option: str) -> dict[str, dict[str, Any]]:
 
 
 def explained(given: list[str] | None) -> dict[str, dict[str, Any]]:
-    """What was said that each latent explains, as tables of `LatentSpec`."""
+    """latent's name -> what it explains, as a table of `LatentSpec`."""
     from pyro_disent.models.specification import explains_from_text, explains_to_json
 
-    said = pairs(given, "--explains", "NAME=FACTORS").items()
-    return {name: {"explains": explains_to_json(explains_from_text(value))} for name, value in said}
+    texts = pairs(given, "--explains", "NAME=FACTORS").items()
+    return {name: {"explains": explains_to_json(explains_from_text(value))} for name, value in texts}
 
 
 def of_terms(given: list[str], option: str) -> dict[str, dict[str, str]]:
-    """What was said of options of terms, ``TERM.OPTION=VALUE``: term's name -> option's name -> text."""
+    """The options of terms from ``TERM.OPTION=VALUE``: term's name -> option's name -> text."""
     form = "TERM.OPTION=VALUE"
     terms: dict[str, dict[str, str]] = {}
     for name, value in pairs(given, option, form).items():
-        term, dot, of_term = name.partition(".")
-        if not (term and dot and of_term):
+        term, dot, key = name.partition(".")
+        if not (term and dot and key):
             raise InputError(f"{option} {name}={value}: write {form}")
-        terms.setdefault(term, {})[of_term] = value
+        terms.setdefault(term, {})[key] = value
     return terms
 
 
 def one_or_named(
     given: list[str] | None, option: str, parse: Callable[[str, str], Number]
 ) -> Number | dict[str, Number] | None:
-    """One number for all, or a number by name."""
+    """One number for all names, or a number for each name."""
     if given and len(given) == 1 and "=" not in given[0]:
         return parse(given[0], option)
     return {name: parse(value, option) for name, value in pairs(given, option).items()} or None
@@ -74,28 +74,28 @@ def whole(text: str, option: str) -> int:
 
 
 def shares(given: list[str], option: str) -> dict[str, float]:
-    """``NAME``, all of it, or ``NAME=SHARE``."""
+    """Shares from ``NAME=SHARE``, or ``NAME`` for a share of 1."""
     whole = dict.fromkeys((name for name in given if "=" not in name), 1.0)
-    said = pairs([item for item in given if "=" in item], option, "NAME=SHARE").items()
-    return whole | {name: number(value, option) for name, value in said}
+    parts = pairs([item for item in given if "=" in item], option, "NAME=SHARE").items()
+    return whole | {name: number(value, option) for name, value in parts}
 
 
 def folder(given: str, option: str) -> str:
-    """Found from anywhere, as a run records it."""
+    """The absolute path, which a run records."""
     return str(Path(given).absolute())
 
 
 FORMS: dict[str, tuple[type, Callable[[Any, str], Any]]] = {
-    "each": (list[str], lambda given, option: list(given)),
+    "each": (list[str], lambda values, option: list(values)),
     "folder": (str, folder),
     "latents": (list[str], latents),
     "named numbers": (
         list[str],
-        lambda given, option: {name: number(value, option) for name, value in pairs(given, option).items()},
+        lambda values, option: {name: number(value, option) for name, value in pairs(values, option).items()},
     ),
-    "number or named": (list[str], lambda given, option: one_or_named(given, option, number)),
+    "number or named": (list[str], lambda values, option: one_or_named(values, option, number)),
     "options of terms": (list[str], of_terms),
     "shares": (list[str], shares),
-    "whole or named": (list[str], lambda given, option: one_or_named(given, option, whole)),
+    "whole or named": (list[str], lambda values, option: one_or_named(values, option, whole)),
 }
-"""form of a `Choice` -> what typer gathers, and how the setting is read from it."""
+"""form of a `Choice` -> the type of the option's value, and the function that makes the setting of it."""

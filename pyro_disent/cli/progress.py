@@ -1,4 +1,4 @@
-"""How far a command is: a rich bar on a terminal, plain lines elsewhere."""
+"""Progress of a command: a rich bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def _bar(console: Console, *, transient: bool) -> Progress:
 
 @contextmanager
 def shown_progress(what: str) -> Iterator[Callable[..., None]]:
-    """A function of how much is done, how much there is, and what is done next, shown on stderr.
+    """A function that shows on stderr how much is done, how much there is to do, and the name of the stage.
 
-    Off a terminal the first stage is named at once, and from there on there is a line in ten seconds at most.
+    Off a terminal, the first stage is named at once; after that, a line follows every ten seconds at most.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if console.is_terminal:
@@ -37,28 +37,28 @@ def shown_progress(what: str) -> Iterator[Callable[..., None]]:
 
             yield advance
         return
-    spoke, named = time.monotonic(), False
+    shown_at, is_named = time.monotonic(), False
 
     def say(done: int, total: int, doing: str = "") -> None:
-        nonlocal spoke, named
-        first, named = bool(doing) and not named, named or bool(doing)
-        if first or time.monotonic() - spoke >= SECONDS_BETWEEN_LINES:
-            spoke = time.monotonic()
+        nonlocal shown_at, is_named
+        is_first, is_named = bool(doing) and not is_named, is_named or bool(doing)
+        if is_first or time.monotonic() - shown_at >= SECONDS_BETWEEN_LINES:
+            shown_at = time.monotonic()
             console.print(f"{what}: {doing + ', ' if doing else ''}{done} of {total}", markup=False)
 
     yield say
 
 
 class TrainingProgress:
-    """The reporter of ``fit``: what it says, and how far preparing and training are."""
+    """The reporter of ``fit``: shows its messages, and the progress of preparing and training."""
 
     def __init__(self, *, silent: bool, to_stderr: bool) -> None:
         self.console = None if silent else Console(stderr=to_stderr, highlight=False, soft_wrap=True)
         self.bar = _bar(self.console, transient=False) if self.console and self.console.is_terminal else None
         self.task: Any = None
         self.doing = ""
-        self.started = self.spoke = time.monotonic()
-        self.first = 0  # how much was done when it started: a run that is resumed does not start at 0
+        self.started = self.shown_at = time.monotonic()
+        self.first = 0  # steps done at the start: a resumed run does not start at 0
 
     def __enter__(self) -> Self:
         if self.bar:
@@ -86,7 +86,7 @@ class TrainingProgress:
             self.bar.update(self.task, completed=done, total=total, description=text)
         if doing != self.doing:
             self.doing, self.first, self.started = doing, done, time.monotonic()
-        elif self.console and not self.bar and time.monotonic() - self.spoke >= SECONDS_BETWEEN_LINES:
-            self.spoke = time.monotonic()
-            left = (self.spoke - self.started) * (total - done) / (done - self.first) if done > self.first else None
+        elif self.console and not self.bar and time.monotonic() - self.shown_at >= SECONDS_BETWEEN_LINES:
+            self.shown_at = time.monotonic()
+            left = (self.shown_at - self.started) * (total - done) / (done - self.first) if done > self.first else None
             self.say(f"{done}/{total} {text}" + ("" if left is None else f", {left:.0f} s left"))

@@ -1,4 +1,4 @@
-"""What commands on a run have in common: options, loading it, writing a figure of it, and what is printed."""
+"""What commands on a run have in common: options, loading the run, writing its figure, and printing."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _IN_PYTHON = {
     "sample": "sample()",
     "figures": "draw({data})",
 }
-"""command's name -> what does the same of a run in Python."""
+"""command's name -> the method of `Run` that does the same in Python."""
 
 
 def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run:
-    """A run as a command's options name it.
+    """Load the run that a command's options name.
 
     Args:
-        command: which one, for who can only do the same in Python.
+        command: its name; the error for a run that only Python can load names the method that does the same there.
 
     Raises:
-        InputError: for a folder that is no run, a checkpoint or a device that does not exist, and for a model that was
-            handed over from Python.
+        InputError: for a folder that is not a run folder, a checkpoint or a device that does not exist, and for a model
+            that was handed over from Python.
     """
     if checkpoint not in ("best", "last"):
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
@@ -79,25 +79,25 @@ def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run
 
 
 def check_out(out: Path | None, what: str = "--out") -> None:
-    """Refuse a place that cannot be written to before anything is computed.
+    """Refuse a path that cannot be written to, before anything is computed.
 
     Raises:
-        InputError: for what is neither a regular file nor a new name in a folder that exists, and for a format that
-            figures are not written in.
+        InputError: for a path that is neither a regular file nor a new name in a folder that exists, and for a suffix
+            that is not one of `FORMATS`.
     """
     if out is None:
         return
-    if found := files.obstacle(out):
-        raise InputError(f"{what} {out} {found}: name a file, new or to be replaced, in a folder that exists")
+    if obstacle := files.obstacle(out):
+        raise InputError(f"{what} {out} {obstacle}: name a file, new or to be replaced, in a folder that exists")
     if out.suffix.lower() not in FORMATS:
         raise InputError(f"{what} {out} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
 
 
 def place(out: Path | None, run: Path, name: str) -> Path:
-    """Where a figure goes: what was said, or a file in RUN/figures.
+    """Where a figure goes: the user's path, or a file in RUN/figures.
 
     Raises:
-        InputError: for RUN/figures that leads elsewhere, or is no folder.
+        InputError: for RUN/figures that is a link, or not a folder.
     """
     figures = run / "figures"
     if out is None and (figures.is_symlink() or (figures.exists() and not figures.is_dir())):
@@ -106,7 +106,7 @@ def place(out: Path | None, run: Path, name: str) -> Path:
 
 
 def called(images: Sequence[str]) -> list[str]:
-    """What images are called in a figure's file name: by the folder too, as files of two people may have one name."""
+    """Names of images for a figure's file name, with their folders: two people's images may have one file name."""
     return ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
 
 
@@ -116,7 +116,7 @@ class Said(NamedTuple):
     lines: Sequence[Any]
     """Texts, paths and tables, one after the other."""
     as_json: Mapping[str, Any]
-    """In their place, under --json."""
+    """Printed instead of the lines under --json."""
 
 
 _SHARED: dict[str, tuple[Any, Any]] = {
@@ -134,22 +134,22 @@ def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[...,
     """A command on a run, or on several, with the options that all of them have.
 
     Args:
-        command: takes what it works on first, loaded: a `Run`, or a list of them; then options of its own; and of
-            ``seed`` and ``threads`` those that it names. It returns what is `Said`.
-        draws: it returns a figure and the name of its file instead, which goes to RUN/figures or to ``--out``.
+        command: takes the loaded `Run` first, or a list of them; then its own options; and ``seed`` and ``threads`` if
+            it names them. It returns `Said`.
+        draws: it returns a figure and the name of its file instead; the figure goes to RUN/figures or to ``--out``.
     """
     signature = inspect.signature(command)
-    # Neither is imported before a command runs.
+    # Neither class is imported before a command runs.
     hints = get_type_hints(command, localns={"Run": object, "Figure": object}, include_extras=True)
     first, *others = signature.parameters.values()
     is_list = hints[first.name] == list[object]
     path = RunsArgument if is_list else RunArgument
     of_command = [each.replace(annotation=hints[each.name]) for each in others if each.name not in _SHARED]
-    taken = {"checkpoint", "device", "as_json"} | signature.parameters.keys() | ({"out"} if draws else set())
+    accepted = {"checkpoint", "device", "as_json"} | signature.parameters.keys() | ({"out"} if draws else set())
     shared = [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=option)
         for name, (option, default) in _SHARED.items()
-        if name in taken
+        if name in accepted
     ]
 
     def loaded_and_printed(**arguments: Any) -> None:
@@ -173,7 +173,7 @@ def figure_of_run(command: Callable[..., tuple[Figure, str]]) -> Callable[..., N
 
 
 def _saved(figure: Figure, path: Path) -> Said:
-    """Write a figure; its path is what is said.
+    """Write a figure, and say its path.
 
     Raises:
         InputError: where it cannot be written.

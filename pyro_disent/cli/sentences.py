@@ -1,4 +1,4 @@
-"""Sentences of the library as the command line says them: the settings they name become its options."""
+"""Sentences of the library in the command line's words: the settings they name become options."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from pyro_disent.cli.choices import flag
 from pyro_disent.training import config
 from pyro_disent.training.aliases import ALIASES
 
-_OF_FIT = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
-_BESIDE = "out resume explains factors variance image_size channels shape pair_by white test_share"
+_CHOICES = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
+_OTHERS = "out resume explains factors variance image_size channels shape pair_by white test_share"
 FLAGS = {
-    **{name: flag(name, choice) for name, choice in _OF_FIT.items() if choice.flag is None or "/" not in choice.flag},
-    **{name: f"--{name.replace('_', '-')}" for name in _BESIDE.split()},
+    **{name: flag(name, choice) for name, choice in _CHOICES.items() if choice.flag is None or "/" not in choice.flag},
+    **{name: f"--{name.replace('_', '-')}" for name in _OTHERS.split()},
     "options": "--data-option",
     "kinds": "--kind",
 }
-"""setting's name -> its option, of those that take a value. A dict is given by repeating the option."""
+"""setting's name -> its option, for options that take a value; a dict repeats the option for each item."""
 SWITCHES = {
     "compile": {"True": "--compile", "False": "--no-compile"},
     "color": {"True": "--color", "False": "--grey"},
     "skip_bad": {"True": "--skip-bad"},
     "overwrite": {"True": "--overwrite"},
 }
-"""setting's name -> value -> its option, of those that are said or not."""
+"""setting's name -> value -> its option, for options without a value."""
 
 _SETTING = re.compile(r"`([a-z_]+)(?:=([^`]+))?`")
 
 
 def as_flags(sentence: str) -> str:
-    """A sentence whose settings in backticks, as ``batch_size=8``, are options, as ``--batch-size 8``.
+    """Replace settings in backticks, as ``batch_size=8``, by options, as ``--batch-size 8``.
 
-    A value may be any text, a path or a placeholder too; dicts, lists, tuples and quoted texts are read as Python's.
-    What else stands in backticks stays as it is.
+    A value may be any text, also a path or a placeholder; dicts, lists, tuples and quoted texts are read as Python's.
+    Other words in backticks stay as they are.
     """
     return _SETTING.sub(_as_flag, sentence)
 
 
-def _as_flag(found: re.Match[str]) -> str:
-    name, value = found.groups()
+def _as_flag(match: re.Match[str]) -> str:
+    name, value = match.groups()
     if name in SWITCHES:
-        return SWITCHES[name].get(value or "True", found[0])
+        return SWITCHES[name].get(value or "True", match[0])
     if name not in FLAGS:
-        return found[0]
-    form = _OF_FIT[name].form if name in _OF_FIT else None
+        return match[0]
+    form = _CHOICES[name].form if name in _CHOICES else None
     return " ".join(f"{FLAGS[name]} {text}" for text in _texts(value, form)) if value else FLAGS[name]
 
 
 def _texts(value: str, form: str | None) -> list[str]:
-    """What an option is given, once for each time that it is repeated.
+    """The values of an option, one for each time that it is repeated.
 
     Args:
-        form: of its `Choice`: a list is one text but where each item is said by itself.
+        form: the form of its `Choice`: a list is one value, except in the form ``each``.
     """
-    if value[0] in "{[('\"":  # else a path, which Python would read otherwise
+    if value[0] in "{[('\"":  # anything else may be a path, which Python would misread
         try:
-            with warnings.catch_warnings(action="ignore"):  # of a backslash, in what is a path after all
+            with warnings.catch_warnings(action="ignore"):  # about a backslash in a path
                 read = ast.parse(value, mode="eval").body
         except (SyntaxError, ValueError):
             return [value]
@@ -71,15 +71,15 @@ def _texts(value: str, form: str | None) -> list[str]:
             return "" if node is None else ast.get_source_segment(value, node) or ""
 
         def named(table: ast.Dict, before: str = "") -> list[str]:
-            """An option for each item; what is of a term by ``TERM.OPTION``."""
-            found = []
+            """A value for each item; a term's options are written ``TERM.OPTION``."""
+            items = []
             for key, item in zip(table.keys, table.values, strict=True):
                 name = before + text(key)
                 if isinstance(item, ast.Dict) and item.keys:
-                    found += [_latent(name, item, text)] if form == "latents" else named(item, f"{name}.")
+                    items += [_latent(name, item, text)] if form == "latents" else named(item, f"{name}.")
                 else:
-                    found.append(f"{name}={text(item)}")
-            return found
+                    items.append(f"{name}={text(item)}")
+            return items
 
         if isinstance(read, ast.Dict) and read.keys:
             return named(read)
@@ -91,15 +91,15 @@ def _texts(value: str, form: str | None) -> list[str]:
 
 
 def _latent(name: str, table: ast.Dict, text: Callable[[ast.expr | None], str]) -> str:
-    """A latent's table as ``NAME=UNITS:FAMILY,key=value``; what it explains has an option of its own."""
-    said = {text(key): item for key, item in zip(table.keys, table.values, strict=True)}
-    settings = said.get("settings")
+    """A latent's table as ``NAME=UNITS:FAMILY,key=value``, and ``--explains`` for what it explains."""
+    entries = {text(key): item for key, item in zip(table.keys, table.values, strict=True)}
+    settings = entries.get("settings")
     pairs = zip(settings.keys, settings.values, strict=True) if isinstance(settings, ast.Dict) else ()
-    family = text(said.get("family")) or "normal" * bool(settings)
-    of_family = ",".join([family, *(f"{text(key)}={text(item)}" for key, item in pairs)])
-    units = text(said.get("units")) or "UNITS"
-    explains = f" --explains {name}={_explained(said['explains'], text)}" if "explains" in said else ""
-    return f"{name}={units}{':' * bool(of_family)}{of_family}{explains}"
+    family = text(entries.get("family")) or "normal" * bool(settings)
+    with_settings = ",".join([family, *(f"{text(key)}={text(item)}" for key, item in pairs)])
+    units = text(entries.get("units")) or "UNITS"
+    explains = f" --explains {name}={_explained(entries['explains'], text)}" if "explains" in entries else ""
+    return f"{name}={units}{':' * bool(with_settings)}{with_settings}{explains}"
 
 
 def _explained(value: ast.expr, text: Callable[[ast.expr | None], str]) -> str:
