@@ -1,4 +1,4 @@
-"""Adam without torch's Python overhead: the numbers of ``torch.optim.Adam``, bit by bit, at a third less of it."""
+"""Adam with a third less of torch's Python overhead; its numbers are those of ``torch.optim.Adam``, bit by bit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 class Adam(torch.optim.Adam):
     """``torch.optim.Adam(fused=True)``, whose `step` calls the fused kernel directly.
 
-    On small models torch's own step spends as long around that kernel as in it. States, parameter groups and state
-    dicts are those of ``torch.optim.Adam``; no other option of it is offered.
+    On small models, torch's step takes as long around that kernel as in it. States, parameter groups and state dicts
+    are those of ``torch.optim.Adam``; its other options are left out.
     """
 
     def __init__(self, params: Any, lr: float = 1e-3) -> None:
@@ -23,7 +23,7 @@ class Adam(torch.optim.Adam):
         """One update of every parameter that has a gradient and is not frozen (``requires_grad=False``).
 
         Raises:
-            TypeError: for a closure, which none of our steps needs.
+            TypeError: for a closure, which our steps do not need.
         """
         if closure is not None:
             raise TypeError("this optimizer takes no closure: compute the gradients before its step")
@@ -52,7 +52,7 @@ class Adam(torch.optim.Adam):
             )
 
     def start(self) -> None:
-        """Give every parameter that is trained its state, also one that has had no gradient yet."""
+        """Make the state of every parameter that is trained, also of one without a gradient so far."""
         for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
             if parameter.requires_grad and not self.state[parameter]:
                 self._start(parameter)

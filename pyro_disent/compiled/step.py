@@ -1,9 +1,9 @@
 """A whole training step, loss and gradient, traced through Pyro into one compiled graph.
 
-``torch.compile`` on a Pyro program breaks at every effect handler, and tracing the forward alone silently loses what
-lives in autograd: detached latents, frozen opponents, straight-through samples. Here loss *and* gradient are traced
-together, so what is compiled is what would have been computed (on a CPU to float32's rounding, see `cpu`). Weights,
-masks and factors are inputs of the graph; what it was not compiled for runs eager.
+``torch.compile`` on a Pyro program breaks at every effect handler. A trace of the forward pass alone silently loses
+detached latents, frozen opponents and straight-through samples, which exist in autograd only. Here loss *and* gradient
+are traced together, so a compiled step computes the same numbers as an eager one (on a CPU up to rounding in float32,
+see `cpu`). Weights, masks and factors are inputs of the graph; inputs that it was not compiled for run eager.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EagerStep:
     """One evaluation of an objective and its gradient, operation by operation.
 
     Args:
-        objective: what is minimized.
+        objective: the objective to minimize.
         autocast: a context for the forward, as Fabric's ``fabric.autocast``.
     """
 
@@ -50,9 +50,9 @@ class EagerStep:
         self.objective, self.autocast = objective, autocast
 
     def __call__(self, batch: Batch) -> LossRecord:
-        """Set every parameter's ``grad`` to this batch's gradient and give the record, detached.
+        """Set every parameter's ``grad`` to this batch's gradient and return the record, detached.
 
-        Parameters that are frozen (``requires_grad=False``) have no gradient, and are left without one.
+        Frozen parameters (``requires_grad=False``) get no gradient.
 
         Raises:
             InputError: where nothing is left to train.
@@ -66,11 +66,10 @@ class EagerStep:
 
 
 class CompiledStep(EagerStep):
-    """`EagerStep` as one graph, compiled for the first batch's shapes, and for the model as it is then.
+    """`EagerStep` as one graph, compiled for the first batch and for the state of the model at that time.
 
-    A step runs eager, for as long as this lasts, where batch, parameters or buffers have another shape, layout, type or
-    device than the first had, a part of the model another mode (training or evaluation), or a parameter that was
-    trained is frozen, or the other way around.
+    A single step runs eager where batch, parameters or buffers have another shape, layout, type or device than they had
+    then, where a part of the model has another mode (training or evaluation), or where other parameters are frozen.
 
     Args:
         backend: ``inductor``, or ``eager`` for the traced graph as it is.
@@ -103,7 +102,7 @@ class CompiledStep(EagerStep):
             return super().__call__(batch)
         assert self._graph is not None and self._record_spec is not None
         if self.mode == "reduce-overhead":
-            torch.compiler.cudagraph_mark_step_begin()  # the last step's gradients are used up; see the class
+            torch.compiler.cudagraph_mark_step_begin()  # the last step's gradients are no longer needed; see the class
         with torch.no_grad():
             results = self._graph(*parameters, *buffers, *inputs)
         record = self._record_spec.num_leaves
@@ -111,9 +110,9 @@ class CompiledStep(EagerStep):
         return pytree.tree_unflatten(results[:record], self._record_spec)
 
     def _arguments(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Tensor], tuple[Any, ...]]:
-        """The graph's parameters, buffers and inputs from a batch, and its signature: what a graph is valid for."""
+        """The graph's parameters, buffers and inputs from a batch, and the signature of those it is valid for."""
         modules = list(self.objective.modules())
-        # What `parameters()` and `buffers()` give, each of which walks through all modules again.
+        # `parameters()` and `buffers()` would give the same, but each walks through all modules again.
         parameters = _different([part._parameters for part in modules])
         buffers = _different([part._buffers for part in modules])
         tables = (batch.shared, batch.factors, batch.observed)
@@ -131,14 +130,14 @@ class CompiledStep(EagerStep):
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
         tables = [tuple(table) for table in (batch.shared, batch.factors, batch.observed)]
-        own_parameters, own_buffers, inputs, signature = self._arguments(batch)
+        module_parameters, module_buffers, inputs, signature = self._arguments(batch)
 
         def step(*tensors: Tensor) -> list[Tensor]:
             parameters, rest = tensors[: len(names)], tensors[len(names) :]
             buffers, (images, *labels) = rest[: len(buffer_names)], rest[len(buffer_names) :]
             leaves = [
-                channels_last(parameter.detach()).requires_grad_(own.requires_grad)
-                for parameter, own in zip(parameters, own_parameters, strict=True)
+                channels_last(parameter.detach()).requires_grad_(original.requires_grad)
+                for parameter, original in zip(parameters, module_parameters, strict=True)
             ]
             values = iter(labels)
             shared, factors, observed = ({name: next(values) for name in table} for table in tables)
@@ -146,16 +145,16 @@ class CompiledStep(EagerStep):
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
-            gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(own_parameters))
+            gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(module_parameters))
             flat, self._record_spec = pytree.tree_flatten(record.map(torch.detach))
             return [*flat, *gradients]
 
-        # Tensors of their own: where a batch names one mask for two latents, another batch may have two; and no running
-        # statistic may be moved. The random state is put back, so that a compiled run draws the noise of an eager one.
-        # Pyro's validation reads values back, which a trace cannot.
+        # Inputs are separate tensors: two latents of this batch may share one mask, and those of another batch may not.
+        # Buffers are copies, so that no running statistic moves. The random state is restored, so that a compiled run
+        # draws the noise of an eager one. Pyro's validation reads values back, which a trace cannot do.
         copies = [
-            *own_parameters,
-            *(buffer.clone() for buffer in own_buffers),
+            *module_parameters,
+            *(buffer.clone() for buffer in module_buffers),
             *(tensor.detach() for tensor in inputs),
         ]
         with forked_random_state(batch.images.device), pyro.validation_enabled(False):
@@ -170,27 +169,27 @@ class CompiledStep(EagerStep):
 def _compiled_by_inductor(graph: GraphModule, examples: list[Any], mode: str | None) -> Callable[..., Any]:
     """A graph's kernels, called directly.
 
-    ``torch.compile`` would trace the graph a second time and check at every call that it is still the one compiled,
-    which the step's signature does.
+    ``torch.compile`` would trace the graph a second time, and check at every call whether it is still valid, as the
+    step's signature already does.
     """
-    # A second to import, which an eager step does not need.
+    # This import takes a second, and an eager step does not need it.
     import torch._inductor as inductor
     from torch._guards import TracingContext, tracing
     from torch._subclasses import FakeTensorMode
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    # Inductor keeps on the disk what it compiles where it is told which sizes are fixed: all of them.
+    # Inductor caches its kernels on disk only if it knows which sizes are fixed: all of them.
     fixed = TracingContext(FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True, allow_non_fake_inputs=True))
     with torch.no_grad(), tracing(fixed), warnings.catch_warnings():
-        # Which precision matrices are multiplied in was chosen by whoever trains.
+        # The user chose the precision of matrix products.
         warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
-        # An eager step and a compiled one draw the same noise: Inductor's own generator gives other numbers.
+        # Inductor's own generator would draw other noise than an eager step does.
         options = {**inductor.list_mode_options(mode or "default"), "fallback_random": True}
         return inductor.compile(graph, examples, options=options)
 
 
 class _Recorder(nn.Module):
-    """The record as a module's forward, which is what ``functional_call`` can call."""
+    """The record as a module's forward, which ``functional_call`` needs."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -201,8 +200,8 @@ class _Recorder(nn.Module):
 
 
 def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
-    """Those of all modules, each once."""
-    return list(dict.fromkeys(each for own in tensors for each in own.values() if each is not None))
+    """The tensors of all modules, each once."""
+    return list(dict.fromkeys(each for table in tensors for each in table.values() if each is not None))
 
 
 def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -210,12 +209,12 @@ def _prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _learning(parameters: list[Any]) -> list[Any]:
-    """Those that are not frozen."""
+    """The parameters that are not frozen."""
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
-    """Zeros for a parameter that has no part in the loss, as a user's network may hold one."""
+    """The loss's gradients; zeros for a parameter that it does not depend on, as a user's network may have one."""
     loss = total(record)
     if not leaves or not loss.requires_grad:
         raise InputError(ALL_FROZEN)
@@ -223,7 +222,7 @@ def _gradients(record: LossRecord, leaves: list[Any]) -> list[Tensor]:
 
 
 def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
-    """Each gradient in its parameter's memory format, which fused optimizers take for granted."""
+    """Each gradient in its parameter's memory format, which fused optimizers require."""
     return [
         gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
         for gradient, parameter in zip(gradients, parameters, strict=True)
@@ -231,17 +230,17 @@ def _laid_out(gradients: list[Tensor], parameters: list[Any]) -> list[Tensor]:
 
 
 def _assign(parameters: list[Any], gradients: Sequence[Tensor]) -> None:
-    """To those that are not frozen; an older gradient of one that is would still reach the optimizer."""
+    """Set ``grad``: None for a frozen parameter, as its older gradient would still reach the optimizer."""
     remaining = iter(gradients)
     for parameter in parameters:
         parameter.grad = next(remaining) if parameter.requires_grad else None
 
 
 def why_not_compiled() -> str | None:
-    """Why a compiled step cannot be had here, in words; None where it can.
+    """Why a step cannot be compiled on this machine, in words; None where it can.
 
-    Inductor on a CPU and Triton on CUDA both need a C++ compiler and Python's headers: they are looked for, nothing is
-    tried.
+    Inductor on a CPU and Triton on CUDA both need a C++ compiler and Python's headers. This only looks for them, and
+    compiles nothing.
     """
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return "there is no C++ compiler"

@@ -1,4 +1,4 @@
-"""The images that a model is to encode: of a file, a folder, or a data set."""
+"""Encode the images of a file, a folder or a data set."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def encoded(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Encoded:
-    """What `Run.encode` gives.
+    """The result of `Run.encode`.
 
     Args:
-        config: by which the model was trained: files are seen as they were then.
-        load_own: loads the data set it was trained on, which is had by its name with what was said of it then.
+        config: the configuration that the model was trained by; image files are read as it says.
+        load_own: loads the data set that the model was trained on, with its options; used if ``images`` is its name.
     """
     if not isinstance(images, DataSet) and (Path(images).is_file() or registry.is_folder(str(images))):
         white, pad = config.options.get("white"), config.options.get("shape") == "pad"
         files = Files(Path(images), vae.image_shape, white=white, pad=pad, skip_bad=skip_bad, progress=progress)
-        found = encode(vae, files)
-        return dataclasses.replace(found, skipped=tuple(files.skipped), notes=tuple(files.notes()))
+        result = encode(vae, files)
+        return dataclasses.replace(result, skipped=tuple(files.skipped), notes=tuple(files.notes()))
     if isinstance(images, DataSet):
         data = images
     else:

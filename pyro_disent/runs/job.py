@@ -1,4 +1,4 @@
-"""`pyro_disent.fit`: one run from Python, as ``pyro-disent fit`` makes it."""
+"""`pyro_disent.fit`: one run from Python, the same as by ``pyro-disent fit``."""
 
 from __future__ import annotations
 
@@ -52,34 +52,34 @@ def fit(
     on_validation: OnValidation | None = None,
     **settings: Any,
 ) -> Run:
-    """Train, leave a run folder, and give the run with its best weights; or go on with one, by ``fit(resume=RUN)``.
+    """Train, leave a run folder, and return the run with its best weights; or resume a run by ``fit(resume=RUN)``.
 
-    A run that goes on takes everything from its folder but what was handed over from Python, which has to be handed
-    over again: ``fit(data=images, resume=RUN)``. What else is said must be what the run was begun with, but for
-    ``device``, ``devices``, ``threads``, ``checkpoint_minutes``, ``patience``, and ``epochs`` or ``max_steps``, by
-    which it goes further than it was to go.
+    A resumed run takes everything from its folder, except objects from Python, which have to be handed over again:
+    ``fit(data=images, resume=RUN)``. Other arguments must be those that the run was begun with. Only ``device``,
+    ``devices``, ``threads``, ``checkpoint_minutes`` and ``patience`` may change, and ``epochs`` or ``max_steps``, which
+    make the run longer.
 
     Args:
         method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.
         data: a data set's name, a folder of images, or the images themselves: a `DataSet`, or what
             `pyro_disent.from_arrays` and `from_dataset` make one of (call them yourself to name identities
             and factors).
-        vae: a model of your own, a `FactoredVAE` or an instance of a subclass. It says latents, networks and likelihood
-            itself, and is trained in place.
-        config: the ``config.json`` of a run, to train by it again, under the settings that are said; it says method and
-            data, but for what was handed over.
+        vae: a model of your own, a `FactoredVAE` or an instance of a subclass. It has its own latents, networks and
+            likelihood, and is trained in place.
+        config: the ``config.json`` of a run, to train by it again, with other settings where you name them; it names
+            method and data, except those from Python.
         init: the folder of a run whose best weights this one starts from.
-        preset: ``paper`` or ``quick``; ``paper`` on CUDA and ``quick`` on a CPU where it is not named.
-        out: the run's folder; ``runs/<data>-<method>-<k>`` where it is not named.
-        overwrite: a run that is there may be replaced; it is kept until the new one has a checkpoint.
-        resume: the folder of a run that goes on from its last checkpoint.
-        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again. What is
-            frozen in them (``requires_grad=False``, or evaluation mode) stays frozen, and every part keeps its mode.
+        preset: ``paper`` or ``quick``; None: ``paper`` on CUDA and ``quick`` on a CPU.
+        out: the run's folder; None: ``runs/<data>-<method>-<k>``.
+        overwrite: replace a run in ``out``; it is kept until the new one has a checkpoint.
+        resume: the folder of a run to continue from its last checkpoint.
+        encoder, decoder: networks of your own, see `FactoredVAE`; `pyro_disent.load` will ask for them again. Frozen
+            parameters (``requires_grad=False``) and parts in evaluation mode stay so.
         on_validation: called with each `pyro_disent.Validation`; ends the training where it returns True.
-        settings: fields of `FitConfig`, over the preset's; ``latents`` are those named and no others.
+        settings: fields of `FitConfig`, which replace the preset's; if ``latents`` are named, the model has no others.
 
     Raises:
-        InputError: for what cannot be trained; nothing is written.
+        InputError: for arguments that cannot be trained by; nothing is written.
         Diverged, StorageError, Interrupted: see `pyro_disent.training.train.train`; StorageError for figures as well.
     """
     if on_validation is not None and not callable(on_validation):
@@ -87,27 +87,27 @@ def fit(
     elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
     given = Given.of(vae, elbo, encoder, decoder)
     settings = {name: value for name, value in settings.items() if value is not None}
-    data_is_given = data is not None and not isinstance(data, str | Path)
-    check_said(given, list(settings), data_is_given=data_is_given)
+    is_object = data is not None and not isinstance(data, str | Path)
+    check_said(given, list(settings), data_is_given=is_object)
     if resume is not None:
-        said = {"method": method, "preset": preset, **settings}
+        overrides = {"method": method, "preset": preset, **settings}
         if overwrite or config or init or (out is not None and Path(out).resolve() != Path(resume).resolve()):
             raise InputError(
                 f"resume={str(resume)!r} goes on in its own folder, with its own weights: leave `out`, `overwrite`, "
                 "`config` and `init` away"
             )
-        return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, said)
+        return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, overrides)
     name, handed_over = (named(str(data)), None) if isinstance(data, str | Path) else (GIVEN, data)
     if config is not None:
         if method is not None or preset is not None or isinstance(data, str | Path):
             raise InputError(f"config={str(config)!r} says the method, the data and their settings: leave them away")
-        made = _with_given(reconfigure(read_fit(Path(config)), settings), given, settings)
+        whole = _with_given(reconfigure(read_fit(Path(config)), settings), given, settings)
     elif (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     else:
-        made = _with_given(configure(method or GIVEN, name, preset, settings), given, settings)
+        whole = _with_given(configure(method or GIVEN, name, preset, settings), given, settings)
     return trained(
-        made,
+        whole,
         out=None if out is None else Path(out),
         overwrite=overwrite,
         init=None if init is None else Path(init),
@@ -129,7 +129,7 @@ def trained(
     reporter: Reporter | None = None,
     on_validation: OnValidation | None = None,
 ) -> Run:
-    """Train by a whole configuration; the run with its best weights and its figures. Arguments as in `fit`."""
+    """Train by a whole configuration and return the run with its best weights, after drawing; arguments as in `fit`."""
     given = given or Given()
     called = config.method if given.elbo is None else type(given.elbo).__name__.lower()
     folder = RunFolder.named(out, config.data, called)
@@ -148,7 +148,7 @@ def trained(
 
 
 def _finished(folder: RunFolder, device: str, given: Given, data: DataSet | None) -> Run:
-    """The run with its best weights and its figures; what was handed over keeps its modes."""
+    """The run with its best weights, after drawing its figures; modules from Python keep their modes."""
     encoder, decoder = given.networks or (None, None)
     with keeping_modes(*given.modules):
         run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
@@ -175,32 +175,32 @@ def resume(
     decoder: nn.Module | None = None,
     **settings: Any,
 ) -> Run:
-    """Go on with a run from its last checkpoint: the same as ``fit(elbo, data, resume=run, ...)``, see `fit`.
+    """Continue a run from its last checkpoint: the same as ``fit(elbo, data, resume=run, ...)``, see `fit`.
 
-    What was handed over from Python has to be handed over again; the run's ``record.handed_over`` says what that is.
+    Objects from Python have to be handed over again; the run's ``record.handed_over`` lists them.
     """
     return fit(elbo, data, resume=run, vae=vae, encoder=encoder, decoder=decoder, **settings)
 
 
-def _with_given(config: FitConfig, given: Given, said: Mapping[str, Any]) -> FitConfig:
-    """A configuration in which what was handed over has no name, and says itself what it says."""
+def _with_given(config: FitConfig, given: Given, overrides: Mapping[str, Any]) -> FitConfig:
+    """A configuration without the settings that the objects from Python decide themselves."""
     if given.elbo is not None:
         config = dataclasses.replace(config, method=GIVEN, beta=None, weights={}, terms={}, bins=None, warmup_steps=0)
     if given.vae is not None:
         latents = described(given.vae)
-        beta = config.beta if "beta" in said else None  # a preset's is for the preset's latents
+        beta = config.beta if "beta" in overrides else None  # the preset's is for other latents
         return dataclasses.replace(config, latents=latents, network=GIVEN, likelihood=GIVEN, model=GIVEN, beta=beta)
     if given.networks is not None:
         config = dataclasses.replace(config, network=GIVEN)
-    return _with_those_latents(config, said)
+    return _with_those_latents(config, overrides)
 
 
-def _with_those_latents(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
-    """The latents that were said, where any were, and no others: the command line changes the preset's one by one."""
-    if "latents" not in said:
+def _with_those_latents(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
+    """Keep only the latents that the user names, if any; the command line instead changes the preset's one by one."""
+    if "latents" not in overrides:
         return config
-    latents = {name: config.latents[name] for name in as_mapping(said["latents"]) if name in config.latents}
-    return dataclasses.replace(config, latents=latents, beta=beta_of(latents, config.beta, said))
+    latents = {name: config.latents[name] for name in as_mapping(overrides["latents"]) if name in config.latents}
+    return dataclasses.replace(config, latents=latents, beta=beta_of(latents, config.beta, overrides))
 
 
 def _resume(
@@ -209,25 +209,25 @@ def _resume(
     given: Given,
     reporter: Reporter | None,
     on_validation: OnValidation | None,
-    said: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> Run:
-    """Go on with a run; raises InputError for anything said that it was not begun with."""
+    """Continue a run; raises InputError for a setting that the run was not begun with and that must not change."""
     config = folder.read_record().fit
-    device, threads = said.pop("device", None), said.pop("threads", None)
+    device, threads = overrides.pop("device", None), overrides.pop("threads", None)
     if isinstance(data, str | Path):
-        said["data"], data = named(str(data)), None
-    changed = {name: said.pop(name) for name in CHANGEABLE if said.get(name) is not None}
-    begun_with = config.to_json()
-    for name, value in without_aliases(said).items():
+        overrides["data"], data = named(str(data)), None
+    changes = {name: overrides.pop(name) for name in CHANGEABLE if overrides.get(name) is not None}
+    before = config.to_json()
+    for name, value in without_aliases(overrides).items():
         if value is None:
             continue
         now = _with_those_latents(reconfigure(config, {name: value}), {name: value})
-        if now.to_json()[name] != begun_with[name]:
+        if now.to_json()[name] != before[name]:
             raise InputError(
-                f"{name}={value!r} contradicts {folder.path}, which was begun with {begun_with[name]!r}: a run goes on "
+                f"{name}={value!r} contradicts {folder.path}, which was begun with {before[name]!r}: a run goes on "
                 "as it was begun, on any device"
             )
-    config = reconfigure(config, changed)
+    config = reconfigure(config, changes)
     handed_over = None if data is None else as_data_set(data)
     if threads is not None:
         config = dataclasses.replace(config, threads=threads)

@@ -1,4 +1,4 @@
-"""The values of labels as people write them."""
+"""Read the values of labels as people write them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pyro_disent.errors import InputError
 from pyro_disent.figures.naming import factor_text
 from pyro_disent.models.labels import Label
 
-_NAMED = 12
-"""Values that a sentence names, at most."""
+_MOST_LISTED = 12
+"""Values that a sentence lists, at most."""
 
 
 def read(
@@ -21,41 +21,41 @@ def read(
     """label's name -> its value as the data has it; and all of them in words.
 
     Args:
-        given: label's name -> value as it is written, or its number: one's own, where the data has been standardized.
-        labels: by their names, of all that are given.
-        factors: of the data.
+        given: label's name -> value as people write it, or a number: in the user's units if the data is standardized.
+        labels: label's name -> label, for all names in ``given``.
+        factors: the data's.
 
     Raises:
-        InputError: for a value that the label does not have, with those that it has.
+        InputError: for a value that the label does not have, listing those that it has.
     """
     by_name = {factor.name: factor for factor in factors}
     values, words = {}, []
-    for name, said in given.items():
+    for name, text in given.items():
         factor, label = by_name.get(name, Factor(name)), labels[name]
-        values[name] = _value(str(said), label, factor)
+        values[name] = _value(str(text), label, factor)
         words.append(factor_text(factor, values[name], named=True))
     return values, ", ".join(words)
 
 
-def _value(said: str, label: Label, factor: Factor) -> float:
-    written = [_in_full(factor, value) for value in label.values]
-    # A text comes first: a category may be called by a number that is another one's place.
-    plain = [_plain(text) for text in written]
-    if Counter(plain)[_plain(said)] == 1:
-        return label.values[plain.index(_plain(said))]
+def _value(text: str, label: Label, factor: Factor) -> float:
+    names = [_in_full(factor, value) for value in label.values]
+    # Names come first: a category's name may be a number that is another category's place.
+    plain = [_plain(name) for name in names]
+    if Counter(plain)[_plain(text)] == 1:
+        return label.values[plain.index(_plain(text))]
     try:
-        number = float(said)
+        number = float(text)
     except ValueError:
         number = math.nan
     for value in label.values:
         if math.isclose(factor.center + factor.scale * value, number, rel_tol=1e-5, abs_tol=1e-6):
             return value
-    more = [f"... {written[-1]} ({len(written)} values)"] if len(written) > _NAMED else []
-    raise InputError(f"{label.name} cannot be {said}: it has {', '.join([*written[: _NAMED - bool(more)], *more])}")
+    last = [f"... {names[-1]} ({len(names)} values)"] if len(names) > _MOST_LISTED else []
+    raise InputError(f"{label.name} cannot be {text}: it has {', '.join([*names[: _MOST_LISTED - bool(last)], *last])}")
 
 
 def _in_full(factor: Factor, value: float) -> str:
-    """As the user wrote it, where that is known."""
+    """A value as the user wrote it, if that is recorded."""
     if factor.categories or value in factor.written or factor.unit == "radians":
         return factor.written.get(value) or factor_text(factor, value, named=False)
     return f"{factor.center + factor.scale * value:g}"

@@ -1,4 +1,4 @@
-"""What a training loop of one's own needs, as `fit` makes it: the data and the objective."""
+"""The data and the objective for a training loop of your own, as `fit` makes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_data(
 
     Args:
         data_root: a local folder, which must then hold the set.
-        options: what this data set accepts beyond these.
+        options: this data set's further options.
     """
     root = None if data_root is None else Path(data_root)
     return registry.load(str(name), source=source, root=root, seed=seed, limit=limit, progress=progress, **options)
@@ -54,22 +54,22 @@ def objective(
     bins: int | Mapping[str, int] | None = None,
     bins_by: str = "range",
 ) -> Objective:
-    """The objective of a method for a model: a module whose loss of a batch is to be differentiated.
+    """The objective of a method for a model: a module that gives the loss of a batch, to be differentiated.
 
-    Its ``elbo`` is what `SVI` takes as a loss.
+    Its ``elbo`` can be the loss of `SVI`.
 
     Args:
         method: one method, or several joined by ``+``.
-        vae: the model, on whose device opponents are put.
-        data: whose factors a predictor sees in their bins; needed by methods that hide factors only.
-        weights: term's name -> weight, where not its own default.
+        vae: the model; opponents are put on its device.
+        data: the data set whose factors a predictor guesses, in bins; needed only by methods that hide factors.
+        weights: term's name -> weight, where it differs from the term's default.
         beta: weight on every KL, or latent's name -> weight; None: the method's.
-        warmup_steps: steps over which the terms' weights rise from 0, where a weight is no `WarmUp` of its own.
+        warmup_steps: steps over which the terms' weights rise from 0, except those that are a `WarmUp` already.
         terms: term's name -> its options, as ``{"predictor": {"side": "cross-entropy"}}``.
-        bins, bins_by: that a predictor sees factors in, see `data.bins.factor_edges`; None: the data set's own.
+        bins, bins_by: the bins of a predictor's factors, see `data.bins.factor_edges`; None: the data set's own.
 
     Raises:
-        InputError: for methods that do not exist or do not fit the model, and labels of factors that are missing.
+        InputError: for methods that do not exist or do not fit the model, and for missing labels of factors.
     """
     if data is None and methods.needs_factors(method):
         raise InputError(

@@ -1,4 +1,4 @@
-"""From a preset and what the user said to the whole configuration of a run."""
+"""The whole configuration of a run, from a preset and the user's settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pyro_disent.training.hardware import resolve_device
 
 PRESETS = ("paper", "quick")
 WITH = "with"
-"""A preset's table of what it adds for a method, by the method's name."""
+"""The key of a preset's table: method's name -> settings that the preset adds for this method."""
 
 
 def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any]) -> FitConfig:
-    """The configuration of a run: the data set's preset and what it adds for the method, under what the user said.
+    """The configuration of a run: the data set's preset, its settings for the method, and over both the user's.
 
     Args:
         preset: ``paper`` or ``quick``; None: ``paper`` on CUDA and ``quick`` on a CPU.
-        said: `FitConfig` fields that the user set, see `overridden`.
+        said: `FitConfig` fields that the user sets, see `overridden`.
 
     Raises:
         InputError: for a preset that does not exist.
@@ -43,38 +43,38 @@ def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any
 
 
 def beta_of(latents: Iterable[str], beta: Any, said: Mapping[str, Any]) -> Any:
-    """Weights on KLs without those that a preset has for latents which the user left out; what the user said stays."""
+    """Weights on KLs, without a preset's weights for latents that the user leaves out; the user's weights stay."""
     if not isinstance(beta, Mapping):
         return beta
     by_user = said.get("beta")
-    kept = {*latents, *(by_user if isinstance(by_user, Mapping) else ())}
-    return {name: weight for name, weight in beta.items() if name in kept} or None
+    names = {*latents, *(by_user if isinstance(by_user, Mapping) else ())}
+    return {name: weight for name, weight in beta.items() if name in names} or None
 
 
 def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
-    """A configuration under what the user said, see `overridden`."""
+    """A configuration with the user's settings over it, see `overridden`."""
     return _checked(overridden(vars(config), without_aliases(said)))
 
 
 def _checked(settings: dict[str, Any]) -> FitConfig:
-    """With options as they are taken; raises InputError for those and for settings that are not there."""
-    there_are = choices()
-    if unknown := [name for name in settings if name not in there_are]:
+    """Settings as a configuration, options converted; raises InputError for settings and options that do not exist."""
+    names = choices()
+    if unknown := [name for name in settings if name not in names]:
         raise InputError(
-            f"there is no setting {unknown[0]}{did_you_mean(unknown[0], there_are)}: there are {', '.join(there_are)}"
+            f"there is no setting {unknown[0]}{did_you_mean(unknown[0], names)}: there are {', '.join(names)}"
         )
     if settings["method"] != GIVEN:
         settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
-    if registry.is_data_set(settings["data"]):  # what was handed over has no options
+    if registry.is_data_set(settings["data"]):  # data from Python has no options
         settings["options"] = registry.checked_options(settings["data"], settings.get("options", {}))
     return FitConfig(**settings)
 
 
 def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run, overridden by what the user said.
+    """Settings of a run, overridden by the user's.
 
-    Tables (``latents``, ``options``, ``weights``, ``terms``) are merged name by name, latents and terms also what is
-    said of each. Who says how long by either measure, epochs or steps, says it instead of both.
+    Tables (``latents``, ``options``, ``weights``, ``terms``) are merged name by name; so are the tables of each latent
+    and each term. The user's ``epochs`` or ``max_steps`` replaces both.
     """
     for name in ("terms", "options", "weights"):
         choices()[name].check(name, said.get(name, {}), "dict[str, Any]")

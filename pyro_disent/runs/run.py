@@ -1,4 +1,4 @@
-"""A run that was trained: its model, loaded again, and what is asked of it."""
+"""A trained run, loaded again: figures, codes and draws of its model."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:  # matplotlib and xarray are imported by the methods that need
 
 
 class Run(TrainedModel):
-    """A trained model and what is asked of it: figures, codes and draws."""
+    """A trained model with its figures, codes and draws."""
 
     def swap(self, images: Iterable[Image], *, data: DataSet | None = None, seed: int = 0) -> Figure:
         """A matrix of images: what pairs share from the row, the rest from the column; see `figures.swap_matrix`.
 
-        Where all are test images of a data set that can draw them anew, the truth stands under each row.
+        If all are test images of a data set that can draw them anew, the true images stand under each row.
 
         Args:
             images: two or more: test indices from 0, image files, or images ``(channels, height, width)``.
-            data: whose test images indices are; its own, if not given.
-            seed: of how test images are seen.
+            data: the data set of the test images; None: the run's own.
+            seed: of the views in which test images are seen.
 
         Raises:
-            InputError: for fewer images, and for those that cannot be had.
+            InputError: for fewer images, and for images that do not exist or cannot be read.
         """
         from pyro_disent.figures import swap_matrix
         from pyro_disent.figures.inputs import as_index
@@ -68,7 +68,7 @@ class Run(TrainedModel):
     def reconstructions(
         self, images: Iterable[Image] | None = None, *, data: DataSet | None = None, seed: int = 0
     ) -> Figure:
-        """Images above what the model makes of them, see `figures.reconstructions`; arguments as in `swap`.
+        """Images above their reconstructions, see `figures.reconstructions`; arguments as in `swap`.
 
         Args:
             images: one or more; None: the first dozen test images.
@@ -97,7 +97,7 @@ class Run(TrainedModel):
         The units stand in the order of their KL over test images.
 
         Args:
-            latent: which one, see `moving`.
+            latent: its name, see `moving`.
             index: of the test image.
             steps: how many values each unit takes.
             data, seed: as in `swap`.
@@ -110,12 +110,12 @@ class Run(TrainedModel):
             raise InputError(f"a traversal has `steps` of 2 or more, got {steps}")
         data = self.data() if data is None else data
         (image,), (name,) = self._images([index], data, seed)
-        some = data.test.examples(seed).some_images(KL_IMAGES, seed)
-        kl = unit_kl(self.vae, some, [latent]).get(latent)
+        test_images = data.test.examples(seed).some_images(KL_IMAGES, seed)
+        kl = unit_kl(self.vae, test_images, [latent]).get(latent)
         return traversal(self.vae, image, latent, steps, name=name, kl=kl)
 
     def moving(self, latent: str | None = None) -> str:
-        """The latent of this name; the last that a pair does not share, if none is named."""
+        """The latent of this name; None: the last latent that a pair does not share."""
         names = [each.name for each in self.vae.latents]
         differing = [name for name in names if name not in self.shared]
         return self.vae.latent((differing or names)[-1] if latent is None else latent).name
@@ -133,7 +133,7 @@ class Run(TrainedModel):
         """From one image to another in the named latents, see `figures.interpolation`; images as in `swap`.
 
         Args:
-            latents: which ones move, the others held as in the first image; all, where none is named.
+            latents: names of those that move, the others held as in the first image; empty: all.
             steps: how many decoded images, 2 or more.
         """
         from pyro_disent.figures import interpolation
@@ -145,12 +145,12 @@ class Run(TrainedModel):
         return interpolation(self.vae, a, b, latents, steps, names=names)
 
     def do(self, image: Image, values: Mapping[str, Value], *, data: DataSet | None = None, seed: int = 0) -> Figure:
-        """An image beside what it would be if latents had these values, see `figures.counterfactual`.
+        """An image beside what it would look like if latents had these values, see `figures.counterfactual`.
 
         Args:
             image: one, as in `swap`.
-            values: what is set, see `queries.do`, which gives the images themselves.
-            seed: of how a test image is seen, and of what is drawn.
+            values: latent's name -> value, see `queries.do`, which gives the images themselves.
+            seed: of the view in which a test image is seen, and of the draws.
         """
         from pyro_disent.figures import counterfactual
         from pyro_disent.queries.intervention import settings
@@ -167,17 +167,17 @@ class Run(TrainedModel):
         seed: int = 0,
         progress: Callable[[int, int], None] | None = None,
     ) -> Encoded:
-        """What the posterior of each image says of every latent, with its name; `Encoded.write` makes a file of it.
+        """Every latent's posterior for each image, with the images' names; `Encoded.write` makes a file of it.
 
         Args:
-            images: an image file, a folder of them (all below it, resized as the model takes them), a data set's name,
-                or a data set: all of its splits.
+            images: an image file; a folder of images, with its subfolders, resized as the model needs; or a data set or
+                its name, with all splits.
             skip_bad: leave out the files that cannot be read.
-            seed: of how a data set's images are seen, as in `swap`.
+            seed: of the views in which a data set's images are seen.
             progress: called with (images done, images in all).
 
         Raises:
-            InputError: for what is none of these, files that cannot be read, and data of another shape.
+            InputError: for anything else, files that cannot be read, and images of another shape.
         """
         from pyro_disent.runs.encoded import encoded
 
@@ -187,27 +187,27 @@ class Run(TrainedModel):
     def posterior(
         self, images: Iterable[Image] | int = 16, draws: int = 100, *, data: DataSet | None = None, seed: int = 0
     ) -> dict[str, Dataset]:
-        """Draws from posterior and prior and what they predict, in ArviZ' groups: see `queries.arviz_groups`.
+        """Draws from posterior and prior and their predictions, in ArviZ' groups: see `queries.arviz_groups`.
 
-        `queries.inference_data` makes of it what ArviZ works on, `queries.write_groups` a file, and
-        `figures.posterior_figures` pictures.
+        `queries.inference_data` converts them for ArviZ, `queries.write_groups` writes a file, and
+        `figures.posterior_figures` draws them.
 
         Args:
             images: as in `swap`, or how many test images, evenly spaced.
-            draws: how many of each.
+            draws: how many from each.
         """
         from pyro_disent.queries.draws import arviz_groups
 
         if isinstance(images, int):
             data = self.data() if data is None else data
             count = len(data.test)
-            wanted = min(images, count)
-            # From end to end: neighbors may show one and the same thing.
-            images = [count * place // wanted for place in range(wanted)]
-        chosen = list(images)
-        if not chosen:
+            number = min(images, count)
+            # Evenly spaced: neighbors may show one object.
+            images = [count * place // number for place in range(number)]
+        images = list(images)
+        if not images:
             raise InputError("there are no images to draw posteriors of")
-        shown, names = self._images(chosen, data, seed)
+        shown, names = self._images(images, data, seed)
         return arviz_groups(self.vae, shown, draws=draws, seed=seed, names=[", ".join(parts) for parts in names])
 
     def sample(
@@ -220,18 +220,18 @@ class Run(TrainedModel):
         data: DataSet | None = None,
         seed: int = 0,
     ) -> Figure:
-        """Images of codes drawn from the prior, see `figures.samples`; of ``latents`` only, where any are named.
+        """Images of codes drawn from the prior, see `figures.samples`; if ``latents`` are named, only these are drawn.
 
         Args:
             n: how many.
-            latents: those that are drawn, the others held at a test image.
+            latents: those that are drawn; the others are held at a test image.
             index: of the test image.
             given: label's name -> value, for priors that depend on labels: as people write it, or its number.
             data: as in `swap`.
             seed: of the draws.
 
         Raises:
-            InputError: for labels and values that are not there, see `FactoredVAE.prior_sample`.
+            InputError: for labels and values that do not exist, see `FactoredVAE.prior_sample`.
         """
         from pyro_disent.figures import sample_latents, samples
         from pyro_disent.runs.label_values import read
@@ -251,16 +251,16 @@ class Run(TrainedModel):
         return sample_latents(self.vae, image, names, n, generator, name=name, given=values, condition=condition)
 
     def draw(self, data: DataSet | None = None, seed: int = 0) -> list[Path]:
-        """Draw the figures that `fit` leaves, into its folder.
+        """Draw the figures of `fit` into the run's folder.
 
         Args:
-            data: of which test images are shown; its own, if not given.
+            data: the data set whose test images are shown; None: the run's own.
 
         Returns:
             The paths written, in ``figures``.
 
         Raises:
-            InputError: where ``figures`` leads elsewhere, or is no folder.
+            InputError: where ``figures`` is a link, or not a folder.
             OSError: where they cannot be written.
         """
         from pyro_disent.figures import of_run
@@ -272,7 +272,7 @@ class Run(TrainedModel):
         return of_run.draw(self.vae, data, folder, self.shared, seed)
 
     def drawn(self, data: DataSet | None = None) -> Run:
-        """Itself, trained just now, with its figures; of several processes the first one draws.
+        """Draw the figures of a run that was just trained, and return it; only the first of several processes draws.
 
         Raises:
             StorageError: where they cannot be written.
@@ -289,17 +289,17 @@ class Run(TrainedModel):
         return self
 
     def _images(self, images: Iterable[Image], data: DataSet | None, seed: int) -> Chosen:
-        """Images as its own data set was read."""
+        """Images, read as the run's own data set was."""
         from pyro_disent.figures.inputs import images_named
 
-        said = self.record.fit.options
+        options = self.record.fit.options
         return images_named(
             images,
             self.vae.image_shape,
             self.data if data is None else lambda: data,
             seed=seed,
-            white=said.get("white"),
-            pad=said.get("shape") == "pad",
+            white=options.get("white"),
+            pad=options.get("shape") == "pad",
         )
 
 
@@ -319,12 +319,11 @@ def load(
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        vae, elbo, encoder, decoder: what a run was trained with that was handed over from Python, handed over again:
-            it takes the weights.
+        vae, elbo, encoder, decoder: the objects from Python that the run was trained with; they take the weights.
 
     Raises:
-        InputError: where the folder is not a run's, the checkpoint is damaged, there is no such device, or something
-            else was handed over than before.
+        InputError: where the folder is not a run's, the checkpoint is damaged, there is no such device, or other
+            objects are handed over than in training.
     """
     folder = RunFolder(Path(path))
     record = folder.read_record()

@@ -1,4 +1,4 @@
-"""A model that was trained: its folder, its record, its data and its evaluation."""
+"""A trained model: its folder, its record, its data and its evaluation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:  # scikit-learn is imported by the method that needs it
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model, what it was trained on and how it is evaluated; `Run` adds what is asked of its images."""
+    """A trained model, its data and its evaluation; `Run` adds figures, codes and draws."""
 
     path: Path
     record: RunRecord
-    """What its ``config.json`` says; ``record.fit`` is the `FitConfig`."""
+    """The content of its ``config.json``; ``record.fit`` is the `FitConfig`."""
     vae: FactoredVAE
     objective: Objective
     checkpoint: Which = "best"
@@ -46,7 +46,7 @@ class TrainedModel:
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """Names of the factors of the data it was trained on."""
+        """Names of the factors of the data that it was trained on."""
         return self.record.factors
 
     @property
@@ -58,7 +58,7 @@ class TrainedModel:
         """The data set it was trained on, loaded again from the same source.
 
         Raises:
-            InputError: where the source is not what it was.
+            InputError: where the source has changed.
         """
         return load_data(self.record.fit, progress, recorded=self.record.source)
 
@@ -75,7 +75,7 @@ class TrainedModel:
         """Measure what its latents know, see `pyro_disent.evaluate`; `write` leaves it in the run's folder.
 
         Args:
-            data: another data set than its own, with images of the same shape.
+            data: another data set, with images of the same shape; None: its own.
 
         Raises:
             InputError: for data whose images are not of the model's shape.
@@ -86,7 +86,7 @@ class TrainedModel:
         check_fits(self.vae, data, str(self.path))
         return evaluate(
             self.vae,
-            in_units(data, self.record.units),  # its opponents know factors by the bins that were recorded
+            in_units(data, self.record.units),  # the recorded bins of its opponents are in these units
             name=self.name,
             method=self.record.fit.method,
             objective=self.objective,
@@ -110,9 +110,9 @@ class TrainedModel:
 
     def evaluation_path(self, data: DataSet | None = None) -> Path:
         """``evaluation.json`` in its folder, or ``evaluation-<data>.json`` for another data set than its own."""
-        own = Path(self.record.fit.data).name, self.record.source
-        return self._evaluation_path(*(own if data is None else (data.name, data.source)))
+        default = Path(self.record.fit.data).name, self.record.source
+        return self._evaluation_path(*(default if data is None else (data.name, data.source)))
 
     def _evaluation_path(self, data: str, source: Source) -> Path:
-        own = data == Path(self.record.fit.data).name and source.sha256 == self.record.source.sha256
-        return self.path / ("evaluation.json" if own else f"evaluation-{data}.json")
+        is_own = data == Path(self.record.fit.data).name and source.sha256 == self.record.source.sha256
+        return self.path / ("evaluation.json" if is_own else f"evaluation-{data}.json")
