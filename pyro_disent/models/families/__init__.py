@@ -1,4 +1,4 @@
-"""Families of latents: each owns its prior, its posterior and all that is asked of them; one module a family."""
+"""Families of latents: each class has a prior, the form of the posterior, and everything computed from the two."""
 
 from __future__ import annotations
 

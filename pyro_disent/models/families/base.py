@@ -1,4 +1,4 @@
-"""What a family of latents is: everything that hangs on the form of a prior and of a posterior, in one class."""
+"""The base class of the families: everything that depends on the form of a prior and of a posterior."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ D = TypeVar("D", bound=Distribution)
 
 
 class Family(nn.Module):
-    """What a latent is: its prior p(latent | earlier latents, batch), the form of its posterior, and what follows.
+    """The prior p(latent | earlier latents, batch) of a latent, the form of its posterior, and computations with both.
 
-    A latent has units, and a unit one number or several in the code that the decoder sees, which are neighbors there:
-    ``width = units x numbers``. Distributions have one event dimension, of that width. The base class is the standard
-    normal prior with a diagonal normal posterior; a family overrides what differs.
+    A latent has units. In the code that the decoder sees, a unit takes one number, or several side by side:
+    ``width = units x numbers``. Distributions have one event dimension, of that width. The base class is a standard
+    normal prior with a diagonal normal posterior; a subclass overrides the methods that differ.
     """
 
     name: ClassVar[str]
-    """On the command line and in a run's record."""
+    """Its name on the command line and in a run's record."""
     numbers: int = 1
-    """Numbers of the code that a unit takes."""
+    """How many numbers of the code a unit takes."""
     euclidean: ClassVar[bool] = True
-    """Whether a code's covariance over images means something; on a circle it does not."""
+    """Whether the covariance of codes over images is meaningful; on a circle it is not."""
     circular: ClassVar[bool] = False
     """Whether a value of a unit is an angle, in radians."""
 
@@ -42,24 +42,24 @@ class Family(nn.Module):
 
     @property
     def choices(self) -> int | None:
-        """Values that a unit can have; None: any number, or any angle."""
+        """How many values a unit can have; None: any number, or any angle."""
         return None
 
     labels: Mapping[str, Label] = {}
-    """Labels that the prior depends on, by name: each is a site of the model, and among ``earlier`` as one-hot."""
+    """Labels that the prior depends on, by name: each is a site of the model, and a one-hot vector in ``earlier``."""
 
-    def __init__(self) -> None:  # an nn.Module's own takes anything
+    def __init__(self) -> None:  # nn.Module's constructor accepts any arguments
         super().__init__()
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
-        """Told once, by the model: how many units there are, and the widths of the latents declared before."""
+        """Called once by the model, with the number of units and the widths of the latents declared before."""
 
     def width(self, units: int) -> int:
         """Numbers in the code that the decoder sees."""
         return units * self.numbers
 
     def posterior_parameters(self, units: int) -> int:
-        """Numbers the guide's head must give."""
+        """How many numbers the guide's head must give."""
         return 2 * units
 
     def prior(
@@ -70,21 +70,21 @@ class Family(nn.Module):
         Args:
             earlier: latent's name -> value ``(..., width)``, of the latents declared before this one.
             like: a tensor of the model's type, on its device.
-            batch: what the model is conditioned on, where labels are parents; None where it draws from its prior.
+            batch: the batch that the model is conditioned on, as for its labels; None if it draws from its prior.
         """
         return dist.Normal(like.new_zeros(units), like.new_ones(units)).to_event(1)
 
     def posterior(self, parameters: Tensor, batch: Batch | None) -> dist.TorchDistribution:
         """q(latent | x) from ``(..., posterior_parameters)``; batch shape ``(...,)``, event shape ``(width,)``."""
         loc, log_variance = parameters.chunk(2, -1)
-        # A scale below exp(-10) or above exp(10) is no longer a statement about a unit-scale latent, and its square
-        # would leave float32.
+        # No posterior of a unit-scale latent needs a scale below exp(-10) or above exp(10); its square could leave
+        # float32.
         return dist.Normal(loc, (0.5 * log_variance.clamp(-20.0, 20.0)).exp()).to_event(1)
 
     def kl(self, q: Distribution, p: Distribution, draw: Tensor) -> Tensor:
         """KL(q || p) in nats, ``(..., units)``, or ``(..., 1)`` where it does not factorize over the units.
 
-        Exact where torch knows a closed form, else log q - log p at the draw: see `kl_is_exact`.
+        Exact if torch knows a closed form, else log q - log p at the draw: see `kl_is_exact`.
 
         Args:
             q: a posterior of this family.
@@ -105,16 +105,16 @@ class Family(nn.Module):
         return value if by_unit else value.unsqueeze(-1)
 
     def kl_is_exact(self, q: Distribution, p: Distribution) -> bool:
-        """Whether `kl` of these is exact, and not one draw's unbiased estimate."""
+        """Whether `kl` of these is exact, and not an unbiased estimate from one draw."""
         return _closed_form(*_by_unit(q, p)[:2]) is not None
 
     def embed(self, values: Tensor) -> Tensor:
-        """The code of values that a latent is observed to have, ``(..., width)`` for values ``(..., units)``.
+        """The code of observed values, ``(..., width)`` for values ``(..., units)``.
 
         A number is its own code. Angles are in radians, and choices are counted from 0.
 
         Raises:
-            InputError: of a family whose units take several numbers, which has to say how.
+            InputError: for a family whose units take several numbers, if it does not override this method.
         """
         if self.numbers != 1:
             raise InputError(
@@ -141,30 +141,30 @@ class Family(nn.Module):
         return q.mean
 
     def variance(self, q: Distribution) -> Tensor:
-        """The variance of each number of the code, ``(..., width)``; asked of Euclidean families alone."""
+        """The variance of each number of the code, ``(..., width)``; used for Euclidean families only."""
         return q.variance
 
     def location(self, q: Distribution) -> Tensor:
-        """Where each unit is, in its own terms, ``(..., units)``: a mean, or an angle in radians."""
+        """The location of each unit's posterior, ``(..., units)``: a mean, or an angle in radians."""
         return q.mean
 
     def spread(self, q: Distribution) -> Tensor:
-        """How far each unit may be from there, in the same terms, ``(..., units)``: a standard deviation."""
+        """The spread of each unit's posterior in the unit of `location`, ``(..., units)``: a standard deviation."""
         return q.stddev
 
     def summary(self, q: Distribution) -> tuple[Tensor, Tensor]:
-        """What `FactoredVAE.encode` gives of each unit, both ``(..., units)``: its location and its spread."""
+        """The two tensors that `FactoredVAE.encode` gives, both ``(..., units)``: location and spread."""
         return self.location(q), self.spread(q)
 
     def quantities(self, q: Distribution) -> dict[str, Tensor]:
-        """What is written of each unit, ``(..., units)`` by name: `location`, `spread`, and what a family adds."""
+        """What tables hold of each unit, ``(..., units)`` by name: `location`, `spread`, and others of a family."""
         return {"location": self.location(q), "spread": self.spread(q)}
 
     def read(self, text: str) -> float:
-        """A unit's value in the terms of `location`, as people write it.
+        """A unit's value as a number, in the unit of `location`, from the text that people write.
 
         Raises:
-            InputError: for what is no number.
+            InputError: for text that is not a number.
         """
         try:
             return float(text)
@@ -172,7 +172,7 @@ class Family(nn.Module):
             raise InputError(f"{text!r} is not a number") from None
 
     def code_of(self, values: Tensor) -> Tensor:
-        """Units' values ``(..., units)`` in the terms of `location`, as the decoder sees them, ``(..., width)``.
+        """The code ``(..., width)`` of units' values ``(..., units)``, which are in the unit of `location`.
 
         Raises:
             InputError: for a value that a unit cannot have.
@@ -184,13 +184,13 @@ class Family(nn.Module):
         return values
 
     def values_of(self, code: Tensor) -> Tensor:
-        """What `code_of` turns around: ``(..., units)``; the code itself, where a family does not say it."""
+        """Inverse of `code_of`, ``(..., units)``; the code itself unless a family overrides it."""
         return code
 
     def between(self, first: Tensor, last: Tensor, parts: Tensor) -> Tensor:
-        """Codes on the way from one to another, ``(count, width)`` at parts ``(count,)`` of it from 0 to 1.
+        """Codes between two codes, ``(count, width)``, at parts ``(count,)`` of the way from 0 to 1.
 
-        A straight line where the family is Euclidean, otherwise whichever of the two is nearer.
+        On a straight line if the family is Euclidean, otherwise the nearer of the two.
 
         Args:
             first, last: ``(width,)``.
@@ -199,14 +199,14 @@ class Family(nn.Module):
         return torch.lerp(first, last, parts) if self.euclidean else torch.where(parts < 0.5, first, last)
 
     def levels(self, count: int) -> Tensor:
-        """Probabilities at which a traversal looks at the prior's quantiles, ``(count,)``: from 5 % to 95 %.
+        """The probabilities of the prior's quantiles that a traversal visits, ``(count,)``: from 5 % to 95 %.
 
-        A discrete family gives one for each of its values, whatever ``count`` says.
+        A discrete family gives one for each of its values, whatever ``count`` is.
         """
         return torch.linspace(0.05, 0.95, count, dtype=torch.float32, device="cpu")
 
     def level_label(self, probability: float) -> str:
-        """What stands above a traversal's column."""
+        """The text above a traversal's column."""
         return f"{100 * probability:.0f} %"
 
     def quantiles(self, p: Distribution, probability: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Family(nn.Module):
         return base.icdf(probability.view(shape).to(next(iter(_tensors(base)))))
 
     def map(self, q: D, function: Callable[[Tensor], Tensor]) -> D:
-        """The same posterior with a function applied to every tensor in it: a flip of views, a detach, an average."""
+        """The same posterior with a function applied to each of its tensors, such as a flip of views or a detach."""
         if getattr(q, "transforms", None):
             raise InputError(f"{type(q).__name__} holds transforms, which no map reaches: its family overrides map")
         mapped = copy.copy(q)
@@ -228,16 +228,16 @@ class Family(nn.Module):
         return mapped
 
     def settings(self) -> dict[str, Any]:
-        """What its constructor takes to make it again, as JSON; see `families.make`.
+        """The arguments of its constructor that make it again, as JSON; see `families.make`.
 
         Raises:
-            ValueError: where it holds something that no settings can say, as a network handed over from Python.
+            ValueError: if JSON cannot describe an argument, such as a network from Python.
         """
         return {}
 
 
 def _by_unit(q: Distribution, p: Distribution) -> tuple[Distribution, Distribution, bool]:
-    """Both as distributions of single units, where they are independent over these, and whether they are."""
+    """Both as distributions of single units if they are independent over units, and whether they are."""
     if not (isinstance(q, dist.Independent) and isinstance(p, dist.Independent)):
         return q, p, False
     if (q.reinterpreted_batch_ndims, p.reinterpreted_batch_ndims) != (1, 1):
@@ -253,23 +253,23 @@ def _closed_form(q: Distribution, p: Distribution) -> Tensor | None:
 
 
 def _with_batch(tensor: Tensor, batch: torch.Size) -> Tensor:
-    """A parameter with all axes of the batch, some of which it may share among them."""
+    """A parameter with all axes of the batch; it may lack some, or have size 1 in them."""
     axes = tensor.shape[: len(batch)]
     if axes == batch:
         return tensor
-    if len(axes) == len(batch) and all(own in (1, whole) for own, whole in zip(axes, batch, strict=True)):
+    if len(axes) == len(batch) and all(size in (1, whole) for size, whole in zip(axes, batch, strict=True)):
         return tensor.expand(batch + tensor.shape[len(batch) :])
     return tensor.expand(batch + tensor.shape)
 
 
 def _is_point(distribution: Distribution) -> bool:
-    """Whether it is declared as a point mass, whose KL is -log p of its value, whatever p is."""
+    """Whether it is declared as a point mass; its KL is -log p of its value, whatever p is."""
     base = getattr(distribution, "base_dist", None)
     return _is_point(base) if isinstance(base, Distribution) else isinstance(distribution, dist.Delta)
 
 
 def _is_mass(distribution: Distribution) -> bool:
-    """Whether it puts mass on single values."""
+    """Whether it is discrete."""
     if isinstance(distribution, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
         return _is_mass(distribution.base_dist)
     try:

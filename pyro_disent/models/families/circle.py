@@ -1,4 +1,4 @@
-"""Latents on a circle: an angle a unit, as its cosine and sine in the code."""
+"""Latents on a circle: each unit is an angle, and its cosine and sine stand in the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 
 MOST_CONCENTRATED = 40.0
-"""Norm that no concentration reaches: up to it, `POINTS` angles give the KL to within 1e-7 nats."""
+"""Upper bound on a concentration's norm: below it, `POINTS` angles give the KL to within 1e-7 nats."""
 POINTS = 256
 
 
@@ -33,9 +33,9 @@ class _OnCircles(constraints.Constraint):
 class ProjectedNormal(dist.TorchDistribution):
     """The direction of a normal vector with unit covariance, for several circles side by side.
 
-    ``u = v / |v|, v ~ N(concentration, I)``. Concentration 0 is the uniform distribution. Its draws are differentiable,
-    which von Mises' are not. Pyro's class of this name clamps its density in float32, and is 20 nats off opposite a
-    mode of concentration 8.
+    ``u = v / |v|, v ~ N(concentration, I)``. Concentration 0 is the uniform distribution. Its draws are differentiable;
+    draws of von Mises are not. Pyro's class of this name clamps its density in float32, and is wrong by 20 nats
+    opposite a mode of concentration 8.
 
     Args:
         concentration: ``(..., units, 2)``; batch shape ``(...)``, event shape ``(2 x units,)``.
@@ -66,10 +66,10 @@ class ProjectedNormal(dist.TorchDistribution):
         return self.log_density(value.unflatten(-1, (-1, 2))).sum(-1)
 
     def log_density(self, direction: Tensor) -> Tensor:
-        """Unit by unit, ``(..., units)`` for directions ``(..., units, 2)``, with respect to the angle.
+        """The log density of each unit's angle, ``(..., units)`` for directions ``(..., units, 2)``.
 
-        Of a normal N(c, I) in polar coordinates, ``log(1 + t Phi(t) / phi(t)) - |c|^2 / 2 - log 2 pi`` with t = c . u,
-        each range of t in the form that neither cancels nor overflows there.
+        A normal N(c, I) in polar coordinates has ``log(1 + t Phi(t) / phi(t)) - |c|^2 / 2 - log 2 pi`` with t = c . u.
+        For each range of t, a form of it is used that neither cancels nor overflows there.
         """
         t = (self.concentration * direction).sum(-1)
         far, near = t.clamp(max=-12.0), t.clamp(min=-12.0)
@@ -86,7 +86,7 @@ class ProjectedNormal(dist.TorchDistribution):
 
 
 class Circle(Family):
-    """Uniform prior, projected normal posterior: for what comes back to itself, as an azimuth does.
+    """Uniform prior, projected normal posterior: for angles, such as an azimuth.
 
     `FactoredVAE.encode` gives the angle in radians, from -pi to pi, and the concentration.
     """
@@ -107,7 +107,7 @@ class Circle(Family):
         return ProjectedNormal(vectors * bound)
 
     def kl(self, q: Distribution, p: Distribution, draw: Tensor) -> Tensor:
-        """By the trapezoid around the circle, whose error falls exponentially: see `MOST_CONCENTRATED`."""
+        """By the trapezoidal rule around the circle; its error falls exponentially, see `MOST_CONCENTRATED`."""
         if not (isinstance(q, ProjectedNormal) and isinstance(p, ProjectedNormal)):
             return super().kl(q, p, draw)
         index = torch.arange(POINTS, device=q.concentration.device).to(q.concentration)
@@ -126,7 +126,7 @@ class Circle(Family):
         return torch.stack([values.cos(), values.sin()], -1).flatten(-2)
 
     def log_prob(self, p: Distribution, code: Tensor) -> Tensor:
-        """With respect to the angle."""
+        """The log density of each unit's angle."""
         if isinstance(p, ProjectedNormal):
             return p.log_density(code.unflatten(-1, (-1, 2)))
         return super().log_prob(p, code)
@@ -153,7 +153,7 @@ class Circle(Family):
         return {**super().quantities(q), "concentration": _concentration(q).norm(dim=-1)}
 
     def read(self, text: str) -> float:
-        """An angle in radians, or in degrees with their sign, as ``90deg`` or ``90°``."""
+        """An angle in radians, from radians, or from degrees as ``90deg`` or ``90°``."""
         number = text.removesuffix("°").removesuffix("deg")
         value = super().read(number)
         return value if number == text else math.radians(value)
@@ -177,14 +177,14 @@ class Circle(Family):
         return self.code_of(torch.remainder(start + parts.to(first).unsqueeze(-1) * turn, 2 * math.pi))
 
     def levels(self, count: int) -> Tensor:
-        """Once around: the last angle is not the first one again."""
+        """Once around the circle, without the first angle again at the end."""
         return torch.arange(count, dtype=torch.float32, device="cpu") / count
 
     def level_label(self, probability: float) -> str:
         return f"{360 * probability:.0f}°"
 
     def quantiles(self, p: Distribution, probability: Tensor) -> Tensor:
-        """The angles 2 pi x probability: on a circle the uniform prior has no other quantiles."""
+        """The angles 2 pi x probability, the quantiles of the uniform prior."""
         concentration = _concentration(p)
         angle = 2 * math.pi * probability.to(concentration).view(-1, *[1] * (concentration.dim() - 1))
         angle = angle.expand(len(probability), *concentration.shape[:-1])

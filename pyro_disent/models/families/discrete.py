@@ -1,4 +1,4 @@
-"""Discrete latents: a unit is one choice among several, or a bit. Hard draws with a straight-through gradient."""
+"""Discrete latents: a unit is one choice among several, or a bit. Draws are hard, gradients straight-through."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyro_disent.models.families.base import Family
 
 
 class _OneHots(constraints.Constraint):
-    """One-hot vectors side by side, of ``values`` numbers each."""
+    """One-hot vectors side by side, each of ``values`` numbers."""
 
     event_dim = 1
     is_discrete = True
@@ -34,8 +34,9 @@ class OneHots(dist.TorchDistribution):
     """Independent choices side by side, each as a one-hot vector.
 
     A draw is hard, and its gradient is that of the probabilities: straight-through (Bengio et al. 2013, torch's
-    `OneHotCategoricalStraightThrough`). It is unbiased for what is linear in the draw, as `log_prob` is, and biased for
-    a decoder. Torch's own draws by `multinomial`, which cannot be traced together with its gradient.
+    `OneHotCategoricalStraightThrough`). The gradient is unbiased for a function that is linear in the draw, such as
+    `log_prob`, and biased for a decoder. Torch's class draws by `multinomial`, which cannot be traced with its
+    gradient.
 
     Args:
         logits: ``(..., units, values)``; batch shape ``(...)``, event shape ``(units x values,)``.
@@ -118,7 +119,7 @@ def _kl_of_choices(q: OneHots, p: OneHots) -> Tensor:
 
 @register_kl(StraightThroughBernoulli, StraightThroughBernoulli)
 def _kl_bernoullis(q: StraightThroughBernoulli, p: StraightThroughBernoulli) -> Tensor:
-    # Torch's own writes infinities at indices that it has to look up.
+    # Torch's KL looks up the indices of infinities, which waits for the device.
     probability = q.logits.sigmoid()
     one = functional.logsigmoid(q.logits) - functional.logsigmoid(p.logits)
     zero = functional.logsigmoid(-q.logits) - functional.logsigmoid(-p.logits)
@@ -126,20 +127,19 @@ def _kl_bernoullis(q: StraightThroughBernoulli, p: StraightThroughBernoulli) -> 
 
 
 class Categorical(Family):
-    """A unit is one choice among several, as a one-hot vector of ``values`` numbers in the code.
+    """A unit is one choice among several, in the code a one-hot vector of ``values`` numbers.
 
     `FactoredVAE.encode` gives the most probable value's index, from 0, and the probability of all others together. The
     decoder sees whole choices only, so a posterior's center is its most probable one. A prior draw is a choice of each
-    unit; a traversal visits every value once, in their order, however many columns were wanted.
+    unit; a traversal visits every value once, in order, whatever the number of columns.
 
     Args:
-        values: choices of a unit, at least 2.
-        learnt: whether the prior's probabilities are learnt, for each unit its own; else all choices are equally
-            probable.
+        values: how many choices a unit has, at least 2.
+        learnt: learn the prior's probabilities, for each unit separately; else all choices are equally probable.
     """
 
     name: ClassVar[str] = "categorical"
-    # Of a one-hot vector no covariance is the identity.
+    # The covariance of one-hot vectors is never the identity.
     euclidean: ClassVar[bool] = False
 
     def __init__(self, values: int, learnt: bool = False) -> None:
@@ -170,13 +170,13 @@ class Categorical(Family):
         return OneHots(parameters.unflatten(-1, (-1, self.values)))
 
     def kl(self, q: Distribution, p: Distribution, draw: Tensor) -> Tensor:
-        """Of each unit, summed over its values."""
+        """The KL of each unit, a sum over its values."""
         if isinstance(q, OneHots) and isinstance(p, OneHots):
             return _kl_of_choices(q, p)
         return super().kl(q, p, draw)
 
     def embed(self, values: Tensor) -> Tensor:
-        """One-hot vectors of choices, which are counted from 0."""
+        """One-hot vectors of choices, counted from 0."""
         places = torch.arange(self.values, dtype=values.dtype, device=values.device)
         return (values.unsqueeze(-1) == places).to(values.dtype).flatten(-2)
 
@@ -201,7 +201,7 @@ class Categorical(Family):
         return 1 - q.probabilities.amax(-1)
 
     def quantities(self, q: Distribution) -> dict[str, Tensor]:
-        """With the probability of each value beside the most probable one's index."""
+        """Also the probability of each value."""
         assert isinstance(q, OneHots)
         each = {f"probability_{value}": q.probabilities[..., value] for value in range(self.values)}
         return {**super().quantities(q), **each}
@@ -215,14 +215,14 @@ class Categorical(Family):
         return code.unflatten(-1, (-1, self.values)).argmax(-1).to(code)
 
     def levels(self, count: int) -> Tensor:
-        """One for each value, ``(values,)``, however many were wanted: a choice that is left out is not seen."""
+        """One for each value, ``(values,)``, whatever ``count`` is, so that every choice is seen."""
         return _middles(self.values)
 
     def level_label(self, probability: float) -> str:
         return f"value {int(probability * self.values)}"
 
     def quantiles(self, p: Distribution, probability: Tensor) -> Tensor:
-        """The value of each level, whatever its probability under the prior: choices have no order."""
+        """The value of each level, whatever its probability under the prior, as choices have no order."""
         assert isinstance(p, OneHots)
         index = (probability.to(p.logits) * self.values).long().clamp(0, self.values - 1)
         hot = one_hot(index, p.logits).view(len(probability), *[1] * (p.logits.dim() - 1), self.values)
@@ -240,11 +240,11 @@ class Binary(Family):
 
     Args:
         probability: of a 1 under the prior, above 0 and below 1.
-        learnt: whether the prior's probability is learnt from there on, for each unit its own.
+        learnt: learn the prior's probability, for each unit separately, starting from ``probability``.
     """
 
     name: ClassVar[str] = "binary"
-    # Of a bit no variance is 1.
+    # The variance of a bit is never 1.
     euclidean: ClassVar[bool] = False
 
     def __init__(self, probability: float = 0.5, learnt: bool = False) -> None:
@@ -280,14 +280,14 @@ class Binary(Family):
         return _straight_through((q.mean > 0.5).to(q.mean), q.mean)
 
     def levels(self, count: int) -> Tensor:
-        """Two, for 0 and 1, however many were wanted."""
+        """Two, for 0 and 1, whatever ``count`` is."""
         return _middles(2)
 
     def level_label(self, probability: float) -> str:
         return "0" if probability < 0.5 else "1"
 
     def quantiles(self, p: Distribution, probability: Tensor) -> Tensor:
-        """0 for levels below a half, else 1, whatever their probability under the prior."""
+        """0 for levels below 0.5, else 1, whatever their probability under the prior."""
         like = p.mean
         bits = (probability.to(like) >= 0.5).to(like).view(-1, *[1] * like.dim())
         return bits.expand(len(probability), *like.shape)
@@ -303,12 +303,12 @@ def gumbel_argmax(logits: Tensor) -> Tensor:
 
 
 def one_hot(index: Tensor, like: Tensor) -> Tensor:
-    """As torch's own, which looks at the values of the index; of as many values and the type of ``like``."""
+    """One-hot vectors with the last axis and the type of ``like``; torch's function reads the index on the host."""
     return (index.unsqueeze(-1) == torch.arange(like.shape[-1], device=index.device)).to(like.dtype)
 
 
 def _straight_through(hard: Tensor, soft: Tensor) -> Tensor:
-    # In this order the bracket is exactly 0, and the sum exactly the hard value.
+    # In this order the bracket is exactly 0, and the sum is exactly the hard value.
     return hard + (soft - soft.detach())
 
 

@@ -1,4 +1,4 @@
-"""Normal latents whose prior is a mixture of normals, which is learnt."""
+"""Normal latents whose prior is a learnt mixture of normals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HALVINGS = 60
 class NormalMixture(dist.TorchDistribution):
     """A mixture of diagonal normals over vectors: all numbers of a draw come from one component.
 
-    Torch's `MixtureSameFamily` draws by `multinomial`, which cannot be traced together with a gradient.
+    Torch's `MixtureSameFamily` draws by `multinomial`, which cannot be traced with its gradient.
 
     Args:
         logits: of the components, ``(..., components)``; batch shape ``(...)``.
@@ -75,11 +75,11 @@ class NormalMixture(dist.TorchDistribution):
         return (self.logits.log_softmax(-1) + each.sum(-1)).logsumexp(-1)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Of each number by itself, that is of its marginal, ``(..., width)``."""
+        """The distribution function of each number's marginal, ``(..., width)``."""
         return (self.weights * torch.special.ndtr((value.unsqueeze(-2) - self.loc) / self.scale)).sum(-2)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The quantiles of each number's marginal, ``(..., width)``, by bisection between those of its components."""
+        """The quantiles of each number's marginal, ``(..., width)``, by bisection between its components' quantiles."""
         each = self.loc + self.scale * torch.special.ndtri(value.unsqueeze(-2))
         below, above = each.amin(-2), each.amax(-2)
         for _ in range(_HALVINGS):
@@ -90,15 +90,15 @@ class NormalMixture(dist.TorchDistribution):
 
 
 class Mixture(Family):
-    """A learnt mixture of normals as prior, a diagonal normal posterior: for what falls into groups nobody labelled.
+    """A learnt mixture of normals as prior, a diagonal normal posterior: for data in groups that nobody labelled.
 
-    A component is of the latent as a whole, so that its KL to the prior is of the whole, from the posterior's draw. A
-    prior draw is from one component; a traversal goes through the quantiles of each unit's marginal, from 5 % to 95 %,
-    all other units held.
+    A component covers all units of the latent. So the KL is that of the latent as a whole, from the posterior's draw. A
+    prior draw is from one component. A traversal visits the quantiles of each unit's marginal, from 5 % to 95 %, and
+    holds all other units.
 
     Args:
-        components: of the mixture, at least 1. Their means start as draws from N(0, 1), their scales at 1, their
-            weights equal; all are learnt.
+        components: how many, at least 1. Their means start as draws from N(0, 1), their scales at 1, their weights
+            equal; all are learnt.
     """
 
     name: ClassVar[str] = "mixture"
@@ -115,7 +115,7 @@ class Mixture(Family):
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
         if self.loc is None:
             self.logits = nn.Parameter(torch.zeros(self.components))
-            # Components that start as equals would stay so.
+            # Components that start equal would stay equal.
             self.loc = nn.Parameter(torch.randn(self.components, units))
             self.log_scale = nn.Parameter(torch.zeros(self.components, units))
 

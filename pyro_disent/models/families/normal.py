@@ -1,4 +1,4 @@
-"""Normal latents: a standard normal prior, or one whose mean and variance a network reads off other latents."""
+"""Normal latents: a standard normal prior, or one whose mean and variance depend on other latents or labels."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ class Normal(Family):
 class ConditionalNormal(Family):
     """p(latent | parents): a diagonal normal whose mean and log variance are a network's output.
 
-    A prior draw is from p(latent | the parents' draws), a label's from its frequencies. A traversal goes from the 5 %
-    to the 95 % quantile at an image's own latents, and over labels, which an image does not say, by their frequencies.
+    A prior draw is from p(latent | the parents' draws); labels are drawn by their frequencies. A traversal goes from
+    the 5 % to the 95 % quantile at an image's latents, of the mixture over labels by their frequencies.
 
     Args:
         parents: names of latents declared before this one, or of labels; on the command line joined by ``+``.
         network: ``(..., sum of the parents' widths)`` -> ``(..., 2 x units)``: mean, then log variance. None: one
             hidden layer of tanh.
         hidden: units of that layer.
-        labels: those of the parents that are labels, with their values and frequencies. A training counts them in its
-            data.
+        labels: values and frequencies of the parents that are labels. Training counts them in its data.
     """
 
     name: ClassVar[str] = "conditional"
@@ -56,7 +55,7 @@ class ConditionalNormal(Family):
         self.labels = {name: Label.from_json(name, label) for name, label in (labels or {}).items()}
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
-        """Makes the network where none was given.
+        """Make the network if there is none.
 
         Raises:
             InputError: for parents that are not declared before this latent, and a network of other widths.
@@ -66,7 +65,7 @@ class ConditionalNormal(Family):
         width = sum(earlier[name] for name in self.parents)
         if self.network is None:
             last = nn.Linear(self.hidden, 2 * units)
-            # It starts as the standard normal; from there on it is learnt.
+            # The prior starts as the standard normal.
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.network = nn.Sequential(nn.Linear(width, self.hidden), nn.Tanh(), last)
@@ -74,7 +73,7 @@ class ConditionalNormal(Family):
             self._check(self.network, width, units)
 
     def _check(self, network: nn.Module, width: int, units: int) -> None:
-        """Try it on two zeros, by a copy: no buffer of it moves."""
+        """Run a copy of it on zeros, so that none of its buffers changes."""
         like = next(network.parameters(), torch.zeros(()))
         try:
             with torch.no_grad():
@@ -105,13 +104,13 @@ class ConditionalNormal(Family):
 
 
 class LabelledNormal(ConditionalNormal):
-    """p(unit i | label i): a normal of each unit, whose mean and log variance stand in a table of the label's values.
+    """p(unit i | label i): a normal for each unit, with a mean and a log variance for each of the label's values.
 
-    For a latent each of whose units stands for a factor. Draws and traversals are those of `ConditionalNormal`.
+    For a latent whose units stand for one factor each. Draws and traversals are those of `ConditionalNormal`.
 
     Args:
-        parents: names of labels, one a unit, in the order of the units; on the command line joined by ``+``.
-        labels: their values and frequencies. A training counts them in its data.
+        parents: names of labels, one per unit, in the order of the units; on the command line joined by ``+``.
+        labels: their values and frequencies. Training counts them in its data.
     """
 
     name: ClassVar[str] = "labelled"
@@ -120,10 +119,10 @@ class LabelledNormal(ConditionalNormal):
         super().__init__(parents, labels=labels)
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
-        """Makes the tables, which start as the standard normal.
+        """Make the tables; the prior starts as the standard normal.
 
         Raises:
-            InputError: for parents that are no labels, and more or fewer of them than units.
+            InputError: for parents that are not labels, and more or fewer of them than units.
         """
         if missing := [name for name in self.parents if name not in self.labels]:
             raise InputError(f"a labelled prior depends on {', '.join(missing)}, of which no values were counted")
@@ -137,7 +136,7 @@ class LabelledNormal(ConditionalNormal):
 
 
 class _Tables(nn.Module):
-    """One-hot labels side by side -> a mean and a log variance a label: all means, then all log variances."""
+    """One-hot labels side by side -> a mean and a log variance per label: all means, then all log variances."""
 
     def __init__(self, values: list[int]) -> None:
         super().__init__()

@@ -20,32 +20,32 @@ FAMILIES: dict[str, type[Family]] = {
 
 
 def make(name: str, settings: Mapping[str, Any], *, of: str) -> Family:
-    """A family by its name, with settings of its constructor: numbers may be texts, as a command line has them.
+    """A family by its name, with settings of its constructor; text is converted to the type of the setting.
 
     Args:
-        of: the latent, as messages call it.
+        of: the latent's name in messages.
 
     Raises:
-        InputError: for a family or a setting that does not exist or is missing, with those that there are.
+        InputError: for a family or a setting that does not exist or is missing, listing those that exist.
     """
     try:
         family = plugins.find(GROUP, FAMILIES, name, "family")
     except InputError as error:
         raise InputError(f"latent {of!r}: {error}") from error
     accepted, owner = options(family), f"latent {of!r}: the family {name}"
-    said = signatures.checked(accepted, settings, owner)
-    if missing := [key for key, option in (accepted or {}).items() if option.is_required and key not in said]:
+    arguments = signatures.checked(accepted, settings, owner)
+    if missing := [key for key, option in (accepted or {}).items() if option.is_required and key not in arguments]:
         raise InputError(f"{owner} needs {', '.join(f'{key}=...' for key in missing)}")
-    return family(**said)
+    return family(**arguments)
 
 
 def settings_of(family: Family, of: str) -> dict[str, Any]:
-    """What `make` makes this family again from.
+    """The settings from which `make` makes this family again.
 
     Raises:
-        InputError: for a family that no table knows, and one that does not say all that its constructor takes.
+        InputError: for a family that is in no table, and one whose settings lack an argument of its constructor.
     """
-    if not _is_known(family):
+    if not _is_in_table(family):
         raise InputError(
             f"latent {of!r}: a run cannot be recorded with the family {type(family).__name__}, which no table knows by "
             "a name of its own: offer it by the entry-point group pyro_disent.families"
@@ -60,11 +60,11 @@ def settings_of(family: Family, of: str) -> dict[str, Any]:
 
 
 def name_of(family: Family) -> str:
-    """Its name in the table of families; of one that no table knows, its class's name."""
-    return family.name if _is_known(family) else type(family).__name__
+    """Its name in the table of families, or its class's name if it is in no table."""
+    return family.name if _is_in_table(family) else type(family).__name__
 
 
-def _is_known(family: Family) -> bool:
+def _is_in_table(family: Family) -> bool:
     name = getattr(family, "name", "")
     if name not in plugins.names(GROUP, FAMILIES):
         return False
@@ -72,5 +72,5 @@ def _is_known(family: Family) -> bool:
 
 
 def options(family: type[Family]) -> dict[str, signatures.Option] | None:
-    """What its constructor takes, but a network, which no text can say."""
+    """The options of its constructor, without a network, which text cannot describe."""
     return signatures.options(family, without=("network",))
