@@ -141,10 +141,10 @@ class CompiledStep(EagerStep):
             ]
             values = iter(labels)
             shared, factors, observed = ({name: next(values) for name in table} for table in tables)
-            again = Batch.unchecked(images, shared, factors, observed=observed)
+            example = Batch.unchecked(images, shared, factors, observed=observed)
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
-                record = functional_call(_Recorder(self.objective), _prefixed(state), (again,))
+                record = functional_call(_Recorder(self.objective), _prefixed(state), (example,))
             gradients = _laid_out(_gradients(record, _learning(leaves)), _learning(module_parameters))
             flat, self._record_spec = pytree.tree_flatten(record.map(torch.detach))
             return [*flat, *gradients]

@@ -1,4 +1,4 @@
-"""A VAE over named latents: its graphical model and guide, and what is asked of both."""
+"""A VAE over named latents: its graphical model, its guide, and queries of both."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class FactoredVAE(nn.Module):
         concentration: see `Family.summary`.
 
         Args:
-            images: uint8, floats in [0, 1], or bool; whatever `pixels.as_tensor` takes, on any device. One image
+            images: uint8, floats in [0, 1], or bool; anything that `pixels.as_tensor` takes, on any device. One image
                 ``(C, H, W)`` is a batch of one.
 
         Raises:
@@ -212,7 +212,7 @@ class FactoredVAE(nn.Module):
         """The labels of these names, on which latents that are drawn depend.
 
         Raises:
-            InputError: for a label that no prior depends on, and one of which nothing that is drawn does.
+            InputError: for a label that no prior depends on, or only priors of latents that are not drawn.
         """
         labels, chosen = prior_labels(self.latents), {}
         for name in names:

@@ -77,7 +77,7 @@ class Label:
             raise InputError(f"the values and frequencies of the label {name!r} must be numbers") from None
 
     def place(self, value: Any) -> int:
-        """Of a value among its values, as float32 has them.
+        """The index of a value among the label's values, compared in float32.
 
         Raises:
             InputError: for a value that no training image had.

@@ -189,8 +189,8 @@ class Swapped(NamedTuple):
 def swapped(latents: Sequence[Latent], pair: Pairing, drawable: Collection[str]) -> Swapped:
     """The latents whose swap has a true image: those that explain only factors that a data set can draw again.
 
-    A ``common`` latent explains what all pairs have in common. The ``rest`` explains what no other latent does; this is
-    not known if pairs differ in more than is recorded. The result is empty if no latent qualifies.
+    A ``common`` latent explains what all pairs have in common. The ``rest`` explains what no other latent does; its
+    factors are unknown if pairs differ in more than is recorded. The result is empty if no latent qualifies.
 
     Args:
         latents: the model's latents.

@@ -95,9 +95,8 @@ def _he_initialized(network: nn.Sequential, last: float = 1.0) -> nn.Sequential:
     layers = [layer for layer in network if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
     for layer in layers:
         fan_in = layer.weight[0].numel()
-        if isinstance(
-            layer, nn.ConvTranspose2d
-        ):  # each output pixel is reached by one in stride x stride of the kernel
+        if isinstance(layer, nn.ConvTranspose2d):
+            # Only one in stride x stride of the kernel's weights reaches each output pixel.
             fan_in = layer.in_channels * layer.weight[0, 0].numel() // (layer.stride[0] * layer.stride[1])
         nn.init.normal_(layer.weight, std=math.sqrt(2 / fan_in) * (last if layer is layers[-1] else 1.0))
         assert layer.bias is not None

@@ -23,7 +23,7 @@ class FactorPredictor(Opponent):
     """g(z) of Eq. 3: the logits of every factor's bins, side by side; one hidden layer of 128 ReLU.
 
     Args:
-        width: of the code that it sees.
+        width: width of the code that it sees.
         bins: factor's name -> number of values after quantization.
     """
 

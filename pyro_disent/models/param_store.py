@@ -148,7 +148,7 @@ def _unclaimed(program: Named, loaded: Iterable[str]) -> str | None:
     names = list(loaded)
     for name in names:
         owner = name.partition(".")[0]
-        if _SERIAL.fullmatch(owner):  # another process's serial number means nothing in this one
+        if _SERIAL.fullmatch(owner):  # a serial number of another process names no program here
             return owner
     # A store of named models: does a name fit this program, had it been named so?
     parameters = [name for name, _ in program.named_parameters()]

@@ -104,13 +104,13 @@ class DisentanglingELBO(ELBO):
         decoder_sees = Exchange(batch.shared) if self.exchange and batch.views == 2 else contextlib.nullcontext()
         with decoder_sees:
             p = poutine.trace(poutine.replay(model, trace=values)).get_trace(batch)
-        if strange := [name for name in drawn(q) if name not in p.nodes]:
+        if extra := [name for name in drawn(q) if name not in p.nodes]:
             raise InputError(
-                f"the guide draws {', '.join(strange)}, which the model does not: a guide for this objective gives "
+                f"the guide draws {', '.join(extra)}, which the model does not: a guide for this objective gives "
                 "every latent of the model its posterior by name, as FactoredVAE.guide does; automatic guides do not"
             )
-        if nowhere := batch.shared.keys() - p.nodes.keys():
-            raise InputError(f"a batch says what its pairs share of {', '.join(sorted(nowhere))}, which are no sites")
+        if missing := batch.shared.keys() - p.nodes.keys():
+            raise InputError(f"a batch says what its pairs share of {', '.join(sorted(missing))}, which are no sites")
         if unknown := self._beta_names - p.nodes.keys():
             raise InputError(f"beta names {', '.join(sorted(unknown))}, and there is no such latent")
         unlabelled = [n for n, s in p.nodes.items() if (s.get("infer") or {}).get("label") and not s["is_observed"]]
@@ -176,8 +176,8 @@ class DisentanglingELBO(ELBO):
         }
         loss = reconstruction + sum(self._beta(name) * value for name, value in (*kl.items(), *prior_nats.items()))
         if posterior_nats:
-            told = sum(posterior_nats.values())
-            loss = loss + (self.weights[ALPHA] * told if ALPHA in self.weights else told)
+            value_nats = sum(posterior_nats.values())
+            loss = loss + (self.weights[ALPHA] * value_nats if ALPHA in self.weights else value_nats)
         loss = loss + sum(self.weights[name] * value for name, value in terms.items())
         return LossRecord(loss, reconstruction, kl, terms, opponents, prior_nats, posterior_nats)
 

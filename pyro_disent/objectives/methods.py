@@ -247,8 +247,8 @@ def parse(expression: str) -> list[Method]:
     """
     names = [name.strip() for name in expression.split("+")]
     chosen = [plugins.find(GROUP, METHODS, name, "method") for name in names]
-    if strange := [name for name, method in zip(names, chosen, strict=True) if not isinstance(method, Method)]:
-        raise InputError(f"{strange[0]} of another package is no Method: see pyro_disent.objectives.methods")
+    if others := [name for name, method in zip(names, chosen, strict=True) if not isinstance(method, Method)]:
+        raise InputError(f"{others[0]} of another package is no Method: see pyro_disent.objectives.methods")
     if len(set(names)) < len(names):
         raise InputError(f"the method {expression!r} names one thing twice")
     return chosen
@@ -331,8 +331,8 @@ def check_options(expression: str, options: Mapping[str, Mapping[str, Any]]) -> 
 
 def check_tables(options: Mapping[str, Any]) -> None:
     """Raises InputError for a term whose entry is not a table of options."""
-    if strange := [name for name, table in options.items() if not isinstance(table, Mapping)]:
-        raise InputError(f"`terms` says of {strange[0]} {options[strange[0]]!r}: a table of its options is needed")
+    if wrong := [name for name, table in options.items() if not isinstance(table, Mapping)]:
+        raise InputError(f"`terms` says of {wrong[0]} {options[wrong[0]]!r}: a table of its options is needed")
 
 
 def needs_pairs(expression: str) -> bool:

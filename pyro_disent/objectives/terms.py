@@ -45,11 +45,11 @@ class ReverseCycle(Term):
     def forward(self, step: Step) -> Tensor:
         shared = step.batch.shared
         with Replace({name: step.draw(name) for name in shared}, where=shared):
-            world = poutine.trace(step.model).get_trace(step.batch, observe=False)
-        pictures = cast(Distribution, world.nodes["x"]["fn"]).mean
-        decoded = Batch.unchecked(pictures, shared, step.batch.factors, step.batch.pairing)
-        again = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
-        return _agreement(again, step, torch.detach)
+            p = poutine.trace(step.model).get_trace(step.batch, observe=False)
+        images = cast(Distribution, p.nodes["x"]["fn"]).mean
+        decoded = Batch.unchecked(images, shared, step.batch.factors, step.batch.pairing)
+        encoded = step._replace(q=poutine.trace(step.guide).get_trace(decoded))
+        return _agreement(encoded, step, torch.detach)
 
 
 class Prediction(AdversarialTerm):
@@ -106,7 +106,7 @@ class Prediction(AdversarialTerm):
         return result
 
     def labels(self, factors: Mapping[str, Tensor]) -> list[Tensor]:
-        """Every factor's bin in every view, ``(views, images)`` int64; `UNKNOWN` where its value is not known (NaN)."""
+        """Every factor's bin in every view, ``(views, images)`` int64; `UNKNOWN` where its value is NaN."""
         return [
             quantized(factors[factor], getattr(self, f"edges_{index}")) for index, factor in enumerate(self.factors)
         ]
@@ -130,7 +130,7 @@ class Prediction(AdversarialTerm):
 
 
 UNKNOWN = -100
-"""The bin of a value that is not known."""
+"""The bin of an unknown value."""
 
 
 def quantized(values: Tensor, edges: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class TotalCorrelation(AdversarialTerm):
 class DIP(Term):
     """DIP-VAE-II (Kumar et al. 2018): the aggregate posterior's covariance is drawn to the identity.
 
-    Only Euclidean latents take part: on a circle a covariance means nothing.
+    Only Euclidean latents take part: a covariance of points on a circle is not meaningful.
     """
 
     name, default_weight, unit = "dip", 10.0, "squared covariance"
@@ -239,7 +239,7 @@ def _agreement(step: Step, target: Step, changed: Callable[[Tensor], Tensor]) ->
     batch = target.batch
     total = batch.images.new_zeros(batch.images.shape[:2])
     for latent, mask in batch.shared.items():
-        if latent not in step.q.nodes:  # observed, and without a posterior
+        if latent not in step.q.nodes:  # it is observed, and has no posterior
             continue
         family = target.family(latent)
         q, other = step.posterior(latent), family.map(target.posterior(latent), changed)
