@@ -60,18 +60,18 @@ PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read
 
 
 class ChairSplit(GroupedSplit):
-    """Some chairs, each from all its views.
+    """Images of some chairs, each from all its views.
 
     Args:
         images: ``(images, channels, height, width)``, uint8.
-        labels: must hold ``identity``: which chair.
-        factors: ``azimuth`` and ``elevation`` in radians, ``zoom`` where it is known, ``(images,)`` float32.
-        asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] of the chair from half a turn away.
+        labels: with ``identity``, the number of the chair.
+        factors: ``azimuth`` and ``elevation`` in radians, for drawn chairs also ``zoom``, ``(images,)`` float32.
+        asymmetry: ``(images,)``, mean absolute pixel difference in [0, 1] to the chair seen from half a turn away.
         pairs: what two images of a pair have in common, see `pairs_of`.
-        drawn_by, rows: of embedded chairs, what draws them, and which of its images these are, ``(images,)``.
+        drawn_by, rows: for embedded chairs, the family that draws them, and the indices of its images, ``(images,)``.
 
     Raises:
-        InputError: where an image has no other that it could be paired with.
+        InputError: where an image has no partner for a pair.
     """
 
     label_words = MappingProxyType({"identity": "chair"})
@@ -96,7 +96,7 @@ class ChairSplit(GroupedSplit):
 
     @property
     def drawable(self) -> tuple[str, ...]:
-        """All factors of embedded chairs; none of the real ones, which are files."""
+        """All factors for embedded chairs; none for real ones, which are files."""
         return tuple(self.factors) if self.drawn_by is not None else ()
 
     def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
@@ -109,17 +109,17 @@ class ChairSplit(GroupedSplit):
 def pairs_of(
     factors: Sequence[str], *, vary: Sequence[str] | None = None, pair_by: Sequence[str] | None = None
 ) -> Pairs:
-    """What two images of a pair have in common: the chair, unless something else is said.
+    """What two images of a pair have in common: the chair, unless ``vary`` or ``pair_by`` changes that.
 
     Args:
-        factors: those that are known of these chairs.
+        factors: names of the factors that these chairs have.
         vary: factors of which each pair changes one, drawn anew for each pair, while every other one and the chair are
             equal in both views.
         pair_by: kinds of pairs, drawn in turn: ``identity``, a factor, ``view`` for azimuth and elevation, or several
             joined by ``+``. All else may differ.
 
     Raises:
-        InputError: for kinds of other factors, one that is named twice, and where both are said.
+        InputError: for kinds of other factors, a kind that is named twice, and where both arguments are given.
     """
     if pair_by is None:
         if vary is None:
@@ -159,7 +159,7 @@ def _mode(color: bool) -> str:
 
 @dataclass(frozen=True)
 class _Chairs(Cached[tuple[Arrays, str]]):
-    """One set of chairs: its arrays, and their hash."""
+    """The arrays of a set of chairs, and their hash."""
 
     name = "chairs"
     by_drawing = "rendered"
@@ -221,7 +221,7 @@ class _Chairs(Cached[tuple[Arrays, str]]):
 
 
 def describe(request: Request) -> str:
-    """What `load` would use, in words, without reading, converting or rendering it.
+    """The source that `load` would use, in words; nothing is read, converted or rendered.
 
     Raises:
         InputError: where the request cannot be met.
@@ -239,7 +239,7 @@ def prepare(
     zooms: int = ZOOMS,
     progress: Progress | None = None,
 ) -> Path:
-    """Convert or render what `load` would use into the cache, again if the cache is damaged; returns its file.
+    """Convert or render the chairs for `load` into the cache, again if it is damaged; returns the file.
 
     Raises:
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
@@ -259,29 +259,29 @@ def load(
     zooms: int = ZOOMS,
     progress: Progress | None = None,
 ) -> DataSet:
-    """The chairs a request comes to: its folder or tar, a set converted before, or the embedded family.
+    """The chairs of a request: from its folder or tar, from an earlier conversion, or the embedded family.
 
     The real chairs are split by a permutation of their sorted ids that ``seed`` fixes: the first 100 of every 1393 are
-    for testing, the next 50 for validation (rounded, at least one each) and the rest for training. Embedded chairs of
-    each split are a family of their own under the same seed.
+    for testing, the next 50 for validation (rounded, at least one each) and the rest for training. The embedded chairs
+    of the splits are different chairs of one seed.
 
     Args:
-        request: where to look.
+        request: the source, and a folder if one is named.
         seed: of the embedded family, or of the split of the real chairs.
         color: RGB instead of grey.
         limit: use this many training images only: the first ones of the first chairs, at least two of each. With
-            ``factors``, the first ones when those that differ in the first of these lie beside each other, less one
-            that would be without a partner.
-        counts: embedded chairs in each split.
+            ``factors``, images that differ in the first of them are put side by side, and the first of all are used,
+            without one that would have no partner.
+        counts: how many embedded chairs each split has.
         factors: what varies within pairs: each pair changes one of these factors, all equally likely, and every other
             one is equal in both views. None: any two views of a chair are a pair, and all factors may differ.
         pair_by: kinds of pairs by what they have in common, see `pairs_of`; None: two views of a chair.
         zooms: with ``factors``, embedded chairs are rendered from every view at this many zooms, evenly spaced from
-            0.75 to 1; without, each image has a zoom of its own, which no other has.
+            0.75 to 1; without ``factors``, each image has a different zoom.
         progress: called with (done, total) while something is converted or rendered.
 
     Raises:
-        InputError: where the request cannot be met, what was found is damaged, or there is no such factor.
+        InputError: where the request cannot be met, its files are damaged, or there is no such factor.
     """
     if limit is not None and limit < 2:
         raise InputError(f"`limit={limit}` is too few for chairs: a pair needs two training images")
@@ -321,7 +321,7 @@ def load(
 
 
 def _checked(factors: Sequence[str], embedded: bool) -> tuple[str, ...]:
-    """Names of factors, in the order of `FACTORS`, whatever the order they were named in."""
+    """Names of factors in the order of `FACTORS`."""
     available = [factor.name for factor in FACTORS if embedded or factor.name != "zoom"]
     names = list(factors) if isinstance(factors, Sequence) and not isinstance(factors, str) else []
     if not names or any(name not in available or names.count(name) > 1 for name in names):
@@ -354,9 +354,9 @@ def _images_of(arrays: Arrays, chairs: np.ndarray) -> np.ndarray:
 
 
 def _limited(arrays: Arrays, index: np.ndarray, limit: int, pairs: Pairs) -> np.ndarray:
-    """The first ``limit`` images when partners lie beside each other, sorted by their places in the arrays.
+    """The first ``limit`` images with partners side by side, sorted by their places in the arrays.
 
-    Where that leaves the last one alone, its next takes the place of the one before, or it is left out as well.
+    If the last one has no partner, the next image takes the place of the one before it, or the last one is left out.
     """
     if limit >= len(index):
         return index
@@ -379,7 +379,7 @@ def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, drawn_by: Family | 
 
 
 def _tensors(arrays: Arrays, prefix: str, rows: slice | np.ndarray) -> dict[str, Tensor]:
-    """Rows of the arrays whose names begin with ``prefix``, by what follows it."""
+    """Rows of the arrays whose names begin with ``prefix``, by the rest of their names."""
     return {
         name.removeprefix(prefix): torch.from_numpy(array[rows])
         for name, array in arrays.items()

@@ -46,7 +46,7 @@ VIEW_NAME = re.compile(r"image_\d{3}_p(\d{3})_t(\d{3})_r\d{3}\.png")
 
 
 class View(NamedTuple):
-    """Which image of which chair; sorts by chair, elevation, azimuth."""
+    """The chair and the view of an image; sorts by chair, elevation, azimuth."""
 
     chair: str
     elevation: int
@@ -59,7 +59,7 @@ class View(NamedTuple):
 
 
 def locate(root: Path) -> Path | None:
-    """The folder of chairs or the tar in ``root``, which may itself be either; None where there is none.
+    """The folder of chairs or the tar in ``root``, or ``root`` if it is one itself; None where there is none.
 
     Raises:
         InputError: where ``root`` is a file but not a tar.
@@ -77,7 +77,7 @@ def locate(root: Path) -> Path | None:
 
 
 def fingerprint(source: Path) -> str:
-    """A short name for the files as they are now, by name, size and time; their contents are not read."""
+    """A short name for the present files, from their names, sizes and times; their contents are not read."""
     files = [source] if source.is_file() else sorted(source.glob("*/renders/image_*.png"))
     digest = hashlib.sha256(f"{CONVERTER_VERSION} {source.resolve()}\n".encode())
     for path in files:
@@ -90,10 +90,10 @@ def convert(source: Path, color: bool = False, progress: Progress | None = None,
     """Every image cropped, resized (Pillow, bilinear) and made grey (Pillow's ``L``).
 
     Args:
-        source: what `locate` found.
+        source: the result of `locate`.
         color: keep RGB.
         progress: called with (images done, images in all).
-        workers: threads; None for one a core.
+        workers: number of threads; None: one per core.
 
     Returns:
         ``images`` ``(images, channels, 64, 64)`` uint8, sorted by chair, elevation, azimuth; ``factors/azimuth`` and
@@ -101,7 +101,7 @@ def convert(source: Path, color: bool = False, progress: Progress | None = None,
         ids, ``(images,)`` int64; ``asymmetry`` ``(images,)`` float32, see `asymmetry`.
 
     Raises:
-        InputError: for a file that is damaged, truncated, missing or huge, or a tar that leaves its folder.
+        InputError: for a file that is damaged, truncated, missing or huge, and a tar with paths outside its folder.
     """
     files = _files_in_tar(source) if source.is_file() else _files_in_folder(source)
     _check_complete(files, source)
@@ -133,8 +133,8 @@ def asymmetry(
 ) -> NDArray[np.float32]:
     """How much each chair changes with half a turn: mean absolute pixel difference in [0, 1], for each of its images.
 
-    31 azimuths have no exact opposites: an image is compared with both neighbors of its own, 174 and 186 degrees on.
-    A chair without any such two images has 1, which calls none symmetric that was not seen to be.
+    31 azimuths have no exact opposites: an image is compared with both neighbors of its opposite, at 174 and 186
+    degrees from it. A chair without two such images has 1: no chair is called symmetric without evidence.
     """
     result = np.ones(len(images), np.float32)
     half = len(AZIMUTH_CODES) // 2
@@ -189,7 +189,7 @@ def _by_view(names: Iterable[str], source: Path) -> Files:
 
 
 def _check_member(member: tarfile.TarInfo, source: Path) -> None:
-    """Nothing is unpacked to disk, but a tar that tries to leave its folder is not the one its authors made."""
+    """Raises InputError for a path outside the tar's folder: nothing is unpacked, but the authors' tar has none."""
     if leads_out(member.name):
         raise InputError(f"{source} is refused: its member {member.name!r} leaves the folder it would be unpacked in")
     if not (member.isfile() or member.isdir()):

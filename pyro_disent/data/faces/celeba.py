@@ -45,13 +45,13 @@ class Counts(NamedTuple):
 
 
 class FaceSplit(Split):
-    """Faces of which any two are a pair.
+    """Faces; any two of them are a pair.
 
     Args:
         images: ``(images, 3, height, width)``, uint8, at least two.
         attributes: ``(images, 40)``, float32, 1 where the face has the attribute and 0 elsewhere.
         names: see `Split`.
-        drawn: of drawn faces, their seed and which of its faces the first one is.
+        drawn: for drawn faces, their seed and the index of the first one.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FaceSplit(Split):
 
 
 def _by_name(attributes: Tensor) -> dict[str, Tensor]:
-    """``(..., 40)`` as attribute's name -> ``(...,)``."""
+    """attribute's name -> ``(...,)``, from ``(..., 40)``."""
     return dict(zip(ATTRIBUTES, attributes.unbind(-1), strict=True))
 
 
@@ -109,7 +109,7 @@ PLACES = Places(
 
 
 class _CachedFaces(NamedTuple):
-    """What the cache holds of a set of faces."""
+    """A set of faces in the cache."""
 
     images: Tensor | Stored
     attributes: NDArray[Any]
@@ -122,7 +122,7 @@ class _CachedFaces(NamedTuple):
     """The seed of drawn faces; None for photographs."""
 
     def splits(self, limit: int | None) -> list[FaceSplit]:
-        """Three splits, the first ``limit`` images of the first."""
+        """Three splits; of the first one, the first ``limit`` images."""
         splits = []
         for place, most in enumerate((limit, None, None)):
             rows = np.flatnonzero(self.partition == place)[:most]
@@ -153,7 +153,7 @@ class _CelebA(Cached[_CachedFaces]):
         return cls(PLACES.find(request), seed, Counts(*counts))
 
     def downloaded(self) -> _CelebA:
-        """Itself, or where it was to be downloaded the same with its files at hand."""
+        """The same source with its files, after a download if it needs one."""
         if self.found.kind != "download" or self.found.path is not None:
             return self
         return replace(self, found=Found("download", files.download()))
@@ -191,7 +191,7 @@ class _CelebA(Cached[_CachedFaces]):
 
 
 def describe(request: Request) -> str:
-    """What `load` would use, in words, without reading, converting or drawing it.
+    """The source that `load` would use, in words; nothing is read, converted or drawn.
 
     Raises:
         InputError: where the request cannot be met.
@@ -202,7 +202,7 @@ def describe(request: Request) -> str:
 def prepare(
     request: Request, *, seed: int = 0, counts: Sequence[int] = Counts(), progress: Progress | None = None
 ) -> Path:
-    """Download, convert or draw what `load` would use into the cache, again if the cache is damaged; returns its file.
+    """Download, convert or draw the faces for `load` into the cache, again if it is damaged; returns the file.
 
     Raises:
         InputError: where the request cannot be met, or a file of the set is damaged or missing.
@@ -218,20 +218,20 @@ def load(
     counts: Sequence[int] = Counts(),
     progress: Progress | None = None,
 ) -> DataSet:
-    """The faces a request comes to: CelebA's from its folder, zip or a conversion made before, or drawn ones.
+    """The faces of a request: CelebA's from its folder, its zip or an earlier conversion, or drawn ones.
 
-    CelebA is split as its authors say in the list of partitions. What it converts to takes 2.5 GB in the cache, and is
-    read from there as needed, see `images.store`.
+    CelebA is split by its authors' list of partitions. The converted images take 2.5 GB in the cache, and are read from
+    there as needed, see `images.store`.
 
     Args:
-        request: where to look.
+        request: the source, and a folder if one is named.
         seed: of the drawn faces; without effect on real ones.
         limit: use this many training images only, the first ones, at least two.
-        counts: drawn faces in each split.
+        counts: how many drawn faces each split has.
         progress: called with (done, total) while something is converted or drawn.
 
     Raises:
-        InputError: where the request cannot be met, or what was found is damaged.
+        InputError: where the request cannot be met, or its files are damaged.
     """
     if limit is not None and limit < 2:
         raise InputError(f"`limit={limit}` is too few for faces: a pair needs two training images")

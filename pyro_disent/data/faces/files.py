@@ -60,7 +60,7 @@ IMAGE_NAME = re.compile(r"\d{6}\.jpg")
 
 
 class Lists(NamedTuple):
-    """What the two lists say of each image, in the order of the list of attributes."""
+    """The content of the two lists for each image, in the order of the list of attributes."""
 
     names: list[str]
     """The files' names."""
@@ -71,9 +71,9 @@ class Lists(NamedTuple):
 
 
 def locate(root: Path) -> Path | None:
-    """The folder of CelebA's files, given torchvision's root or that folder.
+    """The folder of CelebA's files, from torchvision's root or that folder itself.
 
-    One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
+    One of the files is enough: an incomplete data set should be an error, not a reason to look elsewhere.
     """
     for folder in (root / FOLDER, root, *folders_called(root, CALLED)):
         if any(place is not None for place in (_images(folder), *(_list(folder, name) for name in LISTS))):
@@ -82,7 +82,7 @@ def locate(root: Path) -> Path | None:
 
 
 def _list(folder: Path, name: str) -> Path | None:
-    """One of the lists, by its authors' name, where it lies in any layout."""
+    """The path of one of the lists in any layout, by its authors' name."""
     for place in (folder, folder / "Anno", folder / "Eval"):
         for path in (place / name, (place / name).with_suffix(".csv")):
             if path.exists():
@@ -91,7 +91,7 @@ def _list(folder: Path, name: str) -> Path | None:
 
 
 def _images(folder: Path) -> Path | None:
-    """The folder of images, or the zip where there is no folder, in any layout."""
+    """The folder of images in any layout, or the zip if there is no folder."""
     for place in (folder, folder / "Img"):
         if (place / IMAGES).is_dir():
             inner = place / IMAGES / IMAGES
@@ -102,7 +102,7 @@ def _images(folder: Path) -> Path | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short name for the files as they are now, by name, size and time; their contents are not read.
+    """A short name for the present files, from their names, sizes and times; their contents are not read.
 
     Raises:
         InputError: where a list or the images are missing.
@@ -124,12 +124,12 @@ def _state(name: str, status: os.stat_result) -> str:
 def convert(folder: Path, path: Path, lists: Lists, progress: Progress | None = None) -> Stored:
     """Every listed image cropped and resized (Pillow, bilinear) into a store at ``path``, in the lists' order.
 
-    Images that are not in the lists are left out: nothing is known of them.
+    Images that are not in the lists are left out, as they have no attributes.
 
     Args:
-        folder: what `locate` found.
+        folder: the result of `locate`.
         path: see `images.store.store`.
-        lists: what `read_lists` made of the folder's lists.
+        lists: the result of `read_lists` for this folder.
         progress: called with (images done, images in all).
 
     Raises:
@@ -149,7 +149,7 @@ def read_lists(folder: Path) -> Lists:
     """Both lists, checked against each other.
 
     Raises:
-        InputError: naming file and line, for a list that is missing or does not say what CelebA's do.
+        InputError: naming file and line, for a list that is missing or not in the form of CelebA's.
     """
     path = _required(folder, ATTRIBUTE_LIST)
     names, attributes = _read_attributes(path)
@@ -186,7 +186,7 @@ def _read_attributes(path: Path) -> tuple[list[str], NDArray[np.bool_]]:
 
 
 def _read_partition(path: Path, names: list[str], listed_in: str) -> NDArray[np.uint8]:
-    """The split of each of these images, ``(images,)``, which another list names."""
+    """The split of each of these images, ``(images,)``, from the list of partitions."""
     lines_of: dict[str, int] = {}
     partition: dict[str, int] = {}
     lines = _lines(path)
@@ -216,7 +216,7 @@ def _read_partition(path: Path, names: list[str], listed_in: str) -> NDArray[np.
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number, from 1, and its words or cells, of which it has at least one."""
+    """The number, from 1, and the words or cells of each line that is not empty."""
     between = "," if path.suffix == ".csv" else None
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -288,7 +288,7 @@ def _opened(folder: Path) -> Iterator[_Files]:
 
 
 def _members(infos: Iterable[zipfile.ZipInfo], source: Path) -> dict[str, zipfile.ZipInfo]:
-    """File's name -> member. Nothing is unpacked to disk, but a zip that leaves its folder is not its authors'."""
+    """File's name -> member. A path outside the zip's folder is refused: the authors' zip has none."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
@@ -313,7 +313,7 @@ def _convert_one(label: str, source: Path | bytes) -> NDArray[np.uint8]:
 
 
 def _check_size(label: str, source: Path | bytes) -> None:
-    """Refuse an image of another size by what its header says; what is no image is left to `read_image`."""
+    """Refuse an image of another size by its header; `read_image` refuses files that are not images."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=("JPEG",)) as image:
             width, height = image.size
@@ -324,10 +324,10 @@ def _check_size(label: str, source: Path | bytes) -> None:
 
 
 def download() -> Path:
-    """The lists and the zip in the cache, by torchvision, which checks their hashes; at once where they are there.
+    """The lists and the zip in the cache, downloaded by torchvision, which checks their hashes, if they are not there.
 
     Raises:
-        InputError: where they cannot be had.
+        InputError: where they cannot be downloaded.
     """
     from torchvision.datasets import CelebA
     from torchvision.datasets.utils import download_file_from_google_drive

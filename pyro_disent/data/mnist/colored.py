@@ -50,14 +50,13 @@ PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read
 
 
 def within_unit(mean: Tensor, variance: float, uniform: Tensor) -> Tensor:
-    """Normals that lie in [0, 1], by the inverse of their distribution function.
+    """Draws of a normal truncated to [0, 1], by the inverse of its distribution function.
 
-    They are distributed as if each was drawn again until it lies inside, but their number is known before, so nothing
-    waits for the host.
+    Drawing again until a value lies inside would give the same distribution, but would wait for the host.
 
     Args:
-        mean: of the normal before it was cut off, in [0, 1], float64.
-        variance: likewise.
+        mean: of the normal before truncation, in [0, 1], float64.
+        variance: of the normal before truncation.
         uniform: uniform in [0, 1), of the shape of ``mean``, float64.
     """
     spread = math.sqrt(2 * variance)
@@ -68,22 +67,22 @@ def within_unit(mean: Tensor, variance: float, uniform: Tensor) -> Tensor:
 
 
 def rounded(colors: Tensor) -> Tensor:
-    """Colors in [0, 1] as an image of bytes holds them, 1 / 255 or more, so that a digit is nowhere black.
+    """Colors in [0, 1] rounded to bytes, 1 / 255 or more, so that a digit is nowhere black.
 
-    Divided in float64: a GPU multiplies by the inverse instead, which in float32 misses the edges of the bins.
+    The division is in float64: a GPU multiplies by the inverse, which in float32 misses the edges of the bins.
     """
     return colors.double().mul(255).round_().clamp_(1, 255).div_(255).float()
 
 
 class ColoredMNIST(Split):
-    """Digits of one flat color on black, which are stored as masks and colored as they are asked for.
+    """Digits of one flat color on black; they are stored as masks, and colored for each batch.
 
     Args:
         images: ``(images, 1, 28, 28)``, uint8, 1 where the digit is and 0 elsewhere.
         labels: ``{"digit": (images,) int64}``.
         colors: ``(3, images)``, float32, in [1 / 255, 1]: each image's own color.
-        variance: of a color about its mean, before it was cut off at 0 and 1.
-        biased: whether digits have the mean color of their class; else any of the ten, equally likely.
+        variance: of a color about its mean, before truncation to [0, 1].
+        biased: whether the mean color is that of the digit's class; else any of the ten, equally likely.
     """
 
     images: Tensor
@@ -103,8 +102,8 @@ class ColoredMNIST(Split):
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
         """The digits at ``index`` in their own colors; in a second view recolored by this split's rule.
 
-        Biased, that is the class's mean color with other noise, unbiased any mean color with other noise: a pair shares
-        the digit, pixel by pixel. As colors are bytes, a channel may happen to be equal in both views.
+        The second color has new noise about the mean color of the class (biased) or about any mean color (unbiased). A
+        pair shares the digit, pixel by pixel. As colors are bytes, a channel may happen to be equal in both views.
         """
         first = self.colors.index_select(1, index)
         colors = torch.stack([first, self._recolored(index, generator)] if views == 2 else [first], 1)
@@ -117,7 +116,7 @@ class ColoredMNIST(Split):
         return Batch.unchecked(digits * paint, factors=factors, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
-        """Each digit once, in its own color. That was drawn by the data set's seed, so ``seed`` changes nothing."""
+        """Each digit once, in its own color, which the data set's seed decides; ``seed`` has no effect."""
         return Examples(_painted(self.images, self.colors), dict(self.factors), dict(self.labels))
 
     @property
@@ -174,17 +173,17 @@ def load(
     variance: float = VARIANCE,
     progress: Progress | None = None,
 ) -> DataSet:
-    """Colored MNIST from the place that a request leads to: biased training and validation, unbiased test.
+    """Colored MNIST from the source of a request: biased training and validation, unbiased test.
 
     Args:
-        request: which source, and a folder if one was named.
+        request: the source, and a folder if one is named.
         seed: of the colors.
         limit: use only so many training digits; they keep their colors.
         variance: of a color about its mean, published from 0.02 to 0.05; in (0, 0.25].
         progress: without effect: reading and coloring take no time worth showing.
 
     Raises:
-        InputError: where the place lacks MNIST, a file of it is damaged, or the limit or the variance is out of range.
+        InputError: where the source lacks MNIST, a file is damaged, or the limit or the variance is out of range.
     """
     if not isinstance(variance, Real) or not 0 < variance <= MAX_VARIANCE:
         raise InputError(
@@ -212,10 +211,10 @@ def _colored(digits: Digits, variance: float, biased: bool, seed: int, stream: i
 
 
 def describe(request: Request) -> Found:
-    """Which digits would be colored; reads none of them."""
+    """The source of the digits, without reading them."""
     return mnist.describe(request)
 
 
 def prepare(request: Request, *, seed: int = 0, progress: Progress | None = None) -> Path:
-    """Put the digits into the cache, for which see `mnist.prepare`; where they lie then."""
+    """Put the digits into the cache and return its path, see `mnist.prepare`."""
     return mnist.prepare(request)

@@ -70,9 +70,9 @@ class MNIST(NamedTuple):
 
 
 def locate(root: Path) -> Path | None:
-    """The folder of MNIST's files, given torchvision's root, its ``MNIST`` or its ``raw``, or a folder it lies in.
+    """The folder of MNIST's files, from torchvision's root, its ``MNIST`` or ``raw``, or a folder around these.
 
-    One of the files is enough: half a data set is a mistake to be told about, not a reason to look elsewhere.
+    One of the files is enough: an incomplete data set should be an error, not a reason to look elsewhere.
     """
     named = [folder for outer in folders_called(root, FOLDER) for folder in (outer / "raw", outer)]
     for folder in (root / "MNIST" / "raw", root / "raw", root, *named):
@@ -93,12 +93,12 @@ PLACES = Places(
 
 
 def read(request: Request, *, limit: int | None = None) -> MNIST:
-    """MNIST from the place that a request leads to; ``limit`` keeps the first training digits only.
+    """MNIST from the source of a request; ``limit`` keeps the first training digits only.
 
-    The validation split is MNIST's last 5,000 training digits; of anything smaller, the last tenth.
+    The validation split is MNIST's last 5,000 training digits, or the last tenth of a smaller set.
 
     Raises:
-        InputError: where the place lacks MNIST, or a file of it is damaged or another file.
+        InputError: where the source lacks MNIST, or a file is damaged or not MNIST's.
     """
     limited(limit, 1)
     place = PLACES.find(request)
@@ -134,7 +134,7 @@ def read(request: Request, *, limit: int | None = None) -> MNIST:
 
 
 def describe(request: Request) -> Found:
-    """Which digits a request would lead to; reads no digit and asks no network."""
+    """The source of a request's digits; reads no digit and uses no network."""
     return PLACES.find(request)
 
 
@@ -194,7 +194,7 @@ def read_idx(path: Path) -> np.ndarray:
     """The digits or labels of one IDX file, ``(images, 28, 28)`` or ``(images,)``, uint8.
 
     Raises:
-        InputError: for a file that is damaged, cut short, or no MNIST file of the kind its name says.
+        InputError: for a file that is damaged, truncated, or not an MNIST file of the kind that its name says.
     """
     dimensions = 3 if "idx3" in path.name.lower() else 1
     header = 4 * (dimensions + 1)
@@ -225,7 +225,7 @@ def read_idx(path: Path) -> np.ndarray:
 def _file(folder: Path, name: str) -> Path | None:
     """The file of this name, unpacked or packed; unpacked first, as torchvision reads it.
 
-    Unpackers and mirrors write ``train-images.idx3-ubyte`` as well, or put the file into a folder of its own name.
+    Some programs and mirrors write ``train-images.idx3-ubyte``, or put the file into a folder of the same name.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
@@ -251,7 +251,7 @@ def _sha256(folder: Path) -> str:
 
 
 def _sha256_unpacked(arrays: list[np.ndarray]) -> str:
-    """What `_sha256` gives of these images and labels, whatever they were packed in."""
+    """`_sha256` of these images and labels as unpacked files."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(bytes([0, 0, 8, array.ndim]))
@@ -262,7 +262,7 @@ def _sha256_unpacked(arrays: list[np.ndarray]) -> str:
 
 @contextmanager
 def _cache_entry() -> Iterator[Path]:
-    """A folder to fill, which becomes the cache's MNIST when all went well: a stop half-way leaves the cache as it was.
+    """A folder to fill, which becomes the cache's MNIST at the end; after an error, the cache is as before.
 
     Raises:
         InputError: where the cache cannot be written.

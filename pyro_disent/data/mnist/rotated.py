@@ -42,7 +42,7 @@ PRESETS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read
 
 
 def rotation_grid(side: int, device: torch.device | str = "cpu") -> Tensor:
-    """Where upright pixels lie on a canvas with a black border, and where they lie a quarter turn on.
+    """Coordinates of pixels on a canvas with a black border, upright and after a quarter turn.
 
     With the border a digit's canvas is 32 pixels wide: pixel centers, in `grid_sample`'s coordinates, are multiples of
     1/32 and exact in float32, so that an angle of 0 gives back the image bit by bit.
@@ -85,12 +85,12 @@ def rotate(images: Tensor, angles: Tensor, grid: Tensor, scales: Tensor | None =
 
 
 class RotatedMNIST(Split):
-    """Digits that are turned, shrunk or both as they are asked for.
+    """Digits that are turned, shrunk or both for each batch.
 
     Args:
         images: ``(images, 1, 28, 28)``, uint8, upright.
         labels: ``{"digit": (images,) int64}``.
-        vary: names of `VARYING`; the others are neutral, an angle of 0 and a scale of 1.
+        vary: names of `VARYING`; other factors are constant, an angle of 0 and a scale of 1.
 
     Raises:
         InputError: for names that are unknown, named twice, or none at all.
@@ -104,10 +104,10 @@ class RotatedMNIST(Split):
         self.grid = rotation_grid(images.shape[-1], images.device)
 
     def batch(self, index: Tensor, generator: torch.Generator, views: int = 2) -> Batch:
-        """The digits at ``index``, every factor drawn anew; all on the device the digits lie on.
+        """The digits at ``index``, every factor drawn anew, on the digits' device.
 
-        Where both rotation and scale vary, the views of a pair differ in one of them, either equally likely, and the
-        other one is equal bit by bit.
+        If both rotation and scale vary, the views of a pair differ in one of them, with equal probability, and in the
+        other they are equal bit by bit.
         """
         draws = self._draw((views, len(index)), generator, self.images.device)
         if views == 2 and len(draws) > 1:
@@ -121,13 +121,13 @@ class RotatedMNIST(Split):
         return Batch.unchecked(pixels, factors=draws, pairing=pairing, index=chosen)
 
     def examples(self, seed: int) -> Examples:
-        """Each digit once, its factors drawn on the CPU: the same ones whatever the device."""
+        """Each digit once, its factors drawn on the CPU, so that they are the same on every device."""
         factors = self._example_factors(seed)
         return Examples(self._render_bytes(self.images, factors), factors, dict(self.labels))
 
     @property
     def drawable(self) -> tuple[str, ...]:
-        """All that varies."""
+        """All factors that vary."""
         return tuple(factor.name for factor in self.vary)
 
     def _drawn(self, a: Tensor, b: Tensor, factors: tuple[str, ...], seed: int) -> Tensor:
@@ -166,7 +166,7 @@ class RotatedMNIST(Split):
 
 
 def varying_in(names: Sequence[str]) -> tuple[Factor, ...]:
-    """Factors by name, in the order of `VARYING`, whatever the order they were named in.
+    """Factors by name, in the order of `VARYING`.
 
     Raises:
         InputError: for names that are unknown, named twice, or none at all.
@@ -188,17 +188,17 @@ def load(
     factors: Sequence[str] = ("rotation",),
     progress: Progress | None = None,
 ) -> DataSet:
-    """Rotated MNIST from the place that a request leads to.
+    """Rotated MNIST from the source of a request.
 
     Args:
-        request: which source, and a folder if one was named.
-        seed: without effect: the digits are fixed, and factors are drawn by whoever asks for a batch.
+        request: the source, and a folder if one is named.
+        seed: without effect: the digits are fixed, and each batch draws its factors.
         limit: use only so many training digits.
         factors: what varies, ``rotation``, ``scale`` or both.
         progress: without effect: reading takes no time worth showing.
 
     Raises:
-        InputError: where the place lacks MNIST, a file of it is damaged, the limit is below 1, or there is no such
+        InputError: where the source lacks MNIST, a file of it is damaged, the limit is below 1, or there is no such
             factor.
     """
     varying = varying_in(factors)
@@ -220,7 +220,7 @@ def load(
 
 
 def _pairs(varying: tuple[Factor, ...]) -> Pairs:
-    """A pair is one digit; where several factors vary, it differs in one of them alone."""
+    """A pair is one digit; if several factors vary, it differs in one of them only."""
     if len(varying) == 1:
         return Pairs((("identity",),), identities=("identity",))
     names = [factor.name for factor in varying]
@@ -229,10 +229,10 @@ def _pairs(varying: tuple[Factor, ...]) -> Pairs:
 
 
 def describe(request: Request) -> Found:
-    """Which digits would be used; reads none of them."""
+    """The source of the digits, without reading them."""
     return mnist.describe(request)
 
 
 def prepare(request: Request, *, seed: int = 0, progress: Progress | None = None) -> Path:
-    """Put the digits into the cache, for which see `mnist.prepare`; where they lie then."""
+    """Put the digits into the cache and return its path, see `mnist.prepare`."""
     return mnist.prepare(request)

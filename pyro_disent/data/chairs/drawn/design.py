@@ -90,7 +90,7 @@ class Chair:
 
     @property
     def leg_inset(self) -> tuple[float, float]:
-        """Where legs meet the seat, from its middle: x at the rear, y."""
+        """Where legs meet the seat, measured from its middle: x at the rear, and y."""
         if self.has_round_seat:
             return self.half_width * 0.78, self.half_depth * 0.72
         return self.half_width - self.leg_radius, self.half_depth - self.leg_radius
@@ -116,7 +116,7 @@ class Chair:
 
 
 class BackPlane(NamedTuple):
-    """The leaning plane a back is built in, through the rear edge of the seat's lower face."""
+    """The leaning plane of a back, through the rear edge of the seat's lower face."""
 
     base: Array
     up: Array
@@ -131,7 +131,7 @@ class BackPlane(NamedTuple):
 
 
 class Style(NamedTuple):
-    """One way to make a part: how often chairs have it, and what adds it to a chair."""
+    """One way to make a part: how often chairs have it, and the function that adds it to a chair."""
 
     weight: float
     build: Callable[[Solids, Chair], None]

@@ -60,7 +60,7 @@ Choice = TypeVar("Choice")
 
 
 class Counts(NamedTuple):
-    """Chairs in each split."""
+    """How many chairs each split has."""
 
     train: int = 320
     validation: int = 30
@@ -68,7 +68,7 @@ class Counts(NamedTuple):
 
 
 def sample_chair(generator: np.random.Generator) -> Chair:
-    """One chair of the family: styles by the weights of their tables, measures within what furniture has."""
+    """One chair of the family: styles drawn by the weights of their tables, measures in the ranges of furniture."""
     styles = {part: _weighted(generator, table) for part, table in PARTS.items()}
     measures = _sample_measures(generator)
     if generator.random() < 0.08:  # a bar stool
@@ -177,7 +177,7 @@ def draw(chair: Chair, azimuth: Array, elevation: Array, zoom: Array, size: int 
 
 
 def luma(images: Image) -> Image:
-    """Grey of RGB images ``(..., 3)`` -> ``(...)``, to the bit what Pillow's conversion to ``L`` gives."""
+    """RGB images ``(..., 3)`` in grey, ``(...)``; equal bit by bit to Pillow's conversion to ``L``."""
     red, green, blue = np.moveaxis(images.astype(np.uint32), -1, 0)
     return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).astype(np.uint8)
 
@@ -188,7 +188,7 @@ def zoom_levels(count: int) -> Array:
 
 
 class ChairImages(NamedTuple):
-    """One chair of the family, from every view, at each of the zooms where there are several."""
+    """One chair of the family, from every view, and at each zoom if there are several."""
 
     chair: Chair
     images: Image
@@ -202,7 +202,7 @@ class ChairImages(NamedTuple):
 def render_chair(
     seed: int, split: str, index: int, color: bool = False, size: int = 64, zooms: int | None = None
 ) -> ChairImages:
-    """Chair ``index`` of a split from every view, at a zoom drawn for each or, if ``zooms`` is given, at so many."""
+    """Chair ``index`` of a split from every view, at a zoom drawn for each view, or at ``zooms`` zooms."""
     key = (SPLITS.index(split), index)
     chair = _chair(seed, key)
     zoom = _own_zooms(seed, key) if zooms is None else np.repeat(zoom_levels(zooms), VIEWS)
@@ -222,7 +222,7 @@ def render_chair(
 
 
 class Views(NamedTuple):
-    """How some images of a family look at their chairs, in float64 as they were drawn."""
+    """The views of some images of a family, in float64 as they were drawn."""
 
     chair: NDArray[np.int64]
     """Counted through all splits."""
@@ -232,7 +232,7 @@ class Views(NamedTuple):
 
 
 class Family(NamedTuple):
-    """What `render_family` draws, image by image: any of its chairs can be drawn anew from any view."""
+    """The chairs of `render_family`, each of which can be drawn anew from any view."""
 
     seed: int = 0
     counts: Counts = Counts()
@@ -258,7 +258,7 @@ class Family(NamedTuple):
         return Views(chair, azimuth[place], elevation[place], zoom)
 
     def drawn(self, views: Views) -> Image:
-        """Chairs as they are seen, ``(images, channels, size, size)``: to the bit what the family has of its views."""
+        """Chairs from these views, ``(images, channels, size, size)``; equal bit by bit to the family's own images."""
         images = np.empty((len(views.chair), 3 if self.color else 1, self.size, self.size), np.uint8)
 
         def rows_drawn(chair: int) -> tuple[NDArray[np.intp], Image]:
@@ -293,7 +293,7 @@ def _own_zooms(seed: int, key: tuple[int, int]) -> Array:
 
 
 def _views(times: int) -> tuple[Array, Array]:
-    """Azimuth and elevation of all views, ``times`` over, ``(times * views,)`` each."""
+    """Azimuth and elevation of all views, repeated ``times`` times, ``(times * views,)`` each."""
     return (
         np.tile(AZIMUTHS, times * len(ELEVATIONS)),
         np.tile(np.repeat(ELEVATIONS, len(AZIMUTHS)), times),
@@ -317,8 +317,8 @@ def render_family(
         color: RGB instead of grey.
         size: height and width.
         progress: called with (chairs done, chairs in all).
-        workers: threads; None for one a core. Does not change the result.
-        zooms: draw every view at so many `zoom_levels`; None: once, at a zoom of its own.
+        workers: number of threads; None: one per core. Does not change the result.
+        zooms: draw every view at this number of `zoom_levels`; None: once, at a zoom drawn for the image.
 
     Returns:
         ``images`` ``(images, channels, size, size)`` uint8; ``factors/azimuth``, ``factors/elevation`` (radians) and

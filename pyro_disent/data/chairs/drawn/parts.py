@@ -17,7 +17,7 @@ SIDES = (-1, 1)
 
 
 def flat_seat(solids: Solids, chair: Chair) -> None:
-    """A board; extruded from rear to front, so that a trapezoid is one prism as well."""
+    """A board, extruded from rear to front, so that a trapezoid is one prism too."""
     height, half = chair.seat_height - chair.seat_thickness / 2, chair.seat_thickness / 2
     solids.prism(
         (0, -chair.half_depth, height),
@@ -338,7 +338,7 @@ def tee_arms(solids: Solids, chair: Chair) -> None:
 
 
 def slab_arms(solids: Solids, chair: Chair) -> None:
-    """A closed side, as legs of panels and club chairs have them."""
+    """A closed side, as on chairs with panels for legs and on club chairs."""
     floor = {"panels": 0.0, "block": 0.06}.get(chair.legs, chair.underside)
     thickness = 0.09 if chair.legs == "block" else 0.035
     for side in SIDES:
@@ -348,7 +348,7 @@ def slab_arms(solids: Solids, chair: Chair) -> None:
 
 
 def nothing(solids: Solids, chair: Chair) -> None:
-    """A stool has no back, and many chairs no arms."""
+    """Adds no part: a stool has no back, and many chairs have no arms."""
 
 
 SEATS: dict[str, Style] = {

@@ -157,7 +157,7 @@ def _sorted_faces(in_front: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArra
 
 
 def _shade(facing: Array, normals: Array) -> Array:
-    """How bright each face is in each view ``(views, faces)``: some light from above, more from the lamp."""
+    """The brightness of each face in each view ``(views, faces)``: some light from above, more from the lamp."""
     lambert = np.clip(facing @ LIGHT, 0, 1)
     return np.clip(0.42 + 0.12 * normals[:, 2] + 0.55 * lambert, 0.12, 1.05)
 

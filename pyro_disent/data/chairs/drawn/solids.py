@@ -17,7 +17,7 @@ Z_AXIS: Array = np.array([0.0, 0.0, 1.0])
 
 
 class Prism(NamedTuple):
-    """One convex solid and what it is made of."""
+    """One convex solid and its material."""
 
     vertices: Array
     """``(2 sides, 3)``: bottom ring, then top ring, both counter-clockwise about the axis from bottom to top."""
@@ -65,7 +65,7 @@ class Solids:
             radii: half extents of the bottom ring along both axes, or one number for both.
             end_radii: the same for the top ring; None for no taper.
             sides: vertices of each ring.
-            axes: directions the half extents are measured in; None for any two across the prism.
+            axes: directions in which the half extents are measured; None: any two across the prism.
             material: row of the palette.
         """
         first, last = np.asarray(start, float), np.asarray(end, float)
@@ -102,11 +102,11 @@ class Solids:
         sides: int = 4,
         material: int = 0,
     ) -> None:
-        """A prism whose ends lie flat whatever the slant of its axis: a leg stands on the floor."""
+        """A prism with horizontal ends, whatever the slant of its axis, as a leg stands on the floor."""
         self.prism(start, end, radii, end_radii, sides=sides, axes=(X_AXIS, Y_AXIS), material=material)
 
     def tube(self, points: Sequence[ArrayLike], radii: ArrayLike, *, sides: int = 6, material: int = 0) -> None:
-        """Prisms along a polyline, each a little too long so that the joints close."""
+        """Prisms along a polyline, each a little longer than its part, so that the joints close."""
         corners = [np.asarray(point, float) for point in points]
         thickness = float(np.max(np.asarray(radii, float)))
         for start, end in pairwise(corners):
@@ -124,7 +124,7 @@ class Solids:
 
 
 def _perpendicular(direction: Array) -> tuple[Array, Array]:
-    """Two unit vectors across a direction and each other; the first as close to x as it can be."""
+    """Two unit vectors, perpendicular to a direction and to each other; the first as close to x as possible."""
     axis = direction / np.linalg.norm(direction)
     hint = X_AXIS if abs(axis[0]) < 0.9 else Y_AXIS
     across = hint - axis * (hint @ axis)

@@ -97,7 +97,7 @@ SHARES: dict[str, float] = {name: {"Male": MALE, "Young": YOUNG}.get(name) or RU
 
 
 class Chance(NamedTuple):
-    """What `sample_attributes` needs to draw one attribute, given those before it."""
+    """What `sample_attributes` needs to draw one attribute after those before it."""
 
     attribute: int
     parent: int

@@ -37,7 +37,7 @@ def mix(first: Color, second: Color, share: float) -> Color:
 
 
 class Pose:
-    """Where a face's units lie in the image, which spans [-1, 1] in x and y: turned about a pivot, scaled, moved."""
+    """From a face's units to the image, which spans [-1, 1] in x and y: turned about a pivot, scaled, moved."""
 
     def __init__(self, angle: float, scale: float, shift: complex, pivot: complex) -> None:
         self.factor = cmath.rect(scale, angle)
@@ -67,7 +67,7 @@ class Canvas:
             self._blending.polygon(pixels, fill=(red, green, blue, int(255 * opacity)))
 
     def stroke(self, pose: Pose, curve: Curve, width: float | Array, color: Color, opacity: float = 1.0) -> None:
-        """A line along an open curve, as wide as told, everywhere ``()`` or at each point ``(points,)``."""
+        """A line along an open curve, of one width ``()`` or of a width for each point ``(points,)``."""
         self.fill(pose, ribbon(curve, width), color, opacity)
 
     def reduced(self) -> Image.Image:
@@ -90,7 +90,7 @@ def curve(*points: tuple[float, float]) -> Curve:
 
 
 def mirrored(shape: Curve, side: int = -1) -> Curve:
-    """A shape drawn for the right (side 1), on the side where it is wanted."""
+    """A shape that is drawn for the right (side 1), on either side."""
     return shape if side > 0 else -shape.conj()
 
 

@@ -34,8 +34,8 @@ RADIUS = 0.5
 class Nuisances:
     """What differs between two faces of the same attributes; independent of them.
 
-    Lengths are in halves of the image, angles in radians, colors in [0, 255]; what is not said to be something else is
-    a place between two extremes, in [0, 1].
+    Lengths are in halves of the image, angles in radians, colors in [0, 255]; all other values are places between two
+    extremes, in [0, 1].
     """
 
     shift: complex
@@ -90,7 +90,7 @@ class Nuisances:
 
 
 def sample_nuisances(generator: np.random.Generator) -> Nuisances:
-    """What one face has beside its attributes."""
+    """Draw everything of one face that its attributes leave open."""
 
     def between(low: float, high: float) -> float:
         return float(generator.uniform(low, high))
@@ -209,7 +209,7 @@ class Face:
         return smooth(np.concatenate([half, mirrored(half[-2:0:-1])]), closed=True)
 
     def turned(self, shape: Curve, out: float = 0.0) -> Curve:
-        """A shape on the front of the head, ``out`` of its surface, where the head's turn leaves it."""
+        """A shape on the front of the head, ``out`` of its surface, moved by the head's turn."""
         x = shape.real
         # Beyond its sides nothing of the front is left to come forward.
         depth = np.sqrt(np.maximum(RADIUS**2 - x * x, 0)) + out

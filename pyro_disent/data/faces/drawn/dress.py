@@ -43,7 +43,7 @@ def clothes(canvas: Canvas, face: Face) -> None:
 
 
 def _necktie(canvas: Canvas, face: Face) -> None:
-    """A closed collar, a knot and what hangs from it."""
+    """A closed collar, a knot and the tie below it."""
     color = face.nuisances.accent
     canvas.fill(face.body, symmetric(curve((0.30, 0.62), (0.36, 0.80), (0.20, 2))), (244, 244, 246))
     collar = curve((0, 0.74), (0.30, 0.60), (0.36, 0.78), (0.17, 0.90))

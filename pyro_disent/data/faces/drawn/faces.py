@@ -81,7 +81,7 @@ def render_face(seed: int, index: int, size: int = 64) -> tuple[NDArray[np.uint8
 def render_changed(
     seed: int, indices: Iterable[int], attributes: NDArray[np.bool_], size: int = 64
 ) -> NDArray[np.uint8]:
-    """Faces of a seed with other attributes ``(faces, 40)`` than theirs, and all else as it is.
+    """Faces of a seed with other attributes ``(faces, 40)``; everything else of them stays.
 
     Returns:
         ``(faces, 3, size, size)``
@@ -114,7 +114,7 @@ def render_faces(
         count: how many.
         size: height and width.
         progress: called with (faces done, faces in all).
-        workers: threads; None for one a core. Does not change the result.
+        workers: number of threads; None: one per core. Does not change the result.
     """
     images = np.empty((count, 3, size, size), np.uint8)
     attributes = np.empty((count, len(ATTRIBUTES)), bool)

@@ -44,7 +44,7 @@ def neck(canvas: Canvas, face: Face) -> None:
 
 
 def head(canvas: Canvas, face: Face) -> None:
-    """Ears, the head and how light falls on it."""
+    """Ears, the head and the light on it."""
     has = face.has
     for side in SIDES:
         canvas.fill(face.head, ellipse(side * face.half_width, 0.02, 0.07, 0.12, 16), face.shade)
@@ -61,7 +61,7 @@ def head(canvas: Canvas, face: Face) -> None:
 
 
 def skin(canvas: Canvas, face: Face) -> None:
-    """What lies on the skin: cheeks, wrinkles, marks."""
+    """Cheeks, wrinkles and marks on the skin."""
     has = face.has
     if has["Attractive"]:
         toward_light = 0.05 * face.nuisances.light
@@ -224,7 +224,7 @@ def mouth(canvas: Canvas, face: Face) -> None:
 
 
 def beard(canvas: Canvas, face: Face) -> None:
-    """All that grows beside and below the mouth."""
+    """Stubble, beard, sideburns and goatee."""
     has = face.has
     jaw = face.outline[face.outline.imag > 0.12]
     if has["5_o_Clock_Shadow"]:

@@ -28,7 +28,7 @@ _DOWN = np.linspace(0, 1, 25)
 
 
 def hair_behind(canvas: Canvas, face: Face) -> None:
-    """What of long hair hangs behind the neck."""
+    """The part of long hair that hangs behind the neck."""
     if face.long_hair:
         canvas.fill(face.head, symmetric(_fall(face)), face.dark_hair)
 
@@ -79,7 +79,7 @@ def _crown(face: Face) -> Curve:
 
 
 def _stray_locks(canvas: Canvas, face: Face, crown: Curve) -> None:
-    """What stands off untidy hair, around the crown."""
+    """Locks that stand off untidy hair, around the crown."""
     for index, (length, lean) in enumerate(face.nuisances.spots.tolist()):
         root = crown[4 + 4 * index]
         out = (root - 1j * CROWN) / abs(root - 1j * CROWN)
@@ -111,7 +111,7 @@ def _bangs(canvas: Canvas, face: Face) -> None:
 
 
 def _ends(face: Face) -> tuple[float, float]:
-    """Where strands end: how far out, how far down."""
+    """Where strands end: their distance outwards, and downwards."""
     return face.half_width + 0.4 * face.volume, face.hair_end - 0.03 if face.long_hair else 0.02
 
 
