@@ -131,7 +131,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
 
 
 def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[..., None]:
-    """A command on a run, or on several, with the options that all of them have.
+    """A command on one run or several, with the options that all commands on runs have.
 
     Args:
         command: takes the loaded `Run` first, or a list of them; then its own options; and ``seed`` and ``threads`` if

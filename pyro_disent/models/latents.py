@@ -100,7 +100,7 @@ class Latent:
 
     @property
     def unit_labels(self) -> tuple[str, ...]:
-        """What its units are called: the factors they stand for, else their places."""
+        """Names of its units: the factors they stand for, else their numbers."""
         if isinstance(self.explains, Each):
             return self.explains.factors
         return tuple(f"{self.name}[{unit}]" for unit in range(self.units))

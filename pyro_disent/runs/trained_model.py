@@ -34,7 +34,7 @@ class TrainedModel:
     vae: FactoredVAE
     objective: Objective
     checkpoint: Which = "best"
-    """Whose weights the model has."""
+    """The checkpoint whose weights the model has."""
 
     def __repr__(self) -> str:
         latents = ", ".join(f"{latent.name}={latent.units}" for latent in self.vae.latents)
