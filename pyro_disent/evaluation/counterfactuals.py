@@ -170,8 +170,8 @@ def _swap(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -> di
 
 def _repeated(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -> dict[str, Tensor]:
     """Composition and reversibility (Monteiro et al., ICLR 2023), ``(pairs,)`` float64 each."""
-    made = vae.decode(_swap(vae, chosen, image, other))
-    errors = {"reversed": _squared(vae.decode(_swap(vae, chosen, made, image)), image)}
+    decoded = vae.decode(_swap(vae, chosen, image, other))
+    errors = {"reversed": _squared(vae.decode(_swap(vae, chosen, decoded, image)), image)}
     again = image
     for count in range(1, max(COMPOSED) + 1):
         again = vae.decode(vae.codes(again))
@@ -180,8 +180,8 @@ def _repeated(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -
     return errors
 
 
-def _squared(made: Tensor, truth: Tensor) -> Tensor:
-    return (made.double() - as_float(truth).double()).square().flatten(1).mean(1)
+def _squared(decoded: Tensor, truth: Tensor) -> Tensor:
+    return (decoded.double() - as_float(truth).double()).square().flatten(1).mean(1)
 
 
 def independent_pairs(shown: Tensor, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
