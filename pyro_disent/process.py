@@ -17,9 +17,9 @@ import torch
 def left_as_found() -> Iterator[None]:
     """Restore a process's global state at the end, also after an exception.
 
-    The state is: the global generators of torch (of the CPU only; `forked_random_state` restores the device's), NumPy
-    and Python; warning filters and format; torch's default dtype, threads and CUDA device; and Pyro's
-    settings and parameter store.
+    The state consists of the global generators of torch (of the CPU only; `forked_random_state` restores the device's),
+    NumPy and Python; warning filters and format; torch's default dtype, threads and CUDA device; and Pyro's settings
+    and parameter store.
     """
     generators = torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()  # noqa: NPY002
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()

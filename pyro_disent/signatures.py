@@ -131,7 +131,7 @@ def _read(kind: Any, value: Any) -> Any:
         return {key: text for key, colon, text in parts if (key and colon and text) or _no()}
     if isinstance(origin, type) and issubclass(origin, Iterable):
         inner = next((each for each in get_args(kind) if each is not Ellipsis), str)
-        # A list whatever the annotation, because JSON records have lists.
+        # A list even if the annotation is a tuple, because JSON records have lists.
         return [part.strip() if inner is str else _read(inner, part.strip()) for part in value.split(",")]
     return value
 

@@ -1,4 +1,4 @@
-"""Counterfactuals against the truth: an image with factors of another one, decoded, beside the same drawn anew."""
+"""Counterfactuals against the truth: an image decoded with another one's factors, and the same image drawn."""
 
 from __future__ import annotations
 

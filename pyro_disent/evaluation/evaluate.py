@@ -313,7 +313,7 @@ def _guess_accuracy(codes: Codes, block: str, drawn: bool, bins: Tensor, test_bi
 
 
 def identities(codes: Codes) -> Iterator[Measurement]:
-    """Recall@1 of test identities in another view, and what each block tells of the view.
+    """Recall@1 of test identities in another view, and how well the view can be read from each block.
 
     The regressors of the view are fitted on validation identities and scored on test identities. A view is the first
     circular factor of the data set (an azimuth); where there is none, every image is a view by itself.

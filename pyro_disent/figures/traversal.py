@@ -25,7 +25,7 @@ def traversal(
 ) -> Figure:
     """A row for every unit of a latent: that unit at evenly spaced quantiles of its prior, all else as in an image.
 
-    The image and its reconstruction stand at the left of every row. With ``kl``, units are sorted by KL, the highest
+    Every row begins with the image and its reconstruction. With ``kl``, units are sorted by KL, the highest
     first, and the title counts the inactive ones, whose KL is below `EMPTY`.
 
     Args:
