@@ -26,7 +26,7 @@ class Pairing(NamedTuple):
 
     @classmethod
     def of(cls, factors: Mapping[str, Tensor], *, always: tuple[str, ...] = (), rest_differs: bool = False) -> Pairing:
-        """Compare factors, ``(views, images)`` each; a value that is not known (NaN) counts as not equal."""
+        """Compare factors, ``(views, images)`` each; an unknown value (NaN) counts as not equal."""
         return cls({name: values[0] == values[-1] for name, values in factors.items()}, always, rest_differs)
 
 
@@ -42,12 +42,12 @@ class Batch:
             uint8 and bool, which become float32 in [0, 1].
         shared: latent's name -> bool mask ``(images, 1)`` or ``(images, units)``: True where both views have the same
             value. A bool, a 0-d tensor and an ``(images,)`` tensor are widened to ``(images, 1)``.
-        factors: factor's name -> value in every view, ``(views, images)``; angles in radians, NaN where it is not
-            known. Whole numbers and bools become float64, so that unequal values stay unequal.
+        factors: factor's name -> value in every view, ``(views, images)``; angles in radians, NaN where it is
+            unknown. Whole numbers and bools become float64, so that unequal values stay unequal.
         pairing: what the views of each pair have in common, where ``factors`` are not enough to decide it.
         observed: latent's name -> its value in every view, as `Family.embed` takes it, ``(views, images)`` or
-            ``(views, images, units)``; NaN where it is not known. Used by the objective, see `DisentanglingELBO`.
-        index: the images' positions in their split, ``(views, images)`` int64, if known.
+            ``(views, images, units)``; NaN where it is unknown. Used by the objective, see `DisentanglingELBO`.
+        index: the images' positions in their split, ``(views, images)`` int64, or None if unknown.
 
     Raises:
         InputError: for images that are not five-dimensional or have more than two views; for pixels of another type, or
@@ -150,7 +150,7 @@ class Batch:
         return cls(images[(None,) * (5 - images.dim())] if images.dim() in (3, 4) else images)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Batch:
-        """This batch on a device, with images of a type; factors keep their type, which decides equality.
+        """This batch on a device, with images of a type; factors keep their type, so that equal values stay equal.
 
         Raises:
             InputError: for an invalid device, and a type that cannot hold pixels in [0, 1].
@@ -170,12 +170,12 @@ class Batch:
         if images is self.images:
             return self
 
-        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def to_device(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(images.device) for name, tensor in tensors.items()}
 
-        pairing = None if self.pairing is None else self.pairing._replace(equal=moved(self.pairing.equal))
+        pairing = None if self.pairing is None else self.pairing._replace(equal=to_device(self.pairing.equal))
         index = None if self.index is None else self.index.to(images.device)
-        shared, factors, observed = moved(self.shared), moved(self.factors), moved(self.observed)
+        shared, factors, observed = to_device(self.shared), to_device(self.factors), to_device(self.observed)
         return Batch.unchecked(images, shared, factors, pairing, observed, index)
 
     def part(self, which: slice) -> Batch:
@@ -197,7 +197,7 @@ class Batch:
         return self.images.shape[1]
 
     def in_common(self) -> Pairing:
-        """What the views of each pair have in common: the data set's `pairing`, else by comparing factors."""
+        """What the views of each pair have in common: the data set's `pairing`, or else a comparison of factors."""
         if self.pairing is not None:
             return self.pairing
         return Pairing.of(self.factors)
@@ -207,7 +207,7 @@ class Batch:
         return replaced(self, shared={**masks, **self.shared})
 
     def observing(self, values: Mapping[str, Tensor]) -> Batch:
-        """This batch with these values of latents, ``(views, images, units)``, NaN where they are not known."""
+        """This batch with these values of latents, ``(views, images, units)``, NaN where they are unknown."""
         return replaced(self, observed={**self.observed, **values})
 
 

@@ -10,12 +10,12 @@ class InputError(ValueError):
     """Bad input: one sentence that says what was wrong, where, and what is accepted. Exit code 2."""
 
     def __init__(self, message: str = "") -> None:
-        # Pyro raises an error of a program once more, with the shapes of the trace appended.
+        # Pyro raises a program's error again, with the shapes of the trace appended to the message.
         super().__init__(re.split(r"\n\s*Trace Shapes:", message)[0])
 
 
 class Diverged(ArithmeticError):
-    """Training met a value that is not finite: the site, the step and the last finite values. Exit code 3."""
+    """Training met a value that is not finite; says the site, the step and the last finite values. Exit code 3."""
 
 
 class StorageError(OSError):
@@ -23,7 +23,7 @@ class StorageError(OSError):
 
 
 class Interrupted(Exception):
-    """A signal during training, after the state was saved; says how to go on. Exit code 130 (Ctrl-C), 143 (SIGTERM)."""
+    """A signal during training; the state is saved; says how to resume. Exit code 130 (Ctrl-C), 143 (SIGTERM)."""
 
     def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class StoppedAtOnce(KeyboardInterrupt):
 
 
 class Lost(RuntimeError):
-    """Another process of a training is gone; says how to go on from the last checkpoint. Exit code 5."""
+    """Another process of the training has ended; says how to resume from the last checkpoint. Exit code 5."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

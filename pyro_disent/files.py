@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 WRITTEN_BY = "pyro-disent"
-"""A mark in the pictures that we write, so that they are never taken for images of a user's data set."""
+"""A mark in the pictures that we write, so that no data set takes them for its images."""
 
 LONGEST_NAME, HASH_LENGTH = 60, 8  # characters of a figure's file name
 
@@ -43,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by a new one, which is flushed to the disk before it gets the name.
 
     Raises:
-        OSError: where there is an `obstacle`, and where the disk fails.
+        OSError: if there is an `obstacle`, and if the disk fails.
     """
     if reason := obstacle(path):
         raise OSError(f"{path} {reason}, and only a regular file is replaced")
@@ -61,7 +61,7 @@ def write(path: Path, content: bytes) -> None:
     """Write a new file and flush it to the disk.
 
     Raises:
-        OSError: for a name that is taken, and where the disk fails.
+        OSError: for a name that is taken, and if the disk fails.
     """
     with path.open("xb") as file:
         file.write(content)

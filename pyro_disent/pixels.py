@@ -15,7 +15,7 @@ ImageShape = tuple[int, int, int]
 
 ACCEPTED = "pixels are uint8 in 0 to 255, floats in [0, 1], or bool"
 OVERSHOOT = 0.25
-"""A generous bound on how far interpolation takes pixels out of their range."""
+"""A generous bound on how far interpolation moves pixels out of their range."""
 
 
 def as_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -32,7 +32,7 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
         wait: also check pixels on devices other than a CPU, which waits for the device.
 
     Raises:
-        InputError: for other types, and floats out of range, with a hint at what the range suggests.
+        InputError: for other types, and floats out of range, with a hint that fits the range.
     """
     tensor = as_tensor(images, "images")
     if tensor.dtype == torch.uint8:
@@ -41,7 +41,7 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
         return tensor.to(dtype)
     if not tensor.is_floating_point():
         raise InputError(f"images are of type {tensor.dtype}, whose range nothing says: {ACCEPTED}")
-    # A subclass of Tensor may have no values, as in a trace or on a simulated device.
+    # A subclass of Tensor may have no values, for example in a trace or on a simulated device.
     is_checked = tensor.device.type == "cpu" or (wait and tensor.device.type != "meta")
     if is_checked and type(tensor) in (Tensor, nn.Parameter) and tensor.numel() and not torch.compiler.is_compiling():
         low, high = (each.item() for each in torch.aminmax(tensor.detach()))
@@ -54,8 +54,8 @@ def as_pixels(images: Any, dtype: torch.dtype = torch.float32, *, wait: bool = F
 def how_to_scale(low: float, high: float) -> str:
     """How to bring floats from ``low`` to ``high`` into [0, 1], as the end of a sentence.
 
-    It never advises what would darken images or cut off their content, and stays general where the range does not tell
-    what the numbers are. At least one of the two is not in [0, 1].
+    The advice never darkens images or cuts off their content, and stays general where the range does not show what the
+    numbers are. At least one of the two bounds is not in [0, 1].
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         return "leave out or fill in what is not finite"
@@ -76,7 +76,7 @@ def how_to_scale(low: float, high: float) -> str:
 def as_tensor(values: Any, what: str) -> Tensor:
     """A tensor unchanged; NumPy arrays, PIL images, numbers, and lists of these, as tensors on the CPU.
 
-    PIL images become ``(channels, height, width)``. Types are kept, also 64-bit floats.
+    PIL images become ``(channels, height, width)``. Types are kept, including 64-bit floats.
 
     Raises:
         InputError: for input that is not numeric or has rows of different lengths, naming ``what``.

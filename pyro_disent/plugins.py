@@ -1,4 +1,4 @@
-"""Objects by name: ours, and those of other packages' entry points, imported when they are requested."""
+"""Objects by name: ours, and those of other packages' entry points, which are imported on request."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def names(group: str, own: Iterable[str]) -> list[str]:
 
 
 class BrokenPackage(UserWarning):
-    """An entry point of another package is left out: its import failed and nobody named it, or its name is taken."""
+    """An entry point of another package is left out: its name is taken, or its import failed but was not requested."""
 
 
 def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
     """Everything in a group by name, imported; our names take precedence.
 
-    An entry point that cannot be imported, or whose name is taken, is left out with a `BrokenPackage` warning, as
-    nobody requested it.
+    An entry point that cannot be imported, or whose name is taken, is left out with a `BrokenPackage` warning and
+    not an error, as nobody requested it.
     """
     result = dict(own)
     for point in entry_points(group=group):

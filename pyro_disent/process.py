@@ -1,4 +1,4 @@
-"""The calling process: its global state, restored afterwards, and which of several it is."""
+"""The calling process: restoring its global state, and its place among several processes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import torch
 def left_as_found() -> Iterator[None]:
     """Restore a process's global state at the end, also after an exception.
 
-    That is the global generators of torch (on the CPU: `forked_random_state` knows the device), NumPy and Python; which
-    warnings are shown, and how; torch's default dtype, threads and CUDA device; Pyro's settings and parameter store.
+    The state consists of the global generators of torch (of the CPU only; `forked_random_state` restores the device's),
+    NumPy and Python; warning filters and format; torch's default dtype, threads and CUDA device; and Pyro's settings
+    and parameter store.
     """
     generators = torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()  # noqa: NPY002
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
@@ -41,8 +42,8 @@ def left_as_found() -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process of a training that writes its folder, also before the processes know each other.
+    """Whether this process writes the run folder; works also before the processes of a training are connected.
 
-    torchrun says so by ``RANK``, over all machines; what Lightning Fabric starts on one machine has ``LOCAL_RANK``.
+    torchrun sets ``RANK``, over all machines; Lightning Fabric sets ``LOCAL_RANK`` for processes on one machine.
     """
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"

@@ -51,8 +51,8 @@ class Option:
             InputError: for a value that fits none of the annotated plain types, and none of the choices.
         """
         if isinstance(value, tuple):
-            value = list(value)  # as in a record
-        for kind in sorted(self.kinds, key=lambda kind: kind is not type(None)):  # "none" is None before it is a text
+            value = list(value)  # JSON records have lists
+        for kind in sorted(self.kinds, key=lambda kind: kind is not type(None)):  # try None first: "none" also fits str
             with contextlib.suppress(ValueError):
                 return _read(kind, value)
         if choices := self._choices():
@@ -101,11 +101,11 @@ def checked(accepted: Mapping[str, Option] | None, said: Mapping[str, Any], of: 
 
 
 def _kinds(parameter: inspect.Parameter, names: dict[str, Any]) -> tuple[Any, ...]:
-    """The parts of its annotation; if that cannot be evaluated, the type of its default."""
+    """The parts of a parameter's annotation; if that cannot be evaluated, the type of its default."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         try:
-            annotation = eval(annotation, dict(names))  # as `inspect.signature` does, but one at a time
+            annotation = eval(annotation, dict(names))  # `inspect.signature` would fail for all if one annotation fails
         except Exception:  # another package's annotation can raise anything
             annotation = parameter.empty
     if annotation is parameter.empty:
@@ -131,7 +131,7 @@ def _read(kind: Any, value: Any) -> Any:
         return {key: text for key, colon, text in parts if (key and colon and text) or _no()}
     if isinstance(origin, type) and issubclass(origin, Iterable):
         inner = next((each for each in get_args(kind) if each is not Ellipsis), str)
-        # A list whatever the annotation, as in a record.
+        # A list even if the annotation is a tuple, because JSON records have lists.
         return [part.strip() if inner is str else _read(inner, part.strip()) for part in value.split(",")]
     return value
 

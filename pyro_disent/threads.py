@@ -66,16 +66,16 @@ def using(count: int | None) -> Iterator[None]:
 def choose(rows: int, *, recorded: int | None = None, processes: int = 1) -> Threads:
     """The number of threads that is fastest now, by trying 1, 2, 4 ... of those that torch would use.
 
-    The probe is a layer of a network and its gradient. If others use the cores, threads wait for each other at every
-    product, and two can be ten times slower than one. The load average describes the machine and a quota the container,
-    but neither describes this moment: a fifth of a second of real work does. More threads are used only if they are at
-    least a tenth faster.
+    The probe is a layer of a network and its gradient. If other processes use the cores, threads wait for each other at
+    every product, and two can be ten times slower than one. The load average describes the machine and a quota the
+    container, but neither describes this moment; a fifth of a second of real work does. More threads are used only if
+    they are at least a tenth faster.
 
     Args:
         rows: images of one step, the rows of the products.
-        recorded: the number that a resumed run was trained with. It is kept, as other numbers add in another order and
-            change the last bits; the reason says if it is slow now. It is replaced where there are too few cores.
-        processes: how many share the cores equally; with several, nothing is tried.
+        recorded: the number that a resumed run was trained with. It is kept, because other numbers add in another order
+            and change the last bits; `Threads.why` says if it is slow now. It is replaced if there are too few cores.
+        processes: how many share the cores equally; with several, no probe runs.
     """
     import torch
 

@@ -58,7 +58,7 @@ def no_other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Only the font that comes with matplotlib, whatever is installed here."""
     own = [entry for entry in font_manager.fontManager.ttflist if entry.fname.startswith(matplotlib.get_data_path())]
     caches = (text._others, text._fonts, text._letters, text.lettered, text._extent)
-    monkeypatch.setattr(text, "_said", set())
+    monkeypatch.setattr(text, "_reported", set())
     with monkeypatch.context() as only:
         only.setattr(font_manager.fontManager, "ttflist", own)
         for function in caches:

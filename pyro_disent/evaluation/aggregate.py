@@ -16,20 +16,20 @@ _CHUNK = 64  # draws whose density under every image's posterior is computed at 
 def aggregate_kl(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str, float]:
     """KL(q(latent) || p(latent)) in nats of the aggregated posterior, the mean of q(latent | x) over these images.
 
-    It is the mean KL of the images without what the latent tells of which image it is (Hoffman & Johnson 2016), so it
-    is at most that, and at least that less the log of how many images there are. Estimated from one draw of each
-    image's posterior, at which the density of the whole mean is computed.
+    It is the mean KL of the images minus the mutual information of latent and image index (Hoffman & Johnson 2016).
+    That information is at least 0 and at most the log of the number of images. The estimate takes one draw of each
+    image's posterior and computes the density of the whole mean at each draw.
 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
-        seed: of the draws.
+        seed: for the draws.
 
     Returns:
-        latent's name -> nats; without latents whose prior depends on another latent, as their own prior has no density
-        that could be computed.
+        latent's name -> nats. Latents whose prior depends on another latent are left out: their marginal prior has no
+        density that could be computed.
     """
-    found = {}
+    result = {}
     above = parents(vae)
     posteriors = vae.posteriors(images)
     with vae.querying(seed):
@@ -42,5 +42,5 @@ def aggregate_kl(vae: FactoredVAE, images: Tensor, *, seed: int = 0) -> dict[str
         with torch.no_grad():
             log_q = torch.cat([q.log_prob(part.unsqueeze(1)).logsumexp(1) for part in draw.split(_CHUNK)])
             difference = log_q - math.log(len(draw)) - prior.log_prob(draw)
-        found[latent.name] = difference.double().mean().item()
-    return found
+        result[latent.name] = difference.double().mean().item()
+    return result

@@ -23,23 +23,24 @@ class Bound(NamedTuple):
 
     elbo: float
     log_likelihood: float
-    """log p(x | code), of one code drawn from each image's posterior."""
+    """log p(x | code), for one code drawn from each image's posterior."""
     kl: dict[str, float]
     """latent's name -> KL(q(latent | x) || p(latent)), summed over its units."""
     sampled: tuple[str, ...] = ()
-    """Latents whose KL has no closed form and is estimated from one draw of each image."""
+    """Latents whose KL has no closed form and is estimated from one draw for each image."""
 
 
 def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
     """The evidence lower bound of every image under its own posterior, averaged over images.
 
-    Every weight is 1 and nothing is exchanged, whatever the objective the model was trained with: bounds of different
-    methods compare, and no coefficient moves them. The model and the global random state are left as they were.
+    Every weight is 1 and nothing is exchanged, whatever objective the model was trained with. Bounds of different
+    methods can therefore be compared, and no coefficient changes them. The model and the global random state are left
+    as they were.
 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
-        seed: of the draws from the posteriors.
+        seed: for the draws from the posteriors.
     """
     objective = DisentanglingELBO()(vae.model, vae.guide)
     log_likelihood = 0.0
@@ -61,14 +62,14 @@ def elbo(vae: FactoredVAE, images: Images, *, seed: int = 0) -> Bound:
 def iwae(vae: FactoredVAE, images: Images, *, draws: int = 64, seed: int = 0) -> float:
     """The importance-weighted bound of Burda et al. (2016): log of the mean of p(x, code) / q(code | x) over the draws.
 
-    It is at least the evidence lower bound and at most log p(x), and comes closer to it the more draws there are. As in
+    It is at least the evidence lower bound and at most log p(x), which it approaches with the number of draws. As in
     `elbo`, every weight is 1 and the model and the global random state are left as they were.
 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
-        draws: of the code of each image.
-        seed: of the draws from the posteriors.
+        draws: how many codes are drawn for each image.
+        seed: for the draws from the posteriors.
 
     Returns:
         Nats per image, averaged over the images.
@@ -82,7 +83,7 @@ def iwae(vae: FactoredVAE, images: Images, *, draws: int = 64, seed: int = 0) ->
 
 
 def _log_weights(vae: FactoredVAE, images: Tensor, draws: int) -> Tensor:
-    """log p(x, code) - log q(code | x), ``(draws, images)``; a label that is not known is drawn, in p as in q."""
+    """log p(x, code) - log q(code | x), ``(draws, images)``; an unknown label is drawn, in p as in q."""
     names = [latent.name for latent in vae.latents]
     with pyro.plate("draws", draws, dim=-3, device=str(vae.device)):
         guide: Any = pyro.poutine.trace(vae.guide).get_trace(images)

@@ -19,14 +19,14 @@ from pyro_disent.objectives.elbo import Objective
 SOME = 1_000
 """Test images that uses, aggregated posteriors and samples are measured on, at most."""
 _CHUNK = 512  # pairs at once
-_PART = 8_192  # images in memory at once, where they lie on the disk
+_PART = 8_192  # images read from the disk at once
 
 
 def blocks(latents: Iterable[str], shared: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """What is measured: block's name -> the latents in it.
 
-    Every latent is a block. So are those that pairs share (`surely_shared`) together, the others together, and ``all``
-    of them, where these are not a single latent anyway.
+    Every latent is a block. The latents that pairs share (`surely_shared`) are also one block together, the others are
+    another, and all of them are the block ``all``. Groups of a single latent get no second block.
     """
     latents, shared = tuple(latents), tuple(shared)
     rest = tuple(name for name in latents if name not in shared)
@@ -63,7 +63,7 @@ class Pairs(NamedTuple):
     """factor's name -> ``(2, pairs)``."""
 
     def differs(self, factor: str) -> bool:
-        """Whether the factor is known here and differs between the views of some pair, by more or less in others."""
+        """Whether the factor is known here and its difference between the two views is not the same in all pairs."""
         values = self.factors.get(factor)
         return values is not None and _varies(values[0] - values[1])
 
@@ -74,8 +74,8 @@ class Codes:
     Args:
         vae: the model.
         data: its data set, or another one with images of the same shape.
-        seed: of how each image is seen, of how pairs are made, and of every metric.
-        objective: what the model was trained with, where its opponents are of interest.
+        seed: for how each image is seen, how pairs are made, and every metric.
+        objective: what the model was trained with; needed to measure its opponents.
     """
 
     def __init__(self, vae: FactoredVAE, data: DataSet, seed: int, objective: Objective | None = None) -> None:
@@ -100,7 +100,7 @@ class Codes:
 
     @cached_property
     def some_test_images(self) -> Tensor:
-        """`SOME` of them, or all, drawn by the seed: for what is measured of the model by decoding."""
+        """`SOME` of them, or all, drawn by the seed: the same images for every measure that takes only some."""
         return self.test.examples.some_images(SOME, self.seed)
 
     def read(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
@@ -109,14 +109,14 @@ class Codes:
         return train[block], test[block]
 
     def read_unseen(self, block: str, drawn: bool) -> tuple[Tensor, Tensor]:
-        """As `read`, of the validation and of the test images: of identities that were never trained on."""
+        """As `read`, for the validation and the test images: their identities were never trained on."""
         validation, test = (
             (self._validation_draws, self._test_draws) if drawn else (self.validation.codes, self.test.codes)
         )
         return validation[block], test[block]
 
-    # Where codes are fitted and where they are read have two seeds: in images that lie in the same order, equal noise
-    # would tell the place and what goes with it.
+    # The split that is fitted and the split that is scored have different seeds. Where both have the same order of
+    # images, equal noise would reveal an image's position, and everything that goes with the position.
     @cached_property
     def _train_draws(self) -> dict[str, Tensor]:
         return self._drawn(self.train, 2 * self.seed)
@@ -188,8 +188,8 @@ class Codes:
 def _varies(values: Tensor | None) -> bool:
     if values is None:
         return False
-    known = values[values.isfinite()]
-    return len(known) > 0 and bool((known != known[0]).any())
+    finite = values[values.isfinite()]
+    return len(finite) > 0 and bool((finite != finite[0]).any())
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Counterfactuals against the truth: an image with factors of another one, decoded, beside the same drawn anew."""
+"""Counterfactuals against the truth: an image decoded with another one's factors, and the same image drawn."""
 
 from __future__ import annotations
 
@@ -18,55 +18,57 @@ from pyro_disent.models.latents import Swapped, swapped
 
 PAIRS = 1_000
 DRAWS = 1_000
-"""Of the bootstrap."""
+"""Resamples of the bootstrap."""
 COMPOSED = (1, 2, 4)
-"""How often an image is encoded and decoded."""
+"""How many times in a row an image is encoded and decoded."""
 
 SWAP = "swap error"
 MANY = 4
 """Factors that are named one by one, at most."""
 
 REPEATED = 256
-"""Pairs whose images are encoded and decoded again and again, at most: composition and reversibility take half the
-time of all, and are no numbers that anything is chosen by."""
+"""Pairs for which composition and reversibility are computed, at most: for all pairs they would take half of the total
+time, and no model is chosen by them."""
 
 _PART = 128  # pairs at once
 
 
 @dataclass(frozen=True)
 class SwapError:
-    """How far counterfactuals are from the truth, as mean squared errors of a number of the image: lower is better."""
+    """How far counterfactuals are from the truth, as mean squared errors per pixel value: lower is better."""
 
     swapped: Swapped
     """The latents that were taken from the other image, and the factors that they explain."""
     pairs: int
     error: float
     interval: tuple[float, float]
-    """In which ``error`` lies with 95 %, by a bootstrap over what the swapped images show (see `swap_error`)."""
+    """95 % confidence interval of ``error``, by a bootstrap over what the swapped images show (see `swap_error`)."""
     ceiling: float
-    """Of the true image's own code, decoded: what the model could do."""
+    """The error of the true image's reconstruction: the best that the model could do."""
     left_alone: float
-    """Of the image that nothing was done to."""
+    """The error of the unchanged image."""
     mean_image: float
-    """Of the mean of all images of the split."""
+    """The error of the mean of all images of the split."""
     one_replaced: Mapping[str, float]
-    """latent's name -> of the true image's own code with this latent as the swap has it: which is not portable."""
+    """latent's name -> the error of the true image's code with only this latent taken from the swap: a large one shows
+    which latent cannot be carried over."""
     composition: Mapping[int, float]
-    """times -> of images that are encoded and decoded so often, to themselves."""
+    """times -> the error between an image and itself after being encoded and decoded so many times."""
     reversibility: float
-    """Of images that are swapped there and back, to themselves."""
+    """The error between an image and itself after a swap and the reverse swap."""
 
     @property
     def relative(self) -> float:
-        """0 for the ceiling, 1 for an image left alone; it explains an error and replaces none. NaN where these meet.
+        """0 for the ceiling, 1 for an image left alone; NaN where these are equal.
 
-        A model that has collapsed decodes the truth as badly as a swap, and has a small one.
+        It explains an error and does not replace it: a collapsed model decodes the truth as badly as a swap, so its
+        relative error is small.
         """
         span = self.left_alone - self.ceiling
         return (self.error - self.ceiling) / span if span else float("nan")
 
     def numbers(self) -> dict[str, Number]:
-        """All of it as an evaluation has it."""
+        """All errors as an evaluation records them."""
         factors, latents = self.swapped.factors, ", ".join(self.swapped.latents)
         of = ", ".join(factors) if len(factors) <= MANY else f"{len(factors)} factors"
         measure, unit = f"{SWAP} of {of} (lower is better)", "squared error"
@@ -94,22 +96,23 @@ class SwapError:
 
 
 def swap_error(vae: FactoredVAE, split: Split, pair: Pairing, *, pairs: int = PAIRS, seed: int = 0) -> SwapError | None:
-    """Swap what a data set can draw, and compare with what it draws.
+    """Swap factors that the data set can draw, and compare with the images that it draws.
 
-    Images a and b are drawn independently, of two identities where these are known, else two images. The posterior
-    means of a, with those latents of b that `swapped` says, are decoded, and judged by image a with the factors of b.
+    Images a and b are drawn independently; they show two identities, or are two images where identities are unknown.
+    The posterior means of a, with the latents that `swapped` chooses taken from b, are decoded. The result is compared
+    with image a drawn with the factors of b.
 
-    The interval is that of a bootstrap over identities of a (images, where there are no identities).
+    The interval is a bootstrap over the identities of a (over images, where there are no identities).
 
     Args:
         vae: the model; weights, modes and random state are left as they were.
-        split: of which all images are used, seen as its `examples` are; validation to choose by, test to report.
+        split: all of its images are used, as `examples` shows them: validation to choose a model, test to report.
         pair: a typical one of the data set, see `Pairs.typical_pair`.
         pairs: how many.
-        seed: of how images are seen, of pairs and of the bootstrap.
+        seed: for how images are seen, for pairs and for the bootstrap.
 
     Returns:
-        None where no latent explains factors alone that the split can draw, and where there are no two images.
+        None where no latent explains only factors that the split can draw, and where there are fewer than two images.
     """
     chosen = swapped(vae.latents, pair, split.drawable)
     if not chosen.latents or len(split) < 2:
@@ -129,13 +132,13 @@ def swap_error(vae: FactoredVAE, split: Split, pair: Pairing, *, pairs: int = PA
             measured |= _repeated(vae, chosen, image, other)
         for name, error in measured.items():
             errors[name].append(error)
-    found = {name: torch.cat(each).cpu() for name, each in errors.items()}
-    means = {name: each.mean().item() for name, each in found.items()}
+    of_pairs = {name: torch.cat(each).cpu() for name, each in errors.items()}
+    means = {name: each.mean().item() for name, each in of_pairs.items()}
     return SwapError(
         swapped=chosen,
         pairs=pairs,
         error=means["error"],
-        interval=interval(found["error"], shown[a], seed),
+        interval=interval(of_pairs["error"], shown[a], seed),
         ceiling=means["ceiling"],
         left_alone=means["left alone"],
         mean_image=means["mean image"],
@@ -148,7 +151,7 @@ def swap_error(vae: FactoredVAE, split: Split, pair: Pairing, *, pairs: int = PA
 def _errors(
     vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor, truth: Tensor, mean: Tensor
 ) -> dict[str, Tensor]:
-    """What `swap_error` averages, ``(pairs,)`` float64 each, of images ``(pairs, channels, height, width)`` uint8."""
+    """The errors that `swap_error` averages, ``(pairs,)`` float64; images are ``(pairs, channels, height, width)``."""
     swap, of_truth = _swap(vae, chosen, image, other), vae.codes(truth)
     return {
         "error": _squared(vae.decode(swap), truth),
@@ -167,8 +170,8 @@ def _swap(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -> di
 
 def _repeated(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -> dict[str, Tensor]:
     """Composition and reversibility (Monteiro et al., ICLR 2023), ``(pairs,)`` float64 each."""
-    made = vae.decode(_swap(vae, chosen, image, other))
-    errors = {"reversed": _squared(vae.decode(_swap(vae, chosen, made, image)), image)}
+    decoded = vae.decode(_swap(vae, chosen, image, other))
+    errors = {"reversed": _squared(vae.decode(_swap(vae, chosen, decoded, image)), image)}
     again = image
     for count in range(1, max(COMPOSED) + 1):
         again = vae.decode(vae.codes(again))
@@ -177,20 +180,22 @@ def _repeated(vae: FactoredVAE, chosen: Swapped, image: Tensor, other: Tensor) -
     return errors
 
 
-def _squared(made: Tensor, truth: Tensor) -> Tensor:
-    return (made.double() - as_float(truth).double()).square().flatten(1).mean(1)
+def _squared(decoded: Tensor, truth: Tensor) -> Tensor:
+    return (decoded.double() - as_float(truth).double()).square().flatten(1).mean(1)
 
 
 def independent_pairs(shown: Tensor, pairs: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images a and b of pairs, drawn independently until they show two things; two images where all show one.
+    """Images a and b of pairs, drawn independently so that they show different things.
+
+    Where all images show the same thing, a and b are two different images.
 
     Args:
         shown: what each image shows, ``(images,)``, such as its identity.
         pairs: how many, each drawn with replacement.
-        seed: of the draws, which are those of a CPU.
+        seed: for the draws, made on the CPU.
 
     Returns:
-        Two ``(pairs,)`` int64 of places.
+        Positions of a and of b, ``(pairs,)`` int64 each.
     """
     if bool((shown == shown[0]).all()):
         shown = torch.arange(len(shown), device="cpu")
@@ -200,18 +205,18 @@ def independent_pairs(shown: Tensor, pairs: int, seed: int) -> tuple[Tensor, Ten
     start = counts.cumsum(0) - counts
     a = torch.randint(len(shown), (pairs,), generator=generator, device="cpu")
     after, others = (start + counts)[group[a]], len(shown) - counts[group[a]]
-    # All others of them lie one after another, around the end, in the order of what they show.
+    # `order` sorts the images by what they show. After the group of a, wrapping around the end, follow all others.
     step = torch.randint(1 << 40, (pairs,), generator=generator, device="cpu") % others
     return a, order[(after + step) % len(shown)]
 
 
 def interval(errors: Tensor, unit: Tensor, seed: int) -> tuple[float, float]:
-    """In which the mean of errors lies with 95 %: a bootstrap that draws units, each with all of its errors.
+    """95 % confidence interval of the mean error: a bootstrap that draws units, each with all of its errors.
 
     Args:
         errors: ``(pairs,)``.
-        unit: what is independent, ``(pairs,)``.
-        seed: of its draws.
+        unit: the independent unit of each pair, ``(pairs,)``.
+        seed: for the bootstrap.
     """
     _, group = np.unique(unit.numpy(), return_inverse=True)
     sums, counts = np.bincount(group, errors.numpy()), np.bincount(group)

@@ -40,13 +40,13 @@ PIXELS = "raw pixels"
 
 BY_DRAWS = " by draws"
 READINGS = (("", ""), ("_drawn", BY_DRAWS))
-"""Two readings of what a block tells, off posterior means and off draws: what is added to a key and to a measure."""
+"""A block is read from posterior means and from draws: the suffix of the key and of the measure for each reading."""
 
 AGGREGATE = "KL of the aggregated posterior to the prior"
 USE = "use by the decoder"
 TOLD = "samples told apart by a classifier"
 TOLD_IMAGES = 100
-"""Test images below which a classifier of samples learns nothing that means anything."""
+"""With fewer test images a classifier of samples learns nothing meaningful."""
 RECALL = "recall@1{by} of identity in another view"
 
 Progress = Callable[[int, int, str], None]
@@ -54,7 +54,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class Measurement(NamedTuple):
-    """Something to compute: what to say meanwhile, and the numbers it gives by their keys."""
+    """Something to compute: a title for the progress display, and a function that returns numbers by their keys."""
 
     title: str
     compute: Callable[[], dict[str, Number]]
@@ -76,20 +76,20 @@ def evaluate(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Evaluation:
-    """Measure what fits the data: bounds and uses always, swaps by the truth, probes, leaks, identities in new views.
+    """Measure what fits the data: bounds and uses always; where possible swap errors, probes, leaks and recall@1.
 
     Args:
         vae: the model.
-        data: with images of the model's shape; its numbers in the units that an opponent's bins are of, see `in_units`.
-        name: of the model, as tables call it.
-        method: it was trained by, as it is recorded.
-        objective: it was trained with, if any: its opponents are measured too, and advice knows its weights.
+        data: images of the model's shape; factors in the units of the opponent's bins, see `in_units`.
+        name: the model's name in tables.
+        method: the recorded name of the method that trained it.
+        objective: the one it was trained with, if any: its opponents are measured too, and advice uses its weights.
         checkpoint: which weights these are, as it is recorded.
-        steps: that it was trained for, where that is known: advice depends on it.
-        handed_over: what of ``vae`` and ``elbo`` was made by the user, and by no settings: advice is worded for that.
-        seed: of how images are seen, of pairs, and of every probe.
-        progress: told before each step.
-        threads: of the CPU; None: what is fastest now, see `pyro_disent.threads.choose`.
+        steps: how many steps it was trained for, if known: advice depends on it.
+        handed_over: which of ``vae`` and ``elbo`` the user made without settings: advice is worded for that.
+        seed: for how images are seen, for pairs, and for every probe.
+        progress: called before each measurement.
+        threads: CPU threads; None takes the number that is fastest now, see `pyro_disent.threads.choose`.
 
     Raises:
         InputError: for data whose images are not of the model's shape.
@@ -122,21 +122,21 @@ def _measured(codes: Codes, progress: Progress | None) -> dict[str, Number]:
     metrics = plugins.by_name(GROUP, {metric.__name__: metric for metric in METRICS})
     measurements = [(name, measurement) for name, metric in metrics.items() for measurement in metric(codes)]
     numbers: dict[str, Number] = {}
-    of: dict[str, str] = {}
+    owner: dict[str, str] = {}
     for done, (name, measurement) in enumerate(measurements):
         if progress:
             progress(done, len(measurements), measurement.title)
-        found = measurement.compute()
-        if taken := [key for key in found if key in numbers]:
+        results = measurement.compute()
+        if taken := [key for key in results if key in numbers]:
             warnings.warn(
-                f"the metric {name} of another package measures {', '.join(taken)}, as {of[taken[0]]} does, whose "
+                f"the metric {name} of another package measures {', '.join(taken)}, as {owner[taken[0]]} does, whose "
                 "numbers stay: it needs keys of its own",
                 plugins.BrokenPackage,
                 stacklevel=2,
             )
-        new = {key: number for key, number in found.items() if key not in numbers}
+        new = {key: number for key, number in results.items() if key not in numbers}
         numbers |= new
-        of |= dict.fromkeys(new, name)
+        owner |= dict.fromkeys(new, name)
     if progress:
         progress(len(measurements), len(measurements), "evaluated")
     return numbers
@@ -176,7 +176,7 @@ def bounds(codes: Codes) -> Iterator[Measurement]:
 
 
 def uses(codes: Codes) -> Iterator[Measurement]:
-    """Share of the decoded change that comes with each latent alone."""
+    """Each latent's share of the change in decoded images, when it alone changes."""
 
     def compute() -> dict[str, Number]:
         shares = use(codes.vae, codes.some_test_images, seed=codes.seed)
@@ -189,14 +189,14 @@ def aggregates(codes: Codes) -> Iterator[Measurement]:
     """KL of the aggregated posterior to the prior."""
 
     def compute() -> dict[str, Number]:
-        found = aggregate_kl(codes.vae, codes.some_test_images, seed=codes.seed)
-        return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in found.items()}
+        kl = aggregate_kl(codes.vae, codes.some_test_images, seed=codes.seed)
+        return {f"aggregate_kl/{name}": Number(AGGREGATE, name, nats, "nats") for name, nats in kl.items()}
 
     yield Measurement(AGGREGATE, compute)
 
 
 def samples(codes: Codes) -> Iterator[Measurement]:
-    """How well samples from the prior are told from test images, and from reconstructions of test images."""
+    """How well a classifier tells samples from the prior from test images, and from their reconstructions."""
 
     def compute() -> dict[str, Number]:
         vae, images = codes.vae, codes.some_test_images
@@ -212,14 +212,14 @@ def samples(codes: Codes) -> Iterator[Measurement]:
 
 
 def counterfactuals(codes: Codes) -> Iterator[Measurement]:
-    """How far swaps are from the true images, where the data set can draw them, with what that is compared to."""
+    """Errors of swaps against the true images, where the data set can draw these, and of baselines."""
     pair = codes.data.pairs.typical_pair(factor.name for factor in codes.data.factors)
     if not swapped(codes.vae.latents, pair, codes.data.test.drawable).latents:
         return
 
     def compute() -> dict[str, Number]:
-        found = swap_error(codes.vae, codes.data.test, pair, seed=codes.seed)
-        return {} if found is None else found.numbers()
+        error = swap_error(codes.vae, codes.data.test, pair, seed=codes.seed)
+        return {} if error is None else error.numbers()
 
     yield Measurement("swap error", compute)
 
@@ -227,24 +227,24 @@ def counterfactuals(codes: Codes) -> Iterator[Measurement]:
 def probes(codes: Codes) -> Iterator[Measurement]:
     """Linear probes of every label whose test values all occur in training (identities do not)."""
     train, test, seed = codes.train, codes.test, codes.seed
-    for label, known in train.examples.labels.items():
-        asked = test.examples.labels.get(label)
-        if asked is None or len(known.unique()) < 2 or not torch.isin(asked, known).all():
+    for label, y in train.examples.labels.items():
+        y_test = test.examples.labels.get(label)
+        if y_test is None or len(y.unique()) < 2 or not torch.isin(y_test, y).all():
             continue
         inputs = {name: (code, test.codes[name]) for name, code in train.codes.items()}
         pixels = train.examples.images[:].flatten(1).to(codes.vae.device)
         inputs[PIXELS] = pixels, test.examples.images[:].flatten(1)
         for block, (x, x_test) in inputs.items():
-            held_out = partial(linear_probe, x, known, x_test, asked, seed=seed)
+            held_out = partial(linear_probe, x, y, x_test, y_test, seed=seed)
             yield _measurement(f"linear_probe/{label}/{block}", f"linear probe of {label}", block, "accuracy", held_out)
         x = train.codes[codes.whole]
-        published = partial(linear_probe, x, known, x, known, seed=seed, bias=False)
+        published = partial(linear_probe, x, y, x, y, seed=seed, bias=False)
         measure = f"published probe of {label} (training set)"
         yield _measurement(f"linear_probe_published/{label}", measure, codes.whole, "accuracy", published)
 
 
 def leaks(codes: Codes) -> Iterator[Measurement]:
-    """How much of every factor boosted trees read off every block: off its means, and off what it says (draws)."""
+    """How much of every factor boosted trees can read from every block: from its posterior means, and from draws."""
     for name, circular in _named(codes.factors):
         for key, by in READINGS:
             for block in codes.blocks:
@@ -254,12 +254,12 @@ def leaks(codes: Codes) -> Iterator[Measurement]:
 
 def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> float:
     train, test = codes.read(block, drawn)
-    known, asked = codes.train.examples.factors[name], codes.test.examples.factors[name]
-    return leak(train, known, test, asked, circular, seed=codes.seed)
+    y_train, y_test = codes.train.examples.factors[name], codes.test.examples.factors[name]
+    return leak(train, y_train, test, y_test, circular, seed=codes.seed)
 
 
 def pairs(codes: Codes) -> Iterator[Measurement]:
-    """How much of the difference of every factor within a pair boosted trees read off the difference of its codes."""
+    """How much of a factor's difference within a pair boosted trees can read from the difference of the codes."""
     if not codes.factors or not codes.has_pairs:
         return
     train, test = codes.train_pairs, codes.test_pairs
@@ -283,13 +283,13 @@ def opponents(codes: Codes) -> Iterator[Measurement]:
         return
     train, test = codes.train, codes.test
     if not all(train.varies(name) and test.varies(name) for name in term.factors):
-        return  # another data set, of which other factors are known
-    known = partial(skill, codes.objective, term, test.examples, seed=codes.seed)
+        return  # another data set, with other known factors
+    compute_skill = partial(skill, codes.objective, term, test.examples, seed=codes.seed)
 
-    def own() -> dict[str, Number]:
-        found = known()
+    def opponent_numbers() -> dict[str, Number]:
+        accuracies = compute_skill()
         return {
-            f"{key}/{name}": Number(f"{measure} of {name}", block, found[f"{key}.{name}"], "accuracy")
+            f"{key}/{name}": Number(f"{measure} of {name}", block, accuracies[f"{key}.{name}"], "accuracy")
             for name in term.factors
             for key, measure, block in (
                 ("accuracy", "opponent's guess", "+".join(term.latents)),
@@ -297,26 +297,26 @@ def opponents(codes: Codes) -> Iterator[Measurement]:
             )
         }
 
-    yield Measurement("opponent", own)
-    bins, test_bins = (term.labels(split.examples.factors) for split in (train, test))
-    for name, known_bins, asked in zip(term.factors, bins, test_bins, strict=True):
+    yield Measurement("opponent", opponent_numbers)
+    all_bins, all_test_bins = (term.labels(split.examples.factors) for split in (train, test))
+    for name, bins, test_bins in zip(term.factors, all_bins, all_test_bins, strict=True):
         for key, by in READINGS:
             for block in codes.blocks:
-                compute = partial(_guessed, codes, block, bool(by), known_bins, asked)
+                compute = partial(_guess_accuracy, codes, block, bool(by), bins, test_bins)
                 measure = f"fresh classifier{by} of {name}"
                 yield _measurement(f"classifier{key}/{name}/{block}", measure, block, "accuracy", compute)
 
 
-def _guessed(codes: Codes, block: str, drawn: bool, known: Tensor, asked: Tensor) -> float:
+def _guess_accuracy(codes: Codes, block: str, drawn: bool, bins: Tensor, test_bins: Tensor) -> float:
     train, test = codes.read(block, drawn)
-    return classifier_accuracy(train, known, test, asked, seed=codes.seed)
+    return classifier_accuracy(train, bins, test, test_bins, seed=codes.seed)
 
 
 def identities(codes: Codes) -> Iterator[Measurement]:
-    """Recall@1 of test identities in another view, and what each block tells of the view.
+    """Recall@1 of test identities in another view, and how well the view can be read from each block.
 
     The regressors of the view are fitted on validation identities and scored on test identities. A view is the first
-    circular factor of the data set (an azimuth); where there is none, every image is a view of its own.
+    circular factor of the data set (an azimuth); where there is none, every image is a view by itself.
     """
     examples, seed = codes.test.examples, codes.seed
     identity = examples.labels.get("identity")
@@ -324,11 +324,11 @@ def identities(codes: Codes) -> Iterator[Measurement]:
         return
     azimuth = next((factor.name for factor in codes.factors if factor.circular), None)
     view = torch.arange(len(identity)).float()
-    if azimuth is not None:  # far from all angles, an image whose own is not known is a view of its own as well
+    if azimuth is not None:  # adding 100, far from all angles, makes each image of unknown angle a view by itself
         view = examples.factors[azimuth].where(examples.factors[azimuth].isfinite(), view + 100)
-    seen = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
-    if len(seen) == len(identity.unique()):
-        return  # nobody is seen twice
+    combinations = torch.stack([identity.double(), view.double()], -1).unique(dim=0)
+    if len(combinations) == len(identity.unique()):
+        return  # no identity has two views
     for key, by in READINGS:
         for block in codes.blocks:
             compute = partial(recall_at_1, codes.read_unseen(block, bool(by))[1], identity, view, seed=seed)
@@ -352,7 +352,7 @@ def identities(codes: Codes) -> Iterator[Measurement]:
 
 
 def _view(codes: Codes, name: str, circular: bool, block: str, key: str, by: str) -> dict[str, Number]:
-    """One factor of the view read off one block of unseen identities: its R2, and the median error of an angle."""
+    """One factor of the view read from one block, for unseen identities: its R2, and the median error of an angle."""
     validation, test = codes.read_unseen(block, bool(by))
     actual = codes.test.examples.factors[name]
     fitted = fit_regressors(validation, codes.validation.examples.factors[name], circular, seed=codes.seed)
@@ -381,7 +381,7 @@ METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     pairs,
     identities,
 )
-"""A metric yields the measurements that fit the data set, if any; other packages' come after ours."""
+"""A metric yields the measurements that fit the data set, if any; metrics of other packages come after ours."""
 
 
 def _measurement(key: str, measure: str, block: str, unit: str, compute: Callable[[], float]) -> Measurement:

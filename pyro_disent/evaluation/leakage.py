@@ -1,8 +1,8 @@
-"""Leaks: how much of a known factor a non-linear regressor can read off a code that should not hold it.
+"""Leaks: how much of a known factor a non-linear regressor can read from a code that should not hold it.
 
-`evaluate` reads every leak off two codes: posterior means (the protocol's reading), whose smallest trace trees find,
-and draws from the posteriors, which are what a latent says: of a latent whose means spread by a hundredth of its
-posterior's scale, they tell nothing.
+`evaluate` reads every leak from two codes. In posterior means (the protocol's reading) trees find the smallest trace.
+Draws from the posteriors show what a latent really passes on: where its means vary by only a hundredth of the
+posterior's scale, draws tell nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def leak(
         z_test: codes ``(images, width)``.
         factor_test: the factor's value ``(images,)``.
         circular: whether the factor wraps around at 2 pi: the R2 is then the mean over its cosine and its sine.
-        seed: of the choice of images and of the regressor.
+        seed: for the choice of images and for the regressor.
     """
     fitted = fit_regressors(z_train, factor_train, circular, seed=seed)
     return r2(fitted(z_test), factor_test, circular)
@@ -55,8 +55,8 @@ def pair_leak(
 ) -> float:
     """R2 of the same regressor from the difference of a pair's two codes to the difference of its two factors.
 
-    Codes may describe a factor relative to each image's own zero (a digit has a slant of its own): absolute values are
-    then hard to read off a code that moves exactly as the factor does, and differences within a pair are not.
+    A code may describe a factor relative to a zero that differs between images (handwritten digits differ in slant).
+    Absolute values are then hard to read from a code that moves exactly as the factor does; differences are not.
 
     Args:
         codes_train: ``(2, pairs, width)``.
@@ -92,22 +92,22 @@ class Fitted:
 def fit_regressors(code: Tensor, factor: Tensor, circular: bool, *, seed: int = 0) -> Fitted:
     """The regressor of `leak`, fitted on at most `FIT_IMAGES` images whose factor is known."""
     values = _array(factor)
-    known = np.flatnonzero(np.isfinite(values))
-    if len(known) > FIT_IMAGES:
-        known = np.random.default_rng(seed).choice(known, FIT_IMAGES, replace=False)
-    return Fitted(_array(code)[known], targets(factor, circular)[known], seed)
+    rows = np.flatnonzero(np.isfinite(values))
+    if len(rows) > FIT_IMAGES:
+        rows = np.random.default_rng(seed).choice(rows, FIT_IMAGES, replace=False)
+    return Fitted(_array(code)[rows], targets(factor, circular)[rows], seed)
 
 
 def r2(predicted: Array, factor: Tensor, circular: bool) -> float:
     """Mean R2 over the columns of ``predicted`` (one, or cosine and sine), over images whose factor is known."""
     from sklearn.metrics import r2_score
 
-    known = np.isfinite(_array(factor))
-    return float(r2_score(targets(factor, circular)[known], predicted[known], multioutput="uniform_average"))
+    mask = np.isfinite(_array(factor))
+    return float(r2_score(targets(factor, circular)[mask], predicted[mask], multioutput="uniform_average"))
 
 
 def targets(factor: Tensor, circular: bool) -> Array:
-    """What is regressed: ``(images, 1)``, or ``(images, 2)`` for the cosine and sine of a circular factor."""
+    """The regression targets: ``(images, 1)``, or ``(images, 2)`` for the cosine and sine of a circular factor."""
     values = _array(factor)
     return np.stack([np.cos(values), np.sin(values)], -1) if circular else values[:, None]
 

@@ -1,4 +1,4 @@
-"""How well factors are told from a code by the opponent of Eq. 3, and by a fresh one that the encoder never played."""
+"""How well the opponent of Eq. 3, and a fresh classifier, tell factors from a code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def prediction(objective: Objective) -> Prediction | None:
 
 
 def skill(objective: Objective, term: Prediction, examples: Examples, *, seed: int = 0) -> dict[str, float]:
-    """The opponent's own accuracy, and the share of the most frequent bin: `Prediction.skill` over all images.
+    """The opponent's accuracy, and the share of the most frequent bin: `Prediction.skill` over all images.
 
     Args:
         examples: uint8 images and their factors.
-        seed: of the posterior's draws, where the opponent sees those.
+        seed: for draws from the posterior, if the opponent sees draws.
     """
     device = next(objective.parameters()).device
     rows = torch.arange(len(examples.images))
@@ -48,14 +48,14 @@ def classifier_accuracy(code: Tensor, bins: Tensor, test_code: Tensor, test_bins
     Args:
         code, test_code: ``(images, width)``.
         bins, test_bins: ``(images,)`` int64, as `terms.quantized` gives them.
-        seed: of the choice of images and of the classifier.
+        seed: for the choice of images and for the classifier.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    known = np.flatnonzero((bins != UNKNOWN).cpu().numpy())
-    if len(known) > FIT_IMAGES:
-        known = np.random.default_rng(seed).choice(known, FIT_IMAGES, replace=False)
-    asked = (test_bins != UNKNOWN).cpu().numpy()
+    rows = np.flatnonzero((bins != UNKNOWN).cpu().numpy())
+    if len(rows) > FIT_IMAGES:
+        rows = np.random.default_rng(seed).choice(rows, FIT_IMAGES, replace=False)
+    test_mask = (test_bins != UNKNOWN).cpu().numpy()
     classifier = HistGradientBoostingClassifier(random_state=seed)
-    classifier.fit(code.cpu().double().numpy()[known], bins.cpu().numpy()[known])
-    return float(classifier.score(test_code.cpu().double().numpy()[asked], test_bins.cpu().numpy()[asked]))
+    classifier.fit(code.cpu().double().numpy()[rows], bins.cpu().numpy()[rows])
+    return float(classifier.score(test_code.cpu().double().numpy()[test_mask], test_bins.cpu().numpy()[test_mask]))

@@ -26,15 +26,15 @@ def linear_probe(
     The protocol is fixed: Adam with learning rate 5e-3, batches of 96 in a seeded order, codes as they are (no
     standardization, so that a code is not rewarded for information it holds at a negligible scale).
 
-    The protocol published with the paper's code is the same with ``bias=False``, the whole code, and the training set
-    in the place of the test set.
+    The protocol published with the paper's code differs in three points: ``bias=False``, the whole code, and the
+    training set in place of the test set.
 
     Args:
         train_codes: ``(images, width)``, float, or uint8 for raw pixels; the layer is trained on their device.
         train_labels: ``(images,)`` integers, any values; a label never seen in training is never predicted.
         test_codes: ``(images, width)``.
         test_labels: ``(images,)`` integers.
-        seed: of the layer's first weights and of the order of the images, the same on every device.
+        seed: for the layer's first weights and the order of the images, the same on every device.
         bias: whether the layer has one.
 
     Returns:

@@ -60,7 +60,7 @@ def write(evaluation: Evaluation, path: Path) -> Path:
 def table(evaluations: Sequence[Evaluation]) -> Table:
     """One row for each measure and block, one column for each evaluation, and one for raw pixels where known.
 
-    The numbers of raw pixels depend on images alone: they stand in the first row of their measure, once, and only where
+    The numbers of raw pixels depend on images alone. They stand once, in the first row of their measure, and only where
     all evaluations that have them agree.
     """
     result = Table("measure", "of", "unit", title=_title(evaluations), title_justify="left", caption_justify="left")
@@ -83,8 +83,8 @@ def table(evaluations: Sequence[Evaluation]) -> Table:
     for measure, numbers in rows.items():
         if any(block for block, _ in numbers):
             result.add_section()
-        for place, ((block, unit), found) in enumerate(numbers.items()):
-            row = [_value(number) for number in found]
+        for place, ((block, unit), of_runs) in enumerate(numbers.items()):
+            row = [_value(number) for number in of_runs]
             if pixels:
                 row.append(_value(pixels.get(measure)) if place == 0 else "")
             result.add_row(measure if place == 0 else "", block, unit if place == 0 else "", *row)
@@ -111,18 +111,20 @@ def _title(evaluations: Sequence[Evaluation]) -> str:
 
 def _pixels(evaluations: Sequence[Evaluation]) -> dict[str, Number]:
     """Measure -> its number on raw pixels, where the evaluations do not contradict each other."""
-    found: dict[str, list[Number]] = {}
+    of_measure: dict[str, list[Number]] = {}
     for evaluation in evaluations:
         for number in evaluation.numbers.values():
             if number.block == PIXELS:
-                found.setdefault(number.measure, []).append(number)
+                of_measure.setdefault(number.measure, []).append(number)
     return {
-        name: numbers[0] for name, numbers in found.items() if all(n.to_json() == numbers[0].to_json() for n in numbers)
+        name: numbers[0]
+        for name, numbers in of_measure.items()
+        if all(n.to_json() == numbers[0].to_json() for n in numbers)
     }
 
 
 def _value(number: Number | None) -> str:
-    """A number as it is read: percent for accuracies, two decimals for R2, one for nats and degrees."""
+    """A number as text: percent for accuracies, two decimals for R2, one for nats and degrees."""
     if number is None:
         return ""
     value = number.value

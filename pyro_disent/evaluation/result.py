@@ -1,4 +1,4 @@
-"""What an evaluation found: numbers with names and units, and its form as JSON."""
+"""The result of an evaluation: numbers with names and units, and their form as JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Number(NamedTuple):
     measure: str
     """What was measured: ``linear probe of digit``."""
     block: str
-    """The latents it was measured on; empty where it is of the whole model."""
+    """The latents it was measured on; empty where it describes the whole model."""
     value: float
     unit: str
     interval: tuple[float, float] | None = None
-    """In which the value lies with 95 %, by a bootstrap, where that was computed."""
+    """95 % confidence interval by a bootstrap, where that was computed."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without an interval that was not computed; a value that is not finite is null."""
@@ -32,15 +32,15 @@ class Number(NamedTuple):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave; null is NaN."""
+        """The inverse of `to_json`; null is NaN."""
         value, interval = values["value"], values.get("interval")
-        read = {"value": math.nan if value is None else value, "interval": interval and tuple(interval)}
-        return cls(**{**values, **read})
+        converted = {"value": math.nan if value is None else value, "interval": interval and tuple(interval)}
+        return cls(**{**values, **converted})
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What was measured of a model, on which data."""
+    """The measurements of one model on one data set."""
 
     protocol: int
     """Version of what the numbers mean; numbers of different versions do not compare."""
@@ -55,18 +55,18 @@ class Evaluation:
     blocks: Mapping[str, tuple[str, ...]]
     """block's name -> the latents in it."""
     numbers: Mapping[str, Number]
-    """Keys such as ``linear_probe/digit/z`` -> what was found."""
+    """Keys such as ``linear_probe/digit/z`` -> the result."""
     advice: tuple[str, ...] = ()
-    """A sentence for each latent that says nothing or is ignored."""
+    """A sentence for each latent that tells nothing about the image or that the decoder ignores."""
     checkpoint: str = ""
-    """``best`` or ``last``, of a run; empty for a model that is no run's."""
+    """``best`` or ``last`` of a run; empty for a model that belongs to no run."""
 
     def __repr__(self) -> str:
         of = f" of {self.run}" if self.run else ""
         return f"<Evaluation{of} on {self.data}: {len(self.numbers)} numbers of {', '.join(self.blocks)}>"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, as they stand in ``evaluation.json``."""
+        """Plain JSON values, as ``evaluation.json`` holds them."""
         return {
             **vars(self),
             "source": self.source._asdict(),
@@ -78,10 +78,10 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave, read again.
+        """The inverse of `to_json`.
 
         Raises:
-            InputError: for what is no evaluation.
+            InputError: for values that are not an evaluation.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
         if values.keys() ^ fields:

@@ -10,23 +10,23 @@ from pyro_disent.models.program import forked_random_state, seed_random_state
 from pyro_disent.pixels import as_pixels
 
 SIDE = 32
-"""Images are shrunk by the largest whole factor that leaves their longer side so many pixels."""
+"""Images are shrunk by the largest whole factor that leaves at least this many pixels on their longer side."""
 EPOCHS = 10
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3
 
 
 def told_apart(first: Tensor, second: Tensor, *, seed: int = 0) -> float:
-    """Accuracy on held-out images of a small convolutional classifier between two sets of images; chance is 1/2.
+    """Held-out accuracy of a small convolutional classifier that separates two sets of images; chance is 1/2.
 
     It is trained on the first half of each set and scored on the second half (a classifier two-sample test, Lopez-Paz
     and Oquab 2017). The protocol is fixed: three convolutions, Adam with learning rate 2e-3, ten epochs in batches of
     64, a seeded order and seeded first weights.
 
     Args:
-        first, second: ``(N, channels, height, width)``, uint8 or float in [0, 1], at least 2 each; where one set is
-            larger, its first images are taken.
-        seed: of the classifier's first weights and of the order of the images.
+        first, second: ``(N, channels, height, width)``, uint8 or float in [0, 1], at least 2 each; of the larger
+            set only the first images are used.
+        seed: for the classifier's first weights and the order of the images.
     """
     count = min(len(first), len(second)) // 2
     device = first.device
@@ -51,7 +51,7 @@ def told_apart(first: Tensor, second: Tensor, *, seed: int = 0) -> float:
 
 
 def _shrunk(images: Tensor) -> Tensor:
-    """Floats around 0; large images by the mean over squares of pixels."""
+    """Floats around 0; large images are shrunk by the mean over squares of pixels."""
     pixels = as_pixels(images).float()
     factor = max(1, max(pixels.shape[-2:]) // SIDE)
     return functional.avg_pool2d(pixels, factor) - 0.5 if factor > 1 else pixels - 0.5
@@ -64,5 +64,5 @@ def _classifier(shape: torch.Size) -> nn.Module:
         layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU()]
         channels = width
     classifier = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(1))
-    classifier(torch.zeros(1, *shape, device="cpu"))  # tells the last layer its width
+    classifier(torch.zeros(1, *shape, device="cpu"))  # the lazy layer learns its input width
     return classifier

@@ -1,4 +1,4 @@
-"""What a code keeps of an identity, and what it tells of the view, on identities that were never trained on."""
+"""How well a code keeps an identity, and how much it tells of the view, on identities that were never trained on."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from pyro_disent.data.dataset import Split
 from pyro_disent.evaluation.leakage import Array
 
 DRAWS = 20
-"""Seeded galleries that recall@1 is the mean of."""
+"""Recall@1 is the mean over this many seeded galleries."""
 
 SYMMETRIC_SHARE = 0.05
-"""Share of training identities that is near-symmetric, by definition."""
+"""The share of training images that is near-symmetric by definition."""
 
 
 def recall_at_1(codes: Tensor, identity: Tensor, view: Tensor, *, seed: int = 0, draws: int = DRAWS) -> float:
     """How often the nearest code of another view is one of the same identity.
 
-    The query is the code of one view of an identity. Its gallery holds the code of *one* view of every identity, each a
-    view other than the query's: as many entries as identities, one of them right. Distances are Euclidean. In each
-    draw every identity is the query once, its view and its gallery drawn anew. Chance is one over the number of
-    identities.
+    The query is the code of one view of an identity. Its gallery holds the code of *one* view of every identity, never
+    the query's view: as many entries as identities, one of them right. Distances are Euclidean. In each draw every
+    identity is the query once, with a newly drawn view and gallery. Chance is one over the number of identities.
 
-    (With every other image in the gallery the nearest one is mostly a neighboring view, which raw pixels find as well;
-    one view an identity asks for the identity alone.)
+    (If the gallery held all other images, the nearest one would mostly be a neighboring view, which raw pixels find as
+    well. With one view for each identity, only the identity can help.)
 
     Args:
         codes: ``(images, width)``: a latent's posterior means, or raw pixels.
         identity: ``(images,)`` integers.
         view: ``(images,)``: an image whose value equals the query's is the same view and is not in its gallery.
-        seed: of all draws.
-        draws: how many the result is the mean of.
+        seed: for all draws.
+        draws: how many; the result is their mean.
 
     Raises:
         ValueError: where no identity has two views.
@@ -44,10 +43,10 @@ def recall_at_1(codes: Tensor, identity: Tensor, view: Tensor, *, seed: int = 0,
     views = view.cpu().numpy()
     _, person = np.unique(identity.cpu().numpy(), return_inverse=True)
     members = [np.flatnonzero(person == i) for i in range(person.max() + 1)]
-    hits = asked = 0
+    hits = queries = 0
     for _ in range(draws):
-        for i, own in enumerate(members):
-            query = rng.choice(own)
+        for i, images in enumerate(members):
+            query = rng.choice(images)
             # The first of each identity in a random order is a uniform draw among its views.
             order = rng.permutation(np.flatnonzero(views != views[query]))
             present, first = np.unique(person[order], return_index=True)
@@ -55,16 +54,16 @@ def recall_at_1(codes: Tensor, identity: Tensor, view: Tensor, *, seed: int = 0,
                 continue
             distance = np.linalg.norm(code[order[first]] - code[query], axis=1)
             hits += int(present[distance.argmin()] == i)
-            asked += 1
-    if not asked:
+            queries += 1
+    if not queries:
         raise ValueError("recall@1 needs identities with at least two views")
-    return hits / asked
+    return hits / queries
 
 
 def recall_by_chance(identity: Tensor, view: Tensor) -> float:
-    """What `recall_at_1` is of codes that say nothing: one over the entries of a gallery, mean over its queries.
+    """`recall_at_1` of codes without information: the mean over queries of one over the entries of a gallery.
 
-    That is one over the number of identities, where each of them has several views.
+    Where each identity has several views, that is one over the number of identities.
 
     Raises:
         ValueError: where no identity has two views.
@@ -72,14 +71,14 @@ def recall_by_chance(identity: Tensor, view: Tensor) -> float:
     _, person = np.unique(identity.cpu().numpy(), return_inverse=True)
     views = view.cpu().numpy()
     pairs = np.unique(np.stack([person, np.unique(views, return_inverse=True)[1]]), axis=1)
-    seen = np.bincount(pairs[0])
-    # Who is seen in one view alone is missing where that is the query's.
-    missing = np.bincount(pairs[1], weights=seen[pairs[0]] == 1)
-    entries = len(seen) - missing[np.unique(views, return_inverse=True)[1]]
-    asked = seen[person] > 1
-    if not asked.any():
+    views_of = np.bincount(pairs[0])
+    # An identity with a single view is missing from the gallery of a query that has this view.
+    missing = np.bincount(pairs[1], weights=views_of[pairs[0]] == 1)
+    entries = len(views_of) - missing[np.unique(views, return_inverse=True)[1]]
+    is_query = views_of[person] > 1
+    if not is_query.any():
         raise ValueError("recall@1 needs identities with at least two views")
-    of_each = [float((1 / entries[asked & (person == i)]).mean()) for i in np.flatnonzero(seen > 1)]
+    of_each = [float((1 / entries[is_query & (person == i)]).mean()) for i in np.flatnonzero(views_of > 1)]
     return float(np.mean(of_each))
 
 
@@ -97,12 +96,12 @@ def angle_error(predicted: Array, angle: Tensor) -> Array:
 def near_symmetric(test: Split, train: Split) -> Tensor:
     """Which test images show an identity that looks the same after half a turn, ``(images,)`` bool.
 
-    From such an image nobody can tell an azimuth from the one opposite, so it says nothing about a code.
+    In such an image an azimuth cannot be told from the opposite one, so its error says nothing about a code.
 
     A split may carry ``asymmetry``, ``(images,)``: the mean absolute pixel difference in [0, 1] between an identity's
-    views half a turn apart, equal for all images of an identity. Near-symmetric is what lies below the 5 % quantile of
-    the *training* images' asymmetry: a threshold that depends on images alone, and on none that are tested. A split
-    without ``asymmetry`` has no near-symmetric images.
+    views half a turn apart, equal for all images of an identity. An image is near-symmetric if its asymmetry is below
+    the 5 % quantile of the *training* images: the threshold depends on no model and on no test image. A split without
+    ``asymmetry`` has no near-symmetric images.
     """
     asymmetry, of_train = getattr(test, "asymmetry", None), getattr(train, "asymmetry", None)
     if asymmetry is None or of_train is None:

@@ -1,8 +1,8 @@
-"""Imports matplotlib, before any other module of this package, whatever its user has set that would keep it from it.
+"""Imports matplotlib before any other module of this package does, also where the user's settings would prevent it.
 
-Notebooks export an ``MPLBACKEND`` that other environments do not have, and a ``matplotlibrc`` may be damaged: either
-would end a training, after all of it, in matplotlib's traceback. No setting of theirs is needed here (see
-`pyro_disent.figures.paper`), but what can be used of them is left to whoever else draws in this process.
+Notebooks export an ``MPLBACKEND`` that other environments do not have, and a ``matplotlibrc`` may be damaged. Either
+would end a finished training in matplotlib's traceback. Our figures need neither setting (see
+`pyro_disent.figures.paper`), but valid settings stay in force for other code that draws in this process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VARIABLE = "MPLBACKEND"
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what matplotlib logs of settings, folders and fonts."""
+    """Silence matplotlib's log messages about settings, folders and fonts."""
     log = logging.getLogger("matplotlib")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -34,17 +34,17 @@ def quiet() -> Iterator[None]:
 
 
 def import_matplotlib() -> None:
-    """Import what figures need of matplotlib; nothing happens where that was done before."""
+    """Import the parts of matplotlib that figures need, unless they are imported already."""
     if all(name in sys.modules for name in NEEDED):
         return
     first = "matplotlib" not in sys.modules
-    named = os.environ.pop(_VARIABLE, None) if first else None
+    backend = os.environ.pop(_VARIABLE, None) if first else None
     try:
         with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of settings that are not used here
+            warnings.simplefilter("ignore")  # about settings that are not used here
             try:
                 _import()
-            except Exception:  # a matplotlibrc fails in whatever way it is damaged
+            except Exception:  # a damaged matplotlibrc can raise anything
                 if not first:
                     raise
                 for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
@@ -52,12 +52,12 @@ def import_matplotlib() -> None:
                 with _beside_the_default_settings():
                     _import()
     finally:
-        if named is not None:
-            os.environ[_VARIABLE] = named
-    if named:
+        if backend is not None:
+            os.environ[_VARIABLE] = backend
+    if backend:
         with contextlib.suppress(ValueError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sys.modules["matplotlib"].rcParams["backend"] = named  # as matplotlib does when it is imported
+            sys.modules["matplotlib"].rcParams["backend"] = backend  # as matplotlib does when it is imported
 
 
 def _import() -> None:
@@ -67,7 +67,7 @@ def _import() -> None:
 
 @contextlib.contextmanager
 def _beside_the_default_settings() -> Iterator[None]:
-    """In the folder of matplotlib's own ``matplotlibrc``: that of the working directory is read before all others."""
+    """Work in the folder of matplotlib's default ``matplotlibrc``: the working directory's file is read first."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None and spec.origin is not None
     with contextlib.chdir(Path(spec.origin).with_name("mpl-data")):

@@ -19,22 +19,22 @@ COLUMNS = ("image", "decoded", "counterfactual", "difference")
 def counterfactual(
     vae: FactoredVAE, images: Tensor, values: Mapping[str, Value], *, seed: int = 0, labels: Sequence[Label] = ()
 ) -> Figure:
-    """A row for every image: itself, its reconstruction, its counterfactual, and what is different between these two.
+    """A row for every image: the image, its reconstruction, its counterfactual, and the difference of the last two.
 
-    The difference is as under a swap matrix: white where there is none, grey by its size, the mean of the channels.
+    The difference is drawn as in a swap matrix: the mean over channels, white where there is none, darker where larger.
 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, uint8 or float in [0, 1].
-        values: what is set, see `queries.do`.
-        seed: of latents that are drawn because their priors depend on what is set.
+        values: the latents' new values, see `queries.do`.
+        seed: for latents that are drawn because their priors depend on the new values.
         labels: left of the rows; empty, or one for each image.
     """
-    made = do(vae, images, values, seed=seed)
-    different = (1 - (made.image - made.reconstruction).abs().mean(1, keepdim=True)).expand_as(made.image)
-    drawn = f"; {', '.join(made.redrawn)} drawn given that" if made.redrawn else ""
+    result = do(vae, images, values, seed=seed)
+    difference = (1 - (result.image - result.reconstruction).abs().mean(1, keepdim=True)).expand_as(result.image)
+    drawn = f"; {', '.join(result.redrawn)} drawn given that" if result.redrawn else ""
     return grid(
-        [list(row) for row in zip(as_float(images), made.reconstruction, made.image, different, strict=True)],
+        [list(row) for row in zip(as_float(images), result.reconstruction, result.image, difference, strict=True)],
         title=f"do({', '.join(f'{name} = {_text(value)}' for name, value in values.items())}){drawn}",
         row_labels=labels,
         column_labels=COLUMNS,

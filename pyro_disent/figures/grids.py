@@ -15,11 +15,11 @@ from pyro_disent.figures.paper import DPI, default_settings, paper
 from pyro_disent.figures.text import Lines, extent, shortened, write
 
 GAP = 4  # white pixels between images
-RULE = 16  # white pixels between originals and what is made of them
+RULE = 16  # white pixels between original images and decoded ones
 _SIDE = 112  # pixels an image's longer side is enlarged towards
-_LARGEST = 12_000  # pixels of a figure's longer side: larger files are not looked at
-_LABEL = 160  # pixels of width that labels left of the rows take at most
-_TITLE = 640  # pixels of width that a title may take, however narrow the images are
+_LARGEST = 12_000  # pixels of a figure's longer side: nobody looks at larger files
+_LABEL = 160  # largest width in pixels of labels left of the rows
+_TITLE = 640  # width in pixels that a title may take even where the images are narrower
 _TITLE_SIZE, _LABEL_SIZE = 8.5, 7.0  # points
 _COLOR = "#6b6b6b"
 
@@ -43,11 +43,11 @@ def grid(
     Args:
         cells: rows of equal length; all images of one shape, with one channel (grey) or three (RGB).
         title: above the grid.
-        row_labels: left of the rows; empty, or one for each. Parts are put on as few lines as hold them, and what is
+        row_labels: left of the rows; empty, or one for each. Parts share lines where they fit, and a part that is
             too long for a line loses its middle.
         column_labels: above the columns; empty, or one for each.
-        header_rows: the first rows are set apart by a wider line.
-        header_columns: the first columns likewise.
+        header_rows: how many first rows a wider line sets apart.
+        header_columns: how many first columns it sets apart.
     """
     canvas, starts_y, starts_x, side = _canvas(cells, header_rows, header_columns)
     height, width = canvas.shape[:2]
@@ -85,7 +85,7 @@ def grid(
 
 
 def _lines(label: Label, width: float) -> list[str]:
-    """A label's parts on as few lines as hold them."""
+    """A label's parts on lines: a part joins the line before it where both fit."""
     lines: list[str] = []
     for part in [label] if isinstance(label, str) else label:
         longer = f"{lines[-1]}, {part}" if lines else part
@@ -99,7 +99,7 @@ def _lines(label: Label, width: float) -> list[str]:
 def _canvas(
     cells: Cells, header_rows: int, header_columns: int
 ) -> tuple[NDArray[np.uint8], list[int], list[int], tuple[int, int]]:
-    """The enlarged images on white, where each row and column starts, and an image's enlarged height and width."""
+    """The enlarged images on white, the start of each row and column, and an image's enlarged height and width."""
     first = next((image for row in cells for image in row if image is not None), None)
     if first is None or len({len(row) for row in cells}) != 1:
         raise ValueError("a grid needs at least one image, and rows of equal length")
@@ -124,7 +124,7 @@ def _enlarged(image: Tensor, scale: int) -> NDArray[np.uint8]:
 
 
 def in_rows(images: Sequence[Tensor | None], columns: int | None = None) -> list[list[Tensor | None]]:
-    """Images row by row, as many rows as columns where no number is given; white cells fill the last row."""
+    """Images row by row, in a square where ``columns`` is None; white cells fill the last row."""
     columns = columns or max(1, math.ceil(math.sqrt(len(images))))
     padded = [*images, *[None] * (-len(images) % columns)]
     return [padded[start : start + columns] for start in range(0, len(padded), columns)]

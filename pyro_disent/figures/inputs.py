@@ -1,4 +1,4 @@
-"""The images a figure is asked to show: test indices of a run's data set, image files, or images from Python."""
+"""The images that a figure shows: test indices of a run's data set, image files, or images from Python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Chosen(NamedTuple):
     images: Tensor
     """``(N, channels, height, width)``, uint8; float in [0, 1] where floats were handed over."""
     names: list[tuple[str, ...]]
-    """What each is called, in parts."""
+    """The name of each image, in parts."""
 
 
 def images_named(
@@ -42,37 +42,37 @@ def images_named(
     white: float | None = None,
     pad: bool = False,
 ) -> Chosen:
-    """The images that a user named or hands over.
+    """The images that a user names or passes in.
 
     Args:
         images: test indices from 0, paths of image files (a text that is a whole number is always an index), or the
             images themselves, see `pyro_disent.pixels.as_pixels`.
         shape: channels, height and width that the model takes.
-        load_data: the run's data set; not called where no index is among them.
-        seed: of how test images are seen (the evaluation's, so that an index is the image that was measured).
+        load_data: loads the run's data set; called only if an index is among the images.
+        seed: for how test images are seen (the evaluation's, so that an index is the image that was measured).
         white: the value of a white pixel in files, see `read_image`.
-        pad: keep all of a file between black margins, as the images were that the model was trained on.
+        pad: keep the whole image of a file, with black margins, if the model was trained on such images.
 
     Raises:
-        InputError: for an index out of range, a file that is missing or no image, and images of another shape.
+        InputError: for an index out of range, a file that is missing or is not an image, and images of another shape.
     """
     images = [as_index(image) for image in images]
     indices = [image for image in images if isinstance(image, int)]
     of_data = iter(list(zip(*images_at(load_data(), indices, seed=seed), strict=True)) if indices else [])
-    called = _called({Path(image) for image in images if isinstance(image, str | Path)})
-    chosen: list[tuple[Tensor, tuple[str, ...]]] = []
+    file_names = _file_names({Path(image) for image in images if isinstance(image, str | Path)})
+    named_images: list[tuple[Tensor, tuple[str, ...]]] = []
     for number, image in enumerate(images):
         if isinstance(image, int):
-            chosen.append(next(of_data))
+            named_images.append(next(of_data))
         elif isinstance(image, str | Path):
             path = Path(image)
-            chosen.append((_from_file(path, shape, white, pad), (called[str(path)],)))
+            named_images.append((_from_file(path, shape, white, pad), (file_names[str(path)],)))
         else:
-            chosen.append((_handed_over(image, shape), (f"image {number}",)))
-    found = [image for image, _ in chosen]
-    if len({image.dtype for image in found}) > 1:
-        found = [as_float(image) for image in found]
-    return Chosen(torch.stack(found), [name for _, name in chosen])
+            named_images.append((_from_python(image, shape), (f"image {number}",)))
+    tensors = [image for image, _ in named_images]
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        tensors = [as_float(tensor) for tensor in tensors]
+    return Chosen(torch.stack(tensors), [name for _, name in named_images])
 
 
 def images_at(data: DataSet, indices: Sequence[int], *, seed: int = 0) -> Chosen:
@@ -98,10 +98,10 @@ def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad
     return torch.from_numpy(pixels.copy())
 
 
-def _called(files: Set[Path]) -> dict[str, str]:
-    """Path -> what a file is called: its name, with its folder's where files of several folders have it."""
-    often = Counter(path.name for path in files)
-    return {str(path): path.name if often[path.name] == 1 else "/".join(path.parts[-2:]) for path in files}
+def _file_names(files: Set[Path]) -> dict[str, str]:
+    """Path -> the file's name, with its folder's name in front where several files have the same name."""
+    counts = Counter(path.name for path in files)
+    return {str(path): path.name if counts[path.name] == 1 else "/".join(path.parts[-2:]) for path in files}
 
 
 def as_index(image: Image) -> Image:
@@ -114,7 +114,7 @@ def as_index(image: Image) -> Image:
     return int(number) if isinstance(number, Integral) else image
 
 
-def _handed_over(image: Any, shape: tuple[int, int, int]) -> Tensor:
+def _from_python(image: Any, shape: tuple[int, int, int]) -> Tensor:
     """An image from Python as a model takes it, uint8 or float."""
     pixels = as_tensor(image, "images")
     check_shape(tuple(pixels.shape), shape)

@@ -22,14 +22,14 @@ def interpolation(
     *,
     names: Sequence[Label] = ("first", "last"),
 ) -> Figure:
-    """A row from one image to another: both originals at the ends, between them the images of `queries.interpolate`.
+    """A row from one image to another: the originals at both ends, the images of `queries.interpolate` between them.
 
     Args:
         vae: the model.
         first, last: ``(channels, height, width)``, uint8 or float in [0, 1].
-        latents: which ones move, the others held as in the first image; all, where none is named.
+        latents: the latents that move; all if empty. The others are held as in the first image.
         steps: how many decoded images.
-        names: of the two images.
+        names: labels of the two images.
     """
     moving = [vae.latent(name).name for name in latents] or [latent.name for latent in vae.latents]
     decoded = interpolate(vae, first, last, moving, steps)

@@ -1,4 +1,4 @@
-"""What an image is called in figures: by its file, and by what is known of it."""
+"""The names of images in figures, from their files, labels and factors."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pyro_disent.data.dataset import DataSet, Examples, Factor, Split
 MANY = 6
 """More factors than this are not written out one by one."""
 LONG = 6
-"""Characters of a number, beside its sign, above which it is rounded unless it is whole."""
+"""A number of more characters (without its sign) is rounded, unless it is whole."""
 
 
 def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[str, ...]:
-    """An image's name in parts: its own, or its labels'; then its factors, where those are few (`MANY`).
+    """An image's name in parts: the file's name or its labels; then its factors, if these are few (`MANY`).
 
     ``("alice/3.jpg", "light low")``, ``("chair 12", "azimuth 90°", "elevation +20°")``, ``("digit 7", "+23°")``.
 
     Args:
-        data: whose factors are known.
-        split: of the data set.
-        examples: of the split; its factors and labels are those that were drawn for these very images.
-        index: of the image, from 0.
+        data: the data set, which declares the factors.
+        split: the image's split.
+        examples: the split's images, with the factors and labels that were drawn for them.
+        index: the image's position in the split, from 0.
     """
     labels = {name: int(values[index]) for name, values in examples.labels.items()}
     identity = labels.pop("identity", None)
-    if identity is not None and not split.names:  # whose number says less than a name, and more than its properties
+    if identity is not None and not split.names:  # an identity's number says less than a name, more than other labels
         labels = {"identity": identity}
     parts = [split.names[index]] if split.names else []
     parts += [f"{split.label_words.get(name, name)} {value}" for name, value in labels.items()]
@@ -43,8 +43,8 @@ def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[
 def factor_text(factor: Factor, value: float, *, named: bool) -> str:
     """A factor's value as people write it: angles in degrees, with a sign where they do not wrap around.
 
-    Numbers of the user's own are as they were written; those longer than `LONG` have three digits, or all before the
-    point.
+    Numbers from the user's files stay as they were written. A number longer than `LONG` is rounded to three digits, or
+    to all digits before the point.
     """
     if math.isnan(value):
         text = "unknown"

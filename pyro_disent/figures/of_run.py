@@ -1,4 +1,4 @@
-"""The figures that `fit` leaves in a run's folder: a table of them, to which other packages add theirs."""
+"""The table of figures that `fit` draws into a run's folder; other packages can add to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pyro_disent.models.use import unit_kl
 IMAGES = 14
 """Test images that are shown, at most."""
 TRUE_ROWS = 3
-"""Rows of the swap matrix, at most, where the truth and the difference stand under each."""
+"""Rows of the swap matrix, at most, if the truth and the difference are drawn under each row."""
 
 
 class Subject(NamedTuple):
@@ -36,17 +36,17 @@ class Subject(NamedTuple):
     images: Tensor
     """Some test images, ``(N, channels, height, width)``, uint8."""
     names: list[tuple[str, ...]]
-    """What each is called, in parts."""
+    """The name of each image, in parts."""
     shared: tuple[str, ...]
     """Names of the latents that pairs share."""
     seed: int
-    """Of whatever is drawn."""
+    """For all random draws."""
     places: tuple[int, ...] = ()
-    """Of the images among the test images."""
+    """The images' positions in the test split."""
 
 
 Drawn = Figure | Mapping[str, Figure] | None
-"""One figure, several by their names, or none where they do not apply."""
+"""One figure, several by their names, or None where the figure does not apply."""
 
 
 def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], seed: int = 0) -> list[Path]:
@@ -60,14 +60,14 @@ def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], s
     images, names = images_at(data, places, seed=seed)
     subject = Subject(vae, data, images, names, tuple(shared), seed, tuple(places))
     figures: dict[str, Figure] = {}
-    for name, made in plugins.by_name(GROUP, FIGURES).items():
-        drawn = made(subject)
-        figures |= {name: drawn} if isinstance(drawn, Figure) else drawn or {}
+    for name, draw_one in plugins.by_name(GROUP, FIGURES).items():
+        result = draw_one(subject)
+        figures |= {name: result} if isinstance(result, Figure) else result or {}
     return [save(figure, folder / file_name(name)) for name, figure in figures.items()]
 
 
 def _order(data: DataSet, seed: int) -> tuple[Tensor, torch.Generator]:
-    """The order in which test images are shown, and the generator that goes on after it."""
+    """The order in which test images are shown, and the generator for further draws."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(len(data.test), generator=generator, device="cpu"), generator
 
@@ -77,7 +77,7 @@ def _reconstructions(subject: Subject) -> Drawn:
 
 
 def _swap(subject: Subject) -> Drawn:
-    """Rows are six images or fewer, half of them where the truth stands below; all others are columns, if any are."""
+    """Half of the images, at most six, are rows, the others columns; with the truth, only `TRUE_ROWS` rows remain."""
     vae, data, images, names, shared, seed, places = subject
     rows = min(6, max(1, len(images) // 2))
     columns = slice(rows % len(images), None)
@@ -97,7 +97,7 @@ def _swap(subject: Subject) -> Drawn:
 
 
 def _traversals(subject: Subject) -> Drawn:
-    """Of every latent that pairs do not share."""
+    """One figure for every latent that pairs do not share."""
     vae, image, name = subject.vae, subject.images[0], subject.names[0]
     moved = [latent.name for latent in vae.latents if latent.name not in subject.shared]
     if not moved:
@@ -117,4 +117,4 @@ FIGURES: dict[str, Callable[[Subject], Drawn]] = {
     "traverse": _traversals,
     "samples": _samples,
 }
-"""Each is drawn into a file of its name."""
+"""Each figure is written to a file of its name."""

@@ -1,4 +1,4 @@
-"""What pairs look like: both views side by side, and under each what is known of it."""
+"""Contact sheets of pairs: both views side by side, and under each view its factors."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pyro_disent.figures.paper import DPI, default_settings, paper
 from pyro_disent.figures.text import extent, shortened, write
 
 LINES = 5
-"""Of a caption at most, where there are too many factors to write them out: what an image has and the other has not."""
+"""Lines of a caption, at most, where there are too many factors to write all: those that only this image has."""
 
 
 def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: Sequence[Sequence[str]] = ()) -> Figure:
     """Pairs in rows of five or fewer: both views of a pair touch, with a caption under each.
 
     Args:
-        batch: in one or two views.
-        factors: what is written under the images, where the batch has it.
-        title: of the figure.
-        names: of the images of each view, which stand first under them; empty where they have none.
+        batch: images in one or two views.
+        factors: the factors written under the images, if the batch has them.
+        title: above the images.
+        names: the images' names in each view, the first line under each image; empty where they have none.
     """
     views, size, _, height, width = batch.images.shape
-    known = [factor for factor in factors if factor.name in batch.factors]
-    captions = _differences(batch, known) if len(known) > MANY else _values(batch, known)
-    for called, in_view in zip(names, captions, strict=False):
-        in_view[:] = [[name, *caption] for name, caption in zip(called, in_view, strict=True)]
+    present = [factor for factor in factors if factor.name in batch.factors]
+    captions = _differences(batch, present) if len(present) > MANY else _values(batch, present)
+    for view_names, in_view in zip(names, captions, strict=False):
+        in_view[:] = [[name, *caption] for name, caption in zip(view_names, in_view, strict=True)]
     lines = max(1, *(len(caption) for view in captions for caption in view))
     columns = min(size, 5 if height < 64 else 4)
     rows = -(-size // columns)
@@ -46,10 +46,10 @@ def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: 
     title = shortened(title, room, size=11, weight="bold")
     write(figure, margin / full_width, line, title, size=11, weight="bold", va="center")
     room -= extent(title, size=11, weight="bold")[0] + DPI * gap
-    if room > DPI:  # of less than an inch there would be dots and no name
-        legend = shortened(_legend(known), room, size=8)
+    if room > DPI:  # in less than an inch only an ellipsis would remain
+        legend = shortened(_legend(present), room, size=8)
         write(figure, 1 - margin / full_width, line, legend, size=8, color="0.4", ha="right", va="center")
-    caption_size = 8 if lines == 1 else 7 if len(known) <= MANY else 6
+    caption_size = 8 if lines == 1 else 7 if len(present) <= MANY else 6
     pictures = batch.images.clamp(0, 1).permute(0, 1, 3, 4, 2).float().cpu().numpy()
     for pair in range(size):
         row, column = divmod(pair, columns)
@@ -62,7 +62,7 @@ def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: 
                 )
                 axes.imshow(pictures[view, pair].squeeze(), cmap="gray", vmin=0, vmax=1)
                 axes.set(xticks=[], yticks=[])
-                for spine in axes.spines.values():  # images may be as white as the page, or touch black on black
+                for spine in axes.spines.values():  # separate white images from the page, black ones from each other
                     spine.set(color="0.85", linewidth=1)
             write(
                 figure,
@@ -89,19 +89,19 @@ def _values(batch: Batch, factors: list[Factor]) -> list[list[list[str]]]:
 
 
 def _differences(batch: Batch, factors: list[Factor]) -> list[list[list[str]]]:
-    """The factors in which each view has more than the other: an attribute that it has and the other has not."""
+    """The factors that are larger in each view than in the other, such as an attribute that only one view has."""
     captions: list[list[list[str]]] = []
     for view in range(batch.views):
         captions.append([])
         for pair in range(batch.size):
             values = {factor.name: batch.factors[factor.name][:, pair].tolist() for factor in factors}
-            more = [
+            larger = [
                 name.replace("_", " ")
                 for name, value in values.items()
                 if batch.views == 2 and value[view] > value[1 - view]
             ]
-            rest = len(more) - LINES
-            captions[-1].append(more if rest <= 0 else [*more[: LINES - 1], f"and {rest + 1} more"])
+            rest = len(larger) - LINES
+            captions[-1].append(larger if rest <= 0 else [*larger[: LINES - 1], f"and {rest + 1} more"])
     return captions
 
 
@@ -116,7 +116,7 @@ _NUMBER = "number of the image"
 
 
 def numbered(split: Split) -> Split:
-    """A split whose batches tell which images they hold, where these have names: one more factor, their number."""
+    """A split whose batches hold each image's number as one more factor; unchanged if its images have no names."""
     if not split.names:
         return split
     split = copy.copy(split)
@@ -126,7 +126,7 @@ def numbered(split: Split) -> Split:
 
 
 def names_in(batch: Batch, split: Split) -> list[list[str]]:
-    """What the images of a batch of a `numbered` split are called, for each view; empty where they have no names."""
+    """The names of the images in a batch of a `numbered` split, for each view; empty where images have no names."""
     if _NUMBER not in batch.factors:
         return []
     return [[split.names[int(number)] for number in view] for view in batch.factors[_NUMBER].tolist()]

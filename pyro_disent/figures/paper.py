@@ -1,4 +1,4 @@
-"""What every figure is drawn on, and how it is saved: by matplotlib's own settings, never by the user's."""
+"""The page of every figure, and how it is saved: by matplotlib's default settings, never by the user's."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DPI = 100
 
 @contextmanager
 def default_settings() -> Iterator[None]:
-    """Matplotlib as it comes, and afterwards as it was: for whatever makes, measures or draws a figure."""
-    with quiet(), matplotlib.rc_context():  # which keeps the backend out of what it restores
+    """Matplotlib's default settings while a figure is made, measured or drawn; the user's are restored afterwards."""
+    with quiet(), matplotlib.rc_context():  # rc_context does not restore the backend
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of settings that are deprecated, which are among all of them
+            warnings.simplefilter("ignore")  # about deprecated settings, which the defaults contain
             matplotlib.rcParams.update(
                 {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
             )
-            matplotlib.rcParams["svg.hashsalt"] = "pyro-disent"  # without one the names in it are drawn at random
+            matplotlib.rcParams["svg.hashsalt"] = "pyro-disent"  # without a salt, names in the file are random
         yield
 
 
 def paper(width: float, height: float) -> Figure:
-    """A white figure, its size in inches; no window belongs to it."""
+    """A white figure without a window; ``width`` and ``height`` in inches."""
     with default_settings():
         figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
@@ -41,7 +41,7 @@ def paper(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path | str) -> Path:
-    """Write a figure as the format its suffix names; a file that is there already is replaced whole or not at all.
+    """Write a figure in the format of the path's suffix; an existing file is replaced whole or not at all.
 
     Nothing is cropped or rescaled: pixels stay whole. Returns the path. Missing folders are made.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 UNITS, PAIRED = 24, 5
-"""Units that are shown, at most: each alone, and in pairs."""
+"""Units that are shown, at most: in `aggregate`, and in `unit_pairs`."""
 _DOTS = 1_000
 _SIDE, _GAP, _MARGIN, _HEAD = 1.35, 0.35, 0.35, 0.85  # inches
 _POSTERIOR, _PRIOR = "#3b6fb6", "#d9822b"
@@ -86,7 +86,7 @@ def unit_pairs(groups: Mapping[str, Dataset]) -> Figure:
         "Independent units fill the prior's shape; a line or a bend is one fact that is told by two units.",
     )
     figure, place = _page(count, count, *words)
-    chosen = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for row in range(count):
         for column in range(row + 1):
             across, up = units[column], units[row + 1]
@@ -94,7 +94,7 @@ def unit_pairs(groups: Mapping[str, Dataset]) -> Figure:
             with default_settings():
                 for kind, color in (("prior", _PRIOR), ("posterior", _POSTERIOR)):
                     x, y = getattr(across, kind).ravel(), getattr(up, kind).ravel()
-                    some = chosen.permutation(len(x))[:_DOTS]
+                    some = rng.permutation(len(x))[:_DOTS]
                     axes.scatter(x[some], y[some], s=3, color=color, alpha=0.35, linewidths=0)
                 _bare(axes)
     return figure
@@ -104,7 +104,7 @@ STATISTICS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "brightness (mean of pixels)": lambda images: images.mean((-3, -2, -1)),
     "contrast (spread of pixels)": lambda images: images.std((-3, -2, -1)),
 }
-"""What a posterior predictive check compares, of images ``(..., channels, height, width)``."""
+"""What a posterior predictive check compares; images are ``(..., channels, height, width)``."""
 
 
 def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
@@ -114,15 +114,15 @@ def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
         groups: as `queries.arviz_groups` gives them.
     """
     observed, drawn = groups["observed_data"]["x"].values, groups["posterior_predictive"]["x"].values[0]
-    counted, panels = [], []
+    counts, panels = [], []
     for name, statistic in STATISTICS.items():
         actual, predicted = statistic(observed), statistic(drawn)
         low, middle, high = np.quantile(predicted, (0.05, 0.5, 0.95), axis=0)
         inside = int(((low <= actual) & (actual <= high)).sum())
-        counted.append(f"{inside} in {name.partition(' ')[0]}")
+        counts.append(f"{inside} in {name.partition(' ')[0]}")
         panels.append((name, actual, low, middle, high))
     words = (
-        f"90 % intervals of the posterior predictive hold, of {len(observed)} images, {' and '.join(counted)}",
+        f"90 % intervals of the posterior predictive hold, of {len(observed)} images, {' and '.join(counts)}",
         "Bars that miss the diagonal are images whose like the model does not draw, even from their own codes.",
     )
     figure, place = _page(1, len(panels), *words, side=2.4)
@@ -139,14 +139,14 @@ def predictive_check(groups: Mapping[str, Dataset]) -> Figure:
 
 
 def _units(groups: Mapping[str, Dataset], count: int) -> list[Unit]:
-    """The units whose posteriors' centers differ most over the images, these in the order of the model."""
+    """The units whose posterior centers differ most over the images, in the order of the model."""
     units = []
     for name, values in groups["posterior"].items():
         prior, dimension = groups["prior"][name], values.dims[-1]
         circular = values.attrs.get("units") == "radians"
         for place, label in enumerate(values.coords[dimension].values.tolist()):
-            called = f"{name}[{label}]" if isinstance(label, int) else str(label)
-            units.append(Unit(called, values.values[0, ..., place], prior.values[0, ..., place], circular))
+            unit_name = f"{name}[{label}]" if isinstance(label, int) else str(label)
+            units.append(Unit(unit_name, values.values[0, ..., place], prior.values[0, ..., place], circular))
     spread = [_spread(unit) for unit in units]
     most = sorted(range(len(units)), key=lambda place: -spread[place])[:count]
     return [units[place] for place in sorted(most)]
@@ -157,14 +157,14 @@ def _count(groups: Mapping[str, Dataset]) -> int:
 
 
 def _spread(unit: Unit) -> float:
-    """Variance of the centers of an image's draws over that of draws of the prior; on a circle, of its directions."""
+    """Variance over images of the mean draw, over the prior's variance; on a circle, variance of the mean direction."""
     if unit.circular:
         return float(np.exp(1j * unit.posterior).mean(0).var())
     return float(unit.posterior.mean(0).var() / max(unit.prior.var(), 1e-12))
 
 
 def _bins(unit: Unit) -> list[float]:
-    """Edges of a histogram over all but the farthest draws; over the circle; between whole numbers of choices."""
+    """Edges of a histogram: over the circle; between whole numbers; else over all but the most extreme draws."""
     if unit.circular:
         return np.linspace(-math.pi, math.pi, 25).tolist()
     both = np.concatenate([unit.posterior.ravel(), unit.prior.ravel()])
@@ -177,7 +177,7 @@ def _bins(unit: Unit) -> list[float]:
 def _page(
     rows: int, columns: int, title: str, caption: str, side: float = _SIDE
 ) -> tuple[Figure, Callable[[int, int, str], Axes]]:
-    """A figure with a title and a sentence above its panels, and the panel of each row and column, by its name."""
+    """A figure with a title and a sentence above its panels, and a function that adds a panel at a row and column."""
     words = max(columns * side + (columns - 1) * _GAP, 6.4)
     width, height = 2 * _MARGIN + words, _HEAD + rows * (side + _GAP) + _MARGIN / 2
     figure = paper(width, height)

@@ -1,4 +1,4 @@
-"""Images beside what a model makes of them."""
+"""Images beside their reconstructions."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ def samples(
     Args:
         vae: the model.
         n: how many.
-        generator: of the draws.
-        given: labels' values, see `FactoredVAE.prior_sample`.
-        condition: these labels in words; empty: by their numbers.
+        generator: for the draws.
+        given: values of labels, see `FactoredVAE.prior_sample`.
+        condition: these labels in words; if empty, their numbers are written.
     """
     images = vae.decode(vae.prior_sample(n, generator, given=given))
     return grid(in_rows(list(images)), title=f"Samples from the prior{_condition(given, condition)}")
@@ -47,16 +47,15 @@ def sample_latents(
 ) -> Figure:
     """``n`` images with only the named latents drawn from their prior, the others held at an image's posterior means.
 
-    A prior that depends on latents that are held is the one at their means. The image and its reconstruction stand
-    above.
+    A prior that depends on held latents is taken at their means. The image and its reconstruction stand above.
 
     Args:
         vae: the model.
         image: ``(channels, height, width)``, uint8 or float in [0, 1].
         latents: names of the latents that are drawn.
         n: how many.
-        generator: of the draws.
-        name: of the image.
+        generator: for the draws.
+        name: the image's label.
         given, condition: as in `samples`.
     """
     drawn = list(sampled(vae, image, latents, n, generator, given=given))
@@ -86,5 +85,5 @@ def sampled(
 
 
 def _condition(given: Mapping[str, float] | None, condition: str) -> str:
-    said = condition or ", ".join(f"{name} {value:g}" for name, value in (given or {}).items())
-    return f", given {said}" if said else ""
+    words = condition or ", ".join(f"{name} {value:g}" for name, value in (given or {}).items())
+    return f", given {words}" if words else ""

@@ -1,4 +1,4 @@
-"""What a picture says of who wrote it."""
+"""The mark in a picture file that names the program which wrote it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from PIL import ExifTags, Image
 from pyro_disent.files import WRITTEN_BY
 
 _TIMELESS: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""Of formats that would note the time: the same figure is the same file."""
+"""Formats that would record the time: without it, equal figures give equal files."""
 
 
 def signed(kind: str) -> dict[str, Any]:
-    """What `Figure.savefig` takes so that a picture names this program: nobody's data set shall be made of it.
+    """Arguments of `Figure.savefig` that mark a picture as ours, so that no data set takes it for one of its images.
 
     Args:
-        kind: the format, by its suffix in small letters; those that are no images to a data set need no name.
+        kind: the format, by its suffix in small letters. Formats that no data set reads need no mark.
     """
     if kind == "png":
         return {"metadata": {"Software": WRITTEN_BY}}

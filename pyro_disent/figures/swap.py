@@ -27,8 +27,8 @@ def swap_matrix(
 ) -> Figure:
     """Cell (i, j) decodes the shared latents of row i with the other latents of column j.
 
-    The originals stand left of the rows and above the columns. Under each row stand the true images, where these are
-    known, and how far its own are from them: white where they agree, and the darker the more they differ.
+    The originals stand left of the rows and above the columns. Where true images are known, they stand under each row,
+    and below them the difference to the decoded ones: white where they agree, darker where they differ more.
 
     Args:
         vae: the model.
@@ -43,7 +43,7 @@ def swap_matrix(
     rest = [latent.name for latent in vae.latents if latent.name not in names]
     cells = swapped(vae, rows, columns, names)
     header: list[Tensor | None] = [None, *as_float(columns)]
-    body: list[list[Tensor | None]] = [[original, *made] for original, made in zip(as_float(rows), cells, strict=True)]
+    body: list[list[Tensor | None]] = [[original, *row] for original, row in zip(as_float(rows), cells, strict=True)]
     labels = list(row_labels)
     if truth is not None:
         true = as_float(truth).to(cells.device)
@@ -81,24 +81,24 @@ def swap_truth(
     shared: Sequence[str],
     seed: int = 0,
 ) -> Tensor | None:
-    """What the cells of a swap matrix should show, drawn anew.
+    """The true images for the cells of a swap matrix, drawn by the data set.
 
     Args:
         vae: the model.
-        data: of which rows and columns are test images, by their places.
-        rows, columns: R and C of them.
+        data: the data set.
+        rows, columns: positions of R and of C test images.
         shared: names of the latents taken from the rows.
-        seed: of how test images are seen.
+        seed: for how test images are seen.
 
     Returns:
-        ``(R, C, channels, height, width)``, uint8; None where the data set cannot draw what the swap exchanges.
+        ``(R, C, channels, height, width)``, uint8; None where the data set cannot draw the exchanged factors.
     """
     pair = data.pairs.typical_pair(factor.name for factor in data.factors)
     latents, factors = swapped_latents(vae.latents, pair, data.test.drawable)
     of_rows = torch.tensor(rows, dtype=torch.long, device="cpu").repeat_interleave(len(columns))
     of_columns = torch.tensor(columns, dtype=torch.long, device="cpu").repeat(len(rows))
     moved = {latent.name for latent in vae.latents} - set(shared)
-    # What is exchanged is either what the columns bring, or what they receive.
+    # The latents that explain drawable factors are either those taken from the columns, or those from the rows.
     if latents and set(latents) == moved:
         images = data.test.truth(of_rows, of_columns, factors, seed=seed)
     elif latents and set(latents) == set(shared):

@@ -1,8 +1,8 @@
-"""The one way that text gets onto a figure: as it is written, in letters that a font has.
+"""All text on figures is written here: literally, and in fonts that have its characters.
 
-Names, categories and captions come from users: nothing in them is mathematics or a command. A character that is not
-seen (a line's end, a control character, half of a surrogate pair), or that no installed font has, is shown as Python
-escapes it (``\\n``, ``\\u65e5``).
+Names, categories and captions come from users, so nothing in them is read as mathematics or a command. A character that
+is invisible (a line's end, a control character, half of a surrogate pair), or that no installed font has, is shown as
+Python escapes it (``\\n``, ``\\u65e5``).
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from matplotlib.text import Text
 from pyro_disent.figures.paper import default_settings, paper
 
 FAMILY = "DejaVu Sans"
-"""It comes with matplotlib; other fonts are looked at only for what it lacks."""
+"""It comes with matplotlib; other fonts are used only for characters that it lacks."""
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of what is not seen, or would turn what follows around."""
+"""Unicode's categories of characters that are invisible, or would reverse the text after them."""
 JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
-"""What is not seen either, but belongs to how Persian and Indian words are spelled."""
+"""Invisible too, but part of the spelling of Persian and Indian words."""
 LONGEST = 400
-"""Characters that are measured of a line that has to fit."""
+"""A line that has to fit is cut to this many characters before it is measured."""
 
 Lines = str | Sequence[str]
-"""Text of one line, or of several; the end of a line within one is a character of it."""
+"""Text in one line, or in several; a line break inside a line counts as one of its characters."""
 Weight = Literal["normal", "bold"]
 
 _log = logging.getLogger(__name__)
-_said: set[str] = set()
-"""Characters of which was told that no font has them."""
+_reported: set[str] = set()
+"""Characters whose missing font was logged already."""
 
 
 def write(
     figure: Figure, x: float, y: float, lines: Lines, *, size: float, weight: Weight = "normal", **options: Any
 ) -> Text:
-    """Text on a figure, at parts of its width and height from below; ``size`` in points."""
+    """Text on a figure: ``x``, ``y`` in fractions of its width and height from the lower left, ``size`` in points."""
     shown, families = lettered((lines,) if isinstance(lines, str) else tuple(lines), weight)
     options |= {"fontsize": size, "fontfamily": families, "fontweight": weight}
     with default_settings():
@@ -59,14 +59,14 @@ def _extent(lines: tuple[str, ...], size: float, weight: Weight) -> tuple[float,
 
 
 def extent(lines: Lines, *, size: float, weight: Weight = "normal") -> tuple[float, float]:
-    """Width and height of text in pixels; an empty one has none."""
+    """Width and height of text in pixels; both are 0 for empty text."""
     lines = (lines,) if isinstance(lines, str) else tuple(lines)
     return _extent(lines, size, weight) if any(lines) else (0.0, 0.0)
 
 
 def shortened(line: str, width: float, *, size: float, weight: Weight = "normal") -> str:
-    """A line without as much of its middle as does not fit into a width in pixels."""
-    if len(line) > LONGEST:  # nobody reads it, and measuring it would take long
+    """A line whose middle is cut out as far as needed to fit into a width in pixels."""
+    if len(line) > LONGEST:  # nobody reads more, and measuring it would take long
         line = _without_middle(line, LONGEST)
     if extent(line, size=size, weight=weight)[0] <= width:
         return line
@@ -81,13 +81,13 @@ def shortened(line: str, width: float, *, size: float, weight: Weight = "normal"
 
 
 def _without_middle(line: str, kept: int) -> str:
-    start = kept // 2  # the end tells more names apart than the beginning does
+    start = kept // 2  # names differ more often at their ends, which keep the extra character
     return f"{line[:start]}\N{HORIZONTAL ELLIPSIS}{line[len(line) - (kept - start) :]}"
 
 
 @lru_cache(4_096)
 def lettered(lines: tuple[str, ...], weight: Weight = "normal") -> tuple[str, list[str]]:
-    """Text as it is drawn, and the families of fonts that have its letters, in the order they are asked."""
+    """Text as it is drawn, and the font families that have its characters, in the order of use."""
     wanted = {character for line in lines for character in line if _is_seen(character)}
     families, missing = _fonts(frozenset(wanted - _letters(FAMILY, weight)), weight)
     shown = [
@@ -109,17 +109,17 @@ def _escaped(character: str) -> str:
 
 @cache
 def _fonts(wanted: frozenset[str], weight: Weight) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families that have these characters, those first that have most of them, and the characters that none has."""
+    """Families that have these characters, the most complete first, and the characters that no family has."""
 
-    def found(family: str) -> set[str]:
+    def covered(family: str) -> set[str]:
         return {character for character in wanted & _letters(family, weight) if _has(family, character, weight)}
 
     families: list[str] = []
-    while wanted and (best := max(_others(), key=lambda family: len(found(family)), default="")) and found(best):
+    while wanted and (best := max(_others(), key=lambda family: len(covered(family)), default="")) and covered(best):
         families.append(best)
-        wanted -= found(best)
-    if new := sorted(wanted - _said):
-        _said.update(new)
+        wanted -= covered(best)
+    if new := sorted(wanted - _reported):
+        _reported.update(new)
         _log.warning("no installed font has %s: figures show %s", " ".join(new), " ".join(map(_escaped, new)))
     return tuple(families), wanted
 
@@ -127,27 +127,27 @@ def _fonts(wanted: frozenset[str], weight: Weight) -> tuple[tuple[str, ...], fro
 @cache
 def _others() -> list[str]:
     """Installed families in alphabetical order, without those that draw a box or a symbol for every character."""
-    own = Path(matplotlib.get_data_path())
+    bundled = Path(matplotlib.get_data_path())
     return sorted(
         {
             entry.name
             for entry in font_manager.fontManager.ttflist
-            if not Path(entry.fname).is_relative_to(own) and "lastresort" not in entry.name.lower().replace(" ", "")
+            if not Path(entry.fname).is_relative_to(bundled) and "lastresort" not in entry.name.lower().replace(" ", "")
         }
     )
 
 
 def _font(family: str, weight: Weight) -> Any:
     with default_settings():
-        wanted = font_manager.FontProperties(family=[family], weight=weight)
-        # A font that was removed is none; without the first one, all fonts have to be looked for anew.
-        found = font_manager.findfont(wanted, fallback_to_default=False, rebuild_if_missing=family == FAMILY)
-        return font_manager.get_font(found)
+        properties = font_manager.FontProperties(family=[family], weight=weight)
+        # A removed font raises an error; only if the default font is missing, the list of fonts is rebuilt.
+        path = font_manager.findfont(properties, fallback_to_default=False, rebuild_if_missing=family == FAMILY)
+        return font_manager.get_font(path)
 
 
 @cache
 def _letters(family: str, weight: Weight) -> frozenset[str]:
-    """The characters that a family's font of this weight has; none where it cannot be read or not be enlarged."""
+    """The characters that a family's font of this weight has; none if it cannot be read or scaled."""
     try:
         font = _font(family, weight)
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
@@ -156,7 +156,7 @@ def _letters(family: str, weight: Weight) -> frozenset[str]:
 
 
 def _has(family: str, character: str, weight: Weight) -> bool:
-    """Whether a font has more than a name for a character: fonts of colored pictures have no outline of it."""
+    """Whether a font can draw a character: fonts of colored pictures list characters without an outline."""
     try:
         font = _font(family, weight)
         font.set_size(12, 100)

@@ -25,16 +25,16 @@ def traversal(
 ) -> Figure:
     """A row for every unit of a latent: that unit at evenly spaced quantiles of its prior, all else as in an image.
 
-    The image and its reconstruction stand at the left of every row. Where the units' KL is told, the unit that says
-    most stands first, and the title counts the inactive ones, whose KL is below `EMPTY`.
+    Every row begins with the image and its reconstruction. With ``kl``, units are sorted by KL, the highest
+    first, and the title counts the inactive ones, whose KL is below `EMPTY`.
 
     Args:
         vae: the model.
         image: ``(channels, height, width)``, uint8 or float in [0, 1].
         latent: name of the latent that moves.
         k: how many values, from the 5 % to the 95 % quantile; a discrete latent shows all of its values, however many.
-        name: of the image.
-        kl: of the units, ``(units,)`` in nats, see `unit_kl`.
+        name: the image's label.
+        kl: KL of each unit, ``(units,)`` in nats, see `unit_kl`.
     """
     moved = traversed(vae, image, latent, k)
     original = [as_float(image), vae.decode(vae.codes(image.unsqueeze(0)))[0]]
@@ -67,7 +67,7 @@ def traversed(vae: FactoredVAE, image: Tensor, latent: str, k: int = 9) -> Tenso
     levels = moving.family.levels(k)
     k = len(levels)
     values = moving.family.quantiles(vae.prior_of(latent, codes), levels).reshape(k, -1)
-    # A unit may take several numbers of the code (an angle is its cosine and sine); a unit's numbers are neighbors.
+    # A unit may have several numbers in the code (an angle has its cosine and sine), one after the other.
     numbers = moving.family.numbers
     code = codes[latent].repeat(moving.units, k, 1)
     for unit in range(moving.units):

@@ -1,4 +1,4 @@
-"""What is asked of a model, with a tensor, a distribution or a table as the answer; figures draw them."""
+"""Questions to a model whose answers are tensors, distributions or tables; figures draw them."""
 
 from pyro_disent.queries.draws import arviz_groups, inference_data, write_groups
 from pyro_disent.queries.encoding import Encoded, encode

@@ -1,4 +1,4 @@
-"""Many images, some at a time: those of files, and those of a data set."""
+"""Many images, some at a time, from files or from a data set."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Part(NamedTuple):
 
 
 class Files:
-    """Image files, decoded and made as large as a model takes them while they are iterated over, in `Part`s.
+    """Image files in `Part`s; iterating decodes them and resizes them to the model's size.
 
     Args:
-        path: an image file, or a folder: then all images below it, whatever its layout, but for what begins with a dot
-            and what this program wrote.
+        path: an image file, or a folder: then all images below it, whatever its layout, except files whose names begin
+            with a dot and pictures that this program wrote.
         shape: channels, height, width that the model takes.
-        white, pad: as of `read_image`, as the images were read that the model was trained on.
-        skip_bad: leave out what cannot be read, and list it in ``skipped``.
+        white, pad: as in `read_image`; take the values that the model's training images were read with.
+        skip_bad: leave out files that cannot be read, and list them in ``skipped``.
         progress: called with (files done, files in all).
 
     Raises:
-        InputError: for a folder without images, a model that takes no images of files, and, unless ``skip_bad``, the
-            first file that cannot be read.
+        InputError: for a folder without images, a model that does not take 1 or 3 channels, and, unless ``skip_bad``,
+            the first file that cannot be read.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Files:
         else:
             self.root, self.headers = path.parent, {path.name: header(path)}
         self.skipped: list[str] = []
-        """What was left out and why, of what was iterated over."""
+        """Files that the iteration has left out so far, and why."""
 
     def __iter__(self) -> Iterator[Part]:
         self.skipped.clear()
@@ -90,14 +90,14 @@ class Files:
             raise InputError(f"no image in {self.root} can be read: {self.skipped[0]}")
 
     def notes(self) -> list[str]:
-        """What was done to images that are not as the model takes them, in sentences."""
+        """How images were changed to the size and channels that the model takes, in sentences."""
         channels, height, width = self.shape
-        known = [seen for seen in self.headers.values() if seen is not None]
-        other = sum((seen.height, seen.width) != (height, width) for seen in known)
-        color = sum(seen.channels == 3 for seen in known) if channels == 1 else 0
+        headers = [each for each in self.headers.values() if each is not None]
+        other = sum((each.height, each.width) != (height, width) for each in headers)
+        color = sum(each.channels == 3 for each in headers) if channels == 1 else 0
         how = "between black margins" if self.pad else "cropped about the center, where the shape differs"
-        notes = [f"{_of(other, known)} not {height}x{width}, which this model takes: resized, {how}"] if other else []
-        return notes + ([f"{_of(color, known)} in color, of which this model sees the grey"] if color else [])
+        notes = [f"{_of(other, headers)} not {height}x{width}, which this model takes: resized, {how}"] if other else []
+        return notes + ([f"{_of(color, headers)} in color, of which this model sees the grey"] if color else [])
 
     def _read(self, name: str) -> tuple[str, NDArray[np.uint8] | str]:
         channels, *size = self.shape
@@ -120,7 +120,7 @@ class Files:
 def of_data(data: DataSet, *, seed: int = 0, progress: Progress | None = None) -> Iterator[Part]:
     """All images of a data set in `Part`s, split by split, each as an evaluation sees it under this seed.
 
-    They are called by their files, or ``test/12``.
+    Their names are those of their files, or such as ``test/12``.
     """
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     done, total = 0, sum(map(len, splits.values()))
@@ -135,5 +135,5 @@ def of_data(data: DataSet, *, seed: int = 0, progress: Progress | None = None) -
                 progress(done, total)
 
 
-def _of(count: int, known: list[Header]) -> str:
-    return f"{count} of {len(known)} images {'is' if count == 1 else 'are'}"
+def _of(count: int, headers: list[Header]) -> str:
+    return f"{count} of {len(headers)} images {'is' if count == 1 else 'are'}"

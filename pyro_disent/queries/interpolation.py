@@ -16,14 +16,14 @@ from pyro_disent.pixels import as_pixels
 def interpolate(vae: FactoredVAE, first: Any, last: Any, latents: Sequence[str] = (), steps: int = 9) -> Tensor:
     """Images on the way from one image's posterior centers to another's, in the named latents only.
 
-    The way is each family's own, see `Family.between`: straight, or the shorter one around a circle. All other latents
+    Each family defines its way, see `Family.between`: straight, or the shorter one around a circle. All other latents
     stay as they are in the first image. Nothing is drawn, whatever the latents' priors depend on.
 
     Args:
         vae: the model.
         first, last: ``(channels, height, width)``, as `FactoredVAE.encode` takes images.
-        latents: which ones move; all, where none is named.
-        steps: how many images, the reconstruction of the first among them.
+        latents: the latents that move; all if empty.
+        steps: how many images; the first one is the reconstruction of ``first``.
 
     Returns:
         ``(steps, channels, height, width)`` in [0, 1].

@@ -17,37 +17,37 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 
 Value = str | float | Sequence[float] | Tensor
-"""One for all units of a latent, or one for each: in the terms of `Family.location`, or a text for `Family.read`."""
+"""A value for all units of a latent, or one for each: in the terms of `Family.location`, or text for `Family.read`."""
 
-_NAMED = re.compile(r"(?P<latent>[^\[\]]+)(\[(?P<unit>[^\[\]]+)\])?")
+_TARGET = re.compile(r"(?P<latent>[^\[\]]+)(\[(?P<unit>[^\[\]]+)\])?")
 
 
 class Counterfactual(NamedTuple):
     """Images with their counterfactuals."""
 
     reconstruction: Tensor
-    """What the model makes of the images, ``(N, channels, height, width)`` in [0, 1]."""
+    """The decoded images without the intervention, ``(N, channels, height, width)`` in [0, 1]."""
     image: Tensor
-    """What it makes of them after the intervention, as large."""
+    """The decoded images after the intervention, of the same shape."""
     codes: dict[str, Tensor]
-    """latent's name -> what the decoder saw of it after the intervention, ``(N, width)``."""
+    """latent's name -> the decoder's input after the intervention, ``(N, width)``."""
     redrawn: tuple[str, ...]
-    """Latents that depend on those that were set, and were drawn from their priors given these."""
+    """Latents that depend on those that were set, and were therefore drawn from their priors given these."""
 
 
 def do(vae: FactoredVAE, images: Any, values: Mapping[str, Value], *, seed: int = 0) -> Counterfactual:
     """Infer the latents of images, set some of them as `pyro.poutine.do` does, and decode.
 
-    Every latent has the center of its posterior q(latent | x), but for the units that are set, and for latents whose
-    prior depends on one that is set, directly or through others: these are drawn from p(latent | what is set). A
-    latent's other units keep their values too.
+    Every latent has the center of its posterior q(latent | x), with two exceptions. Units that are set have their new
+    values; the other units of such a latent keep theirs. A latent whose prior depends on one that is set, directly or
+    through others, is drawn from its prior given the new values.
 
     Args:
         vae: the model.
         images: ``(N, channels, height, width)``, as `FactoredVAE.encode` takes them.
-        values: what is set: ``{"hue": 2.0}`` sets all units of hue, ``{"hue": [2, -1]}`` one after the other,
-            and ``{"hue[1]": -1}`` only the second. Of a circle they are angles in radians, or texts as ``"90deg"``.
-        seed: of the draws.
+        values: the new values: ``{"hue": 2.0}`` sets all units of hue, ``{"hue": [2, -1]}`` one after the other,
+            and ``{"hue[1]": -1}`` only the second. On a circle they are angles in radians, or text such as ``"90deg"``.
+        seed: for the draws.
 
     Raises:
         InputError: for a latent or unit that does not exist or is set twice, and a value that it cannot have.
@@ -59,16 +59,16 @@ def do(vae: FactoredVAE, images: Any, values: Mapping[str, Value], *, seed: int 
     world = pyro.poutine.do(pyro.condition(vae.model, data=_one_view(held)), data=_one_view(changed))
     with vae.querying(seed):
         trace = pyro.poutine.trace(world).get_trace(images=len(next(iter(codes.values()))))
-    # The latent's own site keeps the draw that the intervention replaced.
-    seen = {name: cast(Tensor, trace.nodes[f"{name}_seen"]["value"]).squeeze(0) for name in codes}
-    return Counterfactual(vae.decode(codes), vae.decode(seen), seen, redrawn)
+    # The site named like the latent still holds the draw that the intervention replaced.
+    new_codes = {name: cast(Tensor, trace.nodes[f"{name}_seen"]["value"]).squeeze(0) for name in codes}
+    return Counterfactual(vae.decode(codes), vae.decode(new_codes), new_codes, redrawn)
 
 
 def parents(vae: FactoredVAE) -> dict[str, set[str]]:
-    """latent's name -> the latents that its prior depends on, as Pyro's own analysis of the model finds them."""
+    """latent's name -> the latents that its prior depends on, by Pyro's analysis of the model."""
     with vae.querying(0):
-        found = get_dependencies(vae.model, model_kwargs={"images": 1})
-    above = cast(Mapping[str, Mapping[str, Any]], found["prior_dependencies"])
+        dependencies = get_dependencies(vae.model, model_kwargs={"images": 1})
+    above = cast(Mapping[str, Mapping[str, Any]], dependencies["prior_dependencies"])
     names = [latent.name for latent in vae.latents]
     return {name: (set(above[name]) & set(names)) - {name} for name in names}
 
@@ -85,27 +85,27 @@ def descendants(vae: FactoredVAE, latents: Iterable[str]) -> list[str]:
 
 
 def settings(vae: FactoredVAE, values: Mapping[str, Value]) -> dict[str, dict[int, Tensor]]:
-    """What is set: latent's name -> unit -> its numbers in the code; values as `do` takes them.
+    """The values of `do` as codes: latent's name -> unit -> its new numbers in the code.
 
     Raises:
         InputError: as `do`.
     """
     if not values:
         raise InputError("nothing is to be set: name a latent and a value")
-    found: dict[str, dict[int, Tensor]] = {}
-    for said, value in values.items():
-        latent, units = _units(vae, said)
-        numbers = _numbers(latent, said, value, len(units))
+    result: dict[str, dict[int, Tensor]] = {}
+    for target, value in values.items():
+        latent, units = _units(vae, target)
+        numbers = _numbers(latent, target, value, len(units))
         try:
             code = latent.family.code_of(torch.tensor(numbers, device=vae.device))
         except InputError as error:
-            raise InputError(f"{said} cannot be {value}: {error}") from error
-        of_latent = found.setdefault(latent.name, {})
+            raise InputError(f"{target} cannot be {value}: {error}") from error
+        of_latent = result.setdefault(latent.name, {})
         for unit, part in zip(units, code.split(latent.family.numbers), strict=True):
             if unit in of_latent:
                 raise InputError(f"{latent.unit_labels[unit]} is set twice")
             of_latent[unit] = part
-    return found
+    return result
 
 
 def _changed(vae: FactoredVAE, codes: Mapping[str, Tensor], values: Mapping[str, Value]) -> dict[str, Tensor]:
@@ -117,17 +117,17 @@ def _changed(vae: FactoredVAE, codes: Mapping[str, Tensor], values: Mapping[str,
             code[:, unit * len(part) : (unit + 1) * len(part)] = part
         support = vae.prior_of(name, dict(codes)).support
         if support is not None and not bool(support.check(code).all()):
-            said = ", ".join(f"{each}={value}" for each, value in values.items() if _units(vae, each)[0] is latent)
-            raise InputError(f"a {latent.family.name} latent cannot be {said}")
+            words = ", ".join(f"{each}={value}" for each, value in values.items() if _units(vae, each)[0] is latent)
+            raise InputError(f"a {latent.family.name} latent cannot be {words}")
         changed[name] = code
     return changed
 
 
-def _units(vae: FactoredVAE, said: str) -> tuple[Latent, range]:
+def _units(vae: FactoredVAE, target: str) -> tuple[Latent, range]:
     """The latent and the units that ``NAME`` or ``NAME[UNIT]`` means; a unit is a number from 0, or its factor."""
-    parts = _NAMED.fullmatch(said)
+    parts = _TARGET.fullmatch(target)
     if parts is None:
-        raise InputError(f"{said!r} names no latent and no unit: write y or y[0]")
+        raise InputError(f"{target!r} names no latent and no unit: write y or y[0]")
     latent = vae.latent(parts["latent"])
     unit = parts["unit"]
     if unit is None:
@@ -137,26 +137,26 @@ def _units(vae: FactoredVAE, said: str) -> tuple[Latent, range]:
     elif unit.isdecimal() and int(unit) < latent.units:
         place = int(unit)
     else:
-        raise InputError(f"there is no unit {said}: units of {latent.name} run from 0 to {latent.units - 1}")
+        raise InputError(f"there is no unit {target}: units of {latent.name} run from 0 to {latent.units - 1}")
     return latent, range(place, place + 1)
 
 
-def _numbers(latent: Latent, said: str, value: Value, count: int) -> list[float]:
+def _numbers(latent: Latent, target: str, value: Value, count: int) -> list[float]:
     """A value for each of the units."""
     if isinstance(value, str):
         try:
             numbers = [latent.family.read(text.strip()) for text in value.split(",")]
         except InputError as error:
-            raise InputError(f"{said} cannot be {value}: {error}") from error
+            raise InputError(f"{target} cannot be {value}: {error}") from error
     else:
         items = value.tolist() if hasattr(value, "tolist") else value
         items = items if isinstance(items, Sequence) else [items]
         if not all(isinstance(item, Real) for item in items):
-            raise InputError(f"{said} cannot be {value!r}: it takes a number, or one for each unit")
+            raise InputError(f"{target} cannot be {value!r}: it takes a number, or one for each unit")
         numbers = [float(item) for item in items]
     if len(numbers) not in (1, count):
         units = "unit" if count == 1 else "units"
-        raise InputError(f"{said} has {count} {units}, and got {len(numbers)} values: give one, or one for each")
+        raise InputError(f"{target} has {count} {units}, and got {len(numbers)} values: give one, or one for each")
     return numbers * count if len(numbers) == 1 else numbers
 
 

@@ -1,4 +1,4 @@
-"""Files of numbers: where one may be written, and netCDF's bytes."""
+"""Files of numbers: checks of the path, writing, and conversion to netCDF."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def check_place(path: Path, suffixes: Sequence[str], *, overwrite: bool = False)
     """Refuse a place where a table cannot or must not be written, before anything is computed.
 
     Raises:
-        InputError: for another suffix, what is no regular file, and a file that is there, unless it is to be replaced.
+        InputError: for another suffix, a path that is not a regular file, and an existing file without ``overwrite``.
     """
     if path.suffix.lower() not in suffixes:
         *first, last = suffixes
         raise InputError(f"{path} must end in {', '.join(first)}{' or ' * bool(first)}{last}")
-    if found := files.obstacle(path):
-        raise InputError(f"{path} {found}: name a new file in a folder that exists")
+    if reason := files.obstacle(path):
+        raise InputError(f"{path} {reason}: name a new file in a folder that exists")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already: name another file, or replace it by `overwrite=True`")
 
@@ -47,6 +47,8 @@ def netcdf(groups: Mapping[str, Dataset]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.nc"
         for number, (name, dataset) in enumerate(groups.items()):
-            packed = {variable: {"zlib": True} for variable in dataset.data_vars if dataset[variable].dtype.kind == "f"}
-            dataset.to_netcdf(path, "a" if number else "w", group=name, engine="h5netcdf", encoding=packed)
+            encoding = {
+                variable: {"zlib": True} for variable in dataset.data_vars if dataset[variable].dtype.kind == "f"
+            }
+            dataset.to_netcdf(path, "a" if number else "w", group=name, engine="h5netcdf", encoding=encoding)
         return path.read_bytes()
