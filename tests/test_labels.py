@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from pyro_disent import load
@@ -27,6 +27,7 @@ from pyro_disent.models.families import ConditionalNormal, LabelledNormal
 from pyro_disent.models.labels import Label
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO
+from pyro_disent.queries.intervention import do
 from pyro_disent.runs.label_values import read
 from pyro_disent.training import building, datasets
 from pyro_disent.training.run import RunFolder
@@ -106,6 +107,40 @@ def test_what_is_drawn_given_a_label_is_from_its_prior() -> None:
         assert stats.binomtest(lit, 4000, LIT.frequencies[1]).pvalue > 1e-4
     both = vae.prior_sample(50, given={"size": 3, "lit": 0}, held={"z": torch.ones(1, 2)})
     assert (both["z"] == 1).all() and ((both["y"] - torch.tensor([30.0, -50.0])).abs() < 6).all()
+
+
+@torch.no_grad()
+def test_setting_a_label_draws_the_units_anew_whose_prior_depends_on_it_and_no_others() -> None:
+    """y[0] is drawn from N(30, 1) for size 3; z and y[1] keep their bits, in the latent's code and for its children."""
+    table = LabelledNormal("size+lit", {"size": SIZE, "lit": LIT})
+    child = ConditionalNormal("y", nn.Linear(2, 2))
+    vae = linear_vae([Latent("z", 2), Latent("y", 2, table), Latent("w", 1, child)])
+    next(table.parameters())[:, 0] = MEANS
+    child.network.weight[:] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])  # p(w | y) is N(y[0] + y[1], exp(-12))
+    child.network.bias[:] = torch.tensor([0.0, -12.0])
+    images = torch.rand(2000, *SHAPE)
+    before, made = vae.codes(images), do(vae, images, {"size": 3.0}, seed=4)
+    assert made.redrawn == ("y", "w")
+    assert torch.equal(made.codes["z"], before["z"]) and torch.equal(made.codes["y"][:, 1], before["y"][:, 1])
+    assert stats.kstest((made.codes["y"][:, 0].double() - 30).numpy(), "norm").pvalue > 1e-4
+    assert (made.codes["w"][:, 0] - made.codes["y"].sum(-1)).abs().max() < 6 * math.exp(-6)
+    assert torch.equal(made.image, vae.decode(made.codes))
+    both = do(vae, images, {"size": 3.0, "y[1]": 7.0})  # a latent that is set too is not drawn anew
+    assert torch.equal(both.codes["y"][:, 0], before["y"][:, 0]) and (both.codes["y"][:, 1] == 7).all()
+
+
+@torch.no_grad()
+def test_a_label_that_cannot_be_set_is_refused() -> None:
+    images = torch.rand(2, *SHAPE)
+    joint = ConditionalNormal("size+lit", nn.Linear(5, 4), labels={"size": SIZE, "lit": LIT})
+    vae = linear_vae([Latent("z", 2), Latent("y", 2, joint)])
+    with pytest.raises(InputError, match="y would be drawn given the label 'lit', which the image does not say: set"):
+        do(vae, images, {"size": 3.0})
+    assert do(vae, images, {"size": 3.0, "lit": 0.0}).redrawn == ("y",)
+    with pytest.raises(InputError, match=r"the label 'size' cannot be 2: it was 0\.5, 1, 3$"):
+        do(vae, images, {"size": 2})
+    with pytest.raises(InputError, match="there is no latent 'hat'"):
+        do(vae, images, {"hat": 1})
 
 
 def test_labels_that_cannot_be_given_are_refused() -> None:
@@ -242,6 +277,16 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
         run.sample(given={factor: "perhaps"})
     with pytest.raises(InputError, match="draw it too"):
         run.sample(latents=["z"], given={factor: "yes"})
+    picture = run.do(0, {factor: "yes"}, seed=3)
+    assert picture.texts[0].get_text() == f"do({factor} yes); y drawn given that"
+    save(picture, folder / "do.png")
+    done = CliRunner().invoke(
+        app, ["do", str(path), "0", f"{factor}=yes", "--seed", "3", "--out", str(folder / "done.png")]
+    )
+    assert done.exit_code == 0, done.output
+    assert (folder / "done.png").read_bytes() == (folder / "do.png").read_bytes()
+    with pytest.raises(InputError, match=f"{factor} cannot be perhaps: it has no, yes$"):
+        run.do(0, {factor: "perhaps"})
     again = load(path)
     assert again.vae.latent("y").family.settings() == run.vae.latent("y").family.settings()
 

@@ -24,14 +24,15 @@ def do(
         list[str],
         typer.Argument(
             metavar="NAME=VALUE",
-            help="y=2 for all units of y, y=2,-1 for each, y[1]=-1 for one; of a circle 90deg, or radians.",
+            help="y=2 for all units of y, y=2,-1 for each, y[1]=-1 for one; of a circle 90deg, or radians; LABEL=VALUE "
+            "where priors depend on the label.",
         ),
     ],
     seed: int,
 ) -> tuple[Figure, str]:
     """The counterfactual of an image: infer its latents, set some of them, decode; and what that makes different.
 
-    Latents whose priors depend on one that is set are drawn anew. Writes RUN/figures/do-IMAGE-NAME=VALUE....png.
+    Units whose priors depend on what is set are drawn anew. Writes RUN/figures/do-IMAGE-NAME=VALUE....png.
     """
     settings: dict[str, str] = {}
     for each in values:

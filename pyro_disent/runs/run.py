@@ -145,19 +145,29 @@ class Run(TrainedModel):
         return interpolation(self.vae, a, b, latents, steps, names=names)
 
     def do(self, image: Image, values: Mapping[str, Value], *, data: DataSet | None = None, seed: int = 0) -> Figure:
-        """An image beside what it would look like if latents had these values, see `figures.counterfactual`.
+        """An image beside what it would look like if latents and labels had these values, see `figures.counterfactual`.
 
         Args:
             image: one, as in `swap`.
-            values: latent's name -> value, see `queries.do`, which gives the images themselves.
+            values: name of a latent, or of a label on which priors depend -> value, see `queries.do`, which gives the
+                images themselves; a label's as people write it, or its number.
             seed: of the view in which a test image is seen, and of the draws.
         """
         from pyro_disent.figures import counterfactual
-        from pyro_disent.queries.intervention import settings
+        from pyro_disent.queries.intervention import settings, split_labels
+        from pyro_disent.runs.label_values import read
 
-        settings(self.vae, values)  # refused before the data are loaded
+        on_labels, on_latents = split_labels(self.vae, values)
+        settings(self.vae, on_latents)  # refused before the data are loaded
+        values, in_words = dict(values), {}
+        if on_labels:
+            data = self.data() if data is None else data
+            factors = in_units(data, self.record.units).factors
+        for label, value in on_labels:
+            numbers, in_words[label.name] = read({label.name: str(value)}, {label.name: label}, factors)
+            values |= numbers
         images, names = self._images([image], data, seed)
-        return counterfactual(self.vae, images, values, seed=seed, labels=names)
+        return counterfactual(self.vae, images, values, seed=seed, labels=names, in_words=in_words)
 
     def encode(
         self,

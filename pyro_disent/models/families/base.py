@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import pyro.distributions as dist
@@ -53,6 +53,10 @@ class Family(nn.Module):
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
         """Called once by the model, with the number of units and the widths of the latents declared before."""
+
+    def dependent_units(self, parent: str, units: int) -> Sequence[int]:
+        """The units whose prior depends on this parent, a latent or a label; all, where a family does not know."""
+        return range(units)
 
     def width(self, units: int) -> int:
         """Numbers in the code that the decoder sees."""

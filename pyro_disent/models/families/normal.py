@@ -131,6 +131,9 @@ class LabelledNormal(ConditionalNormal):
         if self.network is None:
             self.network = _Tables([earlier[name] for name in self.parents])
 
+    def dependent_units(self, parent: str, units: int) -> list[int]:
+        return [unit for unit, name in enumerate(self.parents) if name == parent]
+
     def settings(self) -> dict[str, Any]:
         return {key: value for key, value in super().settings().items() if key != "hidden"}
 
