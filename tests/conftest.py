@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# Before the first library that reads it: two workers whose scikit-learn takes two cores each wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pyro

@@ -33,15 +33,27 @@ def side_by_side(parts: list[Batch]) -> Batch:
     return Batch(torch.cat([part.images for part in parts], 1), shared, factors)
 
 
-@pytest.mark.parametrize("compiled", ["eager", "compiled"])
-@pytest.mark.parametrize("method", ["cycle+similarity+predictor", "info-nce+dip"])
+METHODS, STEPS = ("cycle+similarity+predictor", "info-nce+dip"), ("eager", "compiled")
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have left their gradients for every method and step."""
+    out = tmp_path_factory.mktemp("of_two")
+    cases = [f"{method}/{compiled}" for method in METHODS for compiled in STEPS]
+    done = processes("-m", "tests.one_of_two", out, *cases, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("compiled", STEPS)
+@pytest.mark.parametrize("method", METHODS)
 def test_two_processes_have_the_gradient_of_one_that_sees_all(
-    method: str, compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, compiled: str, of_two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one draws what each of the two has drawn, for the images of each."""
-    done = processes("-m", "tests.one_of_two", method, compiled, tmp_path, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    places = [one_of_two.place(of_two, f"{method}/{compiled}", rank) for rank in (0, 1)]
+    first, second = (torch.load(place, weights_only=True) for place in places)
 
     generators = [torch.Generator("cpu").manual_seed(one_of_two.noise_of(rank)) for rank in (0, 1)]
 
