@@ -18,6 +18,7 @@ from PIL import Image
 from typer.main import get_command
 
 from pyro_disent.cli.main import app
+from tests.mnist_files import write_mnist
 from tests.test_docs import PAGES, commands
 
 TINY = "--source embedded --limit 64 --batch-size 16 --max-steps 2 --no-compile"
@@ -60,7 +61,7 @@ OF_RUNS = (
     "data prepare rotated-mnist --source embedded",
     "data prepare chairs --data-root files",
 )
-DOCUMENTED = {"chairs": "counts=4,3,4", "celeba": "counts=64,8,8"}
+DOCUMENTED = {"chairs": "counts=2,2,4", "celeba": "counts=64,8,8"}
 """Options of data sets that are large, which make them small."""
 
 
@@ -106,6 +107,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.fixture
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache with few digits, for a data set that is only named: the packaged ones are 10,000."""
+    monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
+    write_mnist(tmp_path / "cache/MNIST/raw", train=100, test=60)
+
+
+@pytest.mark.usefixtures("small_mnist")
 def test_the_lines_run(chairs: Path, photos: Path, call: Any) -> None:
     for line in (*(f"fit {line}" for line in FIT), *OF_RUNS):
         done = call(*shlex.split(line))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pyro_disent.data.mnist import files as mnist
 from pyro_disent.data.sources import Found, Request
 from pyro_disent.errors import InputError
+from tests.mnist_files import idx, write_mnist
 
 REAL = os.environ.get("PYRO_DISENT_DATA")
-TINY = {"train": 40, "t10k": 10}
 
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -27,26 +27,6 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 
 def sizes(data: mnist.MNIST) -> list[int]:
     return [len(digits.images) for digits in (data.train, data.validation, data.test)]
-
-
-def idx(values: np.ndarray) -> bytes:
-    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
-    return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
-
-
-def write_mnist(raw: Path, packed: bool = False, seed: int = 0) -> Path:
-    """A tiny data set in MNIST's own format, noise for digits."""
-    rng = np.random.default_rng(seed)
-    raw.mkdir(parents=True)
-    for split, size in TINY.items():
-        for kind, values in (
-            ("images-idx3", rng.integers(0, 256, (size, 28, 28))),
-            ("labels-idx1", np.arange(size) % 10),
-        ):
-            content = idx(values)
-            path = raw / f"{split}-{kind}-ubyte{'.gz' if packed else ''}"
-            path.write_bytes(gzip.compress(content) if packed else content)
-    return raw
 
 
 def test_the_packaged_sample() -> None:
