@@ -17,7 +17,7 @@ from pyro_disent.data.faces import celeba
 from pyro_disent.data.faces.drawn.faces import render_faces
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
-from tests.test_celeba import write
+from tests.celeba_files import write
 
 EMBEDDED = Request("embedded")
 TINY = {chairs: (1, 1, 1), celeba: (2, 2, 2)}

@@ -30,9 +30,9 @@ from pyro_disent.training.log import Silent
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import best_of, used, validate
+from tests.dials import a_run, dials
 from tests.models import SHAPE, linear_vae
 from tests.table import tiny
-from tests.test_evaluation import a_run, dials
 
 PIXELS = 8
 

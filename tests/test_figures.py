@@ -1,26 +1,15 @@
-"""Figures: which latents a picture shows, pixel by pixel, and the commands that draw them."""
+"""Figures: which latents a picture shows, pixel by pixel."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import typer
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from typer.testing import CliRunner
 
 from pyro_disent.batch import as_float
-from pyro_disent.cli.evaluate import evaluate
-from pyro_disent.cli.sample import sample
-from pyro_disent.cli.swap import swap
-from pyro_disent.cli.traverse import traverse
-from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.figures import grid, reconstructions, sample_latents, samples, save, swap_matrix, traversal
@@ -31,89 +20,7 @@ from pyro_disent.figures.swap import swapped
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
-
-
-class Painter:
-    """Paints every number of its code as one grey column, and reads it off again."""
-
-    image_shape = (1, 8, 6)
-
-    def __init__(self, *latents: Latent) -> None:
-        self.latents = latents or (Latent("z", 3), Latent("w", 1), Latent("y", 2))
-
-    def latent(self, name: str) -> Latent:
-        for latent in self.latents:
-            if latent.name == name:
-                return latent
-        raise InputError(f"there is no latent {name!r}")
-
-    def prior_of(self, latent: str, codes: dict[str, Tensor]) -> object:
-        chosen = self.latent(latent)
-        return chosen.family.prior(chosen.units, codes, torch.zeros(()), None)
-
-    def codes(self, images: Tensor) -> dict[str, Tensor]:
-        widths = [latent.width for latent in self.latents]
-        parts = (8 * as_float(images)[:, 0, 0] - 4).split(widths, -1)
-        return dict(zip((latent.name for latent in self.latents), parts, strict=True))
-
-    def decode(self, codes: dict[str, Tensor]) -> Tensor:
-        code = torch.cat([codes[latent.name] for latent in self.latents], -1)
-        return ((code + 4) / 8).clamp(0, 1)[:, None, None].expand(-1, 1, 8, -1)
-
-    def prior_sample(
-        self,
-        count: int,
-        generator: torch.Generator | None = None,
-        *,
-        held: dict[str, Tensor] | None = None,
-        given: None = None,
-    ) -> dict[str, Tensor]:
-        drawn = {latent.name: torch.randn(count, latent.width, generator=generator) for latent in self.latents}
-        return drawn | {name: code.expand(count, -1) for name, code in (held or {}).items()}
-
-    def images(self, count: int, seed: int = 0) -> Tensor:
-        columns = torch.rand(count, 1, 1, 6, generator=torch.Generator().manual_seed(seed))
-        return (columns * 255).round().byte().expand(-1, 1, 8, 6)
-
-
-def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """What is on the paper, ``(height, width, 3)``."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
-
-
-def cells(figure: Figure, like: Tensor, headers: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
-    """The images of a grid as they are on the paper, not enlarged, ``(rows, columns, height, width, 3)``."""
-    paper = pixels(figure)
-    inside = figure.axes[0].get_window_extent()
-    left, top = round(inside.x0), round(paper.shape[0] - inside.y1)
-    canvas = paper[top : top + round(inside.height), left : left + round(inside.width)]
-    height, width = like.shape[-2:]
-    scale = round(112 / max(height, width))
-    found = []
-    y = 0
-    while y < canvas.shape[0]:
-        row, x = [], 0
-        while x < canvas.shape[1]:
-            enlarged = canvas[y : y + height * scale, x : x + width * scale]
-            small = enlarged[::scale, ::scale]
-            assert (small.repeat(scale, 0).repeat(scale, 1) == enlarged).all(), "each pixel is a square of one color"
-            row.append(small)
-            x += width * scale + (RULE if len(row) == headers[1] else GAP)
-        found.append(row)
-        y += height * scale + (RULE if len(found) == headers[0] else GAP)
-    return np.array(found)
-
-
-def size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file."""
-    with Image.open(path) as image:
-        return image.size
-
-
-def drawn(image: Tensor) -> NDArray[np.uint8]:
-    grey = (as_float(image) * 255).round().byte().numpy()
-    return np.broadcast_to(grey[0, ..., None], (*grey.shape[1:], 3))
+from tests.painted import Painter, cells, drawn, pixels
 
 
 class TestGrid:
@@ -380,122 +287,3 @@ class TestImageFiles:
             raise AssertionError("every name is a file")
 
         return images_named([str(path)], shape, no_data).images
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with fresh weights, on the embedded digits."""
-    from pyro_disent.training.building import build, latents
-    from pyro_disent.training.config import FitConfig
-    from pyro_disent.training.datasets import load_data
-    from pyro_disent.training.record import record_of
-    from pyro_disent.training.run import RunFolder
-
-    config = FitConfig(
-        method="cycle",
-        data="rotated-mnist",
-        latents={"z": 4, "y": {"units": 1, "explains": "rest"}},
-        network="mlp",
-        likelihood="bernoulli",
-        lr=1e-3,
-        batch_size=50,
-        max_steps=1,
-        limit=300,
-        source="embedded",
-    )
-    torch.manual_seed(0)
-    data = load_data(config)
-    made = latents(config, data)
-    _, objective = build(config, data.image_shape, {}, made)
-    folder = RunFolder(tmp_path_factory.mktemp("runs") / "rotated-mnist-cycle-1")
-    step = EagerStep(objective)
-    folder.create(record_of(config, made, data, {}, torch.device("cpu"), step, "eager", 1, None))
-    for which in ("best", "last"):
-        folder.save(which, 1, objective.state_dict(), {"step": 1})
-    return folder.path
-
-
-def call(command: object, *arguments: object) -> str:
-    """What the command prints on stdout; what it raises, it raises."""
-    app = typer.Typer()
-    app.command()(command)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None:
-        raise result.exception
-    return result.stdout
-
-
-class TestCommands:
-    def test_swap_of_test_images_and_a_file(self, run: Path, tmp_path: Path) -> None:
-        file = tmp_path / "digit.png"
-        Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(file)
-        printed = call(swap, run, 0, 3, file, "--device", "cpu")
-        written = run / "figures" / f"swap-0-3-{tmp_path.name}_digit.png"
-        assert printed == f"{written}\n"
-        assert size(written)[0] > 4 * 112
-
-    def test_swap_of_files_alone_reads_no_data(
-        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        file = tmp_path / "digit.png"
-        Image.fromarray(np.full((28, 28), 90, np.uint8)).save(file)
-        monkeypatch.setattr("pyro_disent.runs.trained_model.load_data", lambda *_: pytest.fail("data were loaded"))
-        out = tmp_path / "figure.png"
-        assert json.loads(call(swap, run, file, file, "--out", out, "--json")) == {"path": str(out)}
-        assert out.is_file()
-
-    def test_traverse(self, run: Path) -> None:
-        assert call(traverse, run) == f"{run / 'figures' / 'traverse-y.png'}\n"
-        path = Path(call(traverse, run, "--latent", "z", "--index", 5, "--steps", 3, "--checkpoint", "last").strip())
-        assert size(path)[1] > 4 * 112
-
-    def test_sample(self, run: Path, tmp_path: Path) -> None:
-        assert call(sample, run, "--n", 4) == f"{run / 'figures' / 'sample.png'}\n"
-        path = Path(json.loads(call(sample, run, "--latent", "y", "--n", 2, "--json"))["path"])
-        assert path == run / "figures" / "sample-y.png"
-        paths = [tmp_path / f"{k}.png" for k in range(3)]
-        for path, seed in zip(paths, (0, 0, 1), strict=True):
-            call(sample, run, "--n", 4, "--seed", seed, "--out", path)
-        assert paths[0].read_bytes() == paths[1].read_bytes() != paths[2].read_bytes()
-
-    def test_evaluate_several_runs(self, run: Path) -> None:
-        printed = call(evaluate, run, run)
-        path = run / "evaluation.json"
-        assert printed.splitlines()[-1] == str(path)
-        for words in ("linear probe of digit", "leak of rotation", "ELBO", "raw pixels", "rotated-mnist"):
-            assert words in printed
-        assert json.loads(path.read_text())["checkpoint"] == "best"
-
-    def test_evaluate_as_json(self, run: Path) -> None:
-        last = json.loads(call(evaluate, run, "--json", "--checkpoint", "last").splitlines()[-1])
-        assert last["path"] == str(run / "evaluation.json")
-        assert last["evaluations"] == [json.loads((run / "evaluation.json").read_text())]
-        assert last["evaluations"][0]["images"]["train"] == 300
-
-    @pytest.mark.parametrize(
-        "command, arguments, sentence",
-        [
-            (swap, ["{run}", "0"], "at least two images"),
-            (swap, ["{run}", "0", "99999"], "no test image 99999: indices run from 0 to"),
-            (swap, ["{run}", "0", "none.png"], "none.png is missing"),
-            (swap, ["{run}", "0", "1", "--out", "{run}"], "is a folder"),
-            (swap, ["{run}", "0", "1", "--out", "a.nonsense"], "must end in .png"),
-            (swap, ["{run}", "0", "1", "--checkpoint", "first"], "neither best nor last"),
-            (swap, ["{run}", "0", "1", "--device", "abacus"], "`device=abacus`"),
-            (traverse, ["{run}", "--latent", "v"], "no latent 'v'; this model has z, y"),
-            (traverse, ["{run}", "--index", "-1"], "no test image -1"),
-            (sample, ["{run}", "--latent", "y", "--latent", "v"], "no latent 'v'; this model has z, y"),
-            (sample, ["{run}-2"], "no run at"),
-            (traverse, ["{run}/figures"], "figures is not a run's folder: it has no config.json"),
-            (evaluate, ["{run}", "{run}-2"], "no run at"),
-            (evaluate, ["{run}", "--data", "nonsense"], "no data set and no folder nonsense"),
-        ],
-    )
-    def test_bad_input_is_one_sentence(self, run: Path, command: object, arguments: list[str], sentence: str) -> None:
-        (run / "figures").mkdir(exist_ok=True)
-        before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-        with pytest.raises(InputError) as error:
-            call(command, *[argument.format(run=run) for argument in arguments])
-        assert sentence in str(error.value)
-        assert "\n" not in str(error.value)
-        assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

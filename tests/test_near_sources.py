@@ -25,8 +25,8 @@ from pyro_disent.data.own import arrays
 from pyro_disent.data.sources import Request
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import how_to_scale
+from tests.celeba_files import HAS, NAMES, PARTITION, PICTURES, TINY, check_is_the_tiny_set, write, write_zip
 from tests.mnist_files import idx, write_mnist
-from tests.test_celeba import HAS, NAMES, PARTITION, PICTURES, TINY, check_is_the_tiny_set, write, write_zip
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

@@ -30,7 +30,7 @@ from pyro_disent.training import building
 from pyro_disent.training import train as training
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.run import RunFolder
-from tests.test_evaluation import dials, reading_vae
+from tests.dials import dials, reading_vae
 
 HEIGHT = 0.5  # inner edge of the bins of height
 

@@ -9,8 +9,8 @@ from pyro_disent.evaluation.codes import Codes
 from pyro_disent.evaluation.evaluate import PIXELS, identities, pairs
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.use import NOTHING, use
+from tests.dials import a_run, dials, reading_vae
 from tests.models import SHAPE, linear_vae
-from tests.test_evaluation import a_run, dials, reading_vae
 
 LOOKS, DIALS = [0, 1, 2, 3], [4, 5, 6]
 READ = ("pair/height", "view/height", "view/azimuth", "recall_at_1")

@@ -20,10 +20,10 @@ from pyro_disent.threads import available_cores, choose, using
 from pyro_disent.training import datasets
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.train import train
+from tests.dials import a_run, dials, reading_vae
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused
 from tests.test_empty_latents import Listening
-from tests.test_evaluation import a_run, dials, reading_vae
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cores: int, rates: dict[int, float] | None = None) -> list[list[int]]:
