@@ -41,7 +41,7 @@ from pyro_disent.compiled.step import CompiledStep
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
-from pyro_disent.objectives.methods import Setting, build
+from pyro_disent.objectives.methods import Setting, build_objective
 from pyro_disent.training.record import versions
 from pyro_disent.training.schedule import make_optimizer
 
@@ -105,7 +105,7 @@ def numpyro_epoch(images: np.ndarray, size: int) -> Callable[[], float]:
 def our_epoch(images: np.ndarray, size: int, *, bf16: bool) -> Callable[[], float]:
     latents = tuple(Latent(name, units) for name, units in LATENTS.items())
     vae = FactoredVAE(latents, *networks("mlp")((1, 28, 28), sum(LATENTS.values())))
-    objective = build("vae", Setting(latents, {}))(vae.model, vae.guide)
+    objective = build_objective("vae", Setting(latents, {}))(vae.model, vae.guide)
     everything = torch.from_numpy(images).view(-1, 1, 28, 28)
     autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16, enabled=bf16)
     optimizer, step = make_optimizer(objective, 1e-3), CompiledStep(objective, autocast)

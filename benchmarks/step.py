@@ -37,7 +37,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, sharing
 from pyro_disent.models.networks import networks
 from pyro_disent.objectives.elbo import Objective
-from pyro_disent.objectives.methods import Setting, build
+from pyro_disent.objectives.methods import Setting, build_objective
 from pyro_disent.training.record import versions
 from pyro_disent.training.schedule import make_optimizer
 
@@ -106,7 +106,7 @@ class Steps:
 
     def objective(self) -> Objective:
         vae = FactoredVAE(LATENTS, *networks(self.network)(self.shape, Z + 1)).to(memory_format=self.memory_format)
-        return build(self.method, SETTING)(vae.model, vae.guide)
+        return build_objective(self.method, SETTING)(vae.model, vae.guide)
 
 
 def measure(

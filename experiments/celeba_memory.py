@@ -31,7 +31,7 @@ from pyro_disent.data.dataset import DataSet, Pairs, Source
 from pyro_disent.data.faces.celeba import FACTORS, FaceSplit
 from pyro_disent.data.faces.drawn.faces import ATTRIBUTES
 from pyro_disent.data.faces.files import SHAPE
-from pyro_disent.data.images.store import ImagesOnDisk, Stored, opened, store
+from pyro_disent.data.images.store import ImagesOnDisk, Stored, open_store, store
 from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.runs.presets import configure
 from pyro_disent.training.feed import Feed
@@ -108,7 +108,7 @@ def training(folder: Path, *, in_memory: bool) -> dict[str, Any]:
     """The paper's setting for CelebA, eager, for some hundred steps and a validation."""
     imported = peak_megabytes()
     start = time.perf_counter()
-    stored = opened(stored_in(folder))
+    stored = open_store(stored_in(folder))
     hashed = time.perf_counter() - start
     data = faces(stored, in_memory=in_memory)
     assert isinstance(data.train.images, ImagesOnDisk) != in_memory
@@ -129,7 +129,7 @@ def training(folder: Path, *, in_memory: bool) -> dict[str, Any]:
 
 def feed(folder: Path) -> dict[str, Any]:
     """Images a second of a feed alone, as the loop calls it: medians of interleaved rounds."""
-    stored = opened(stored_in(folder))
+    stored = open_store(stored_in(folder))
     latents = (Latent("z", len(ATTRIBUTES), explains=each(*ATTRIBUTES)), Latent("y", 10, explains="rest"))
     feeds = {
         name: Feed(faces(stored, in_memory=name == "memory").train, BATCH_SIZE, 0, 2, partial(sharing, latents))

@@ -20,14 +20,14 @@ CPU, IMAGES = torch.device("cpu"), 6
 
 
 def objective_of(method: str, seed: int):  # type: ignore[no-untyped-def]
-    from pyro_disent.objectives.methods import build
+    from pyro_disent.objectives.methods import build_objective
 
     torch.manual_seed(seed)
     vae = linear_vae().double()
     with torch.no_grad():
         for parameter in vae.parameters():
             parameter.copy_(torch.randn_like(parameter) / 3)
-    return build(method, SETTING)(vae.model, vae.guide).double()
+    return build_objective(method, SETTING)(vae.model, vae.guide).double()
 
 
 def part_of_batch(rank: int) -> Batch:

@@ -106,7 +106,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(InputError, match="No space left"):
         array_cache.save(path, {"a": np.arange(4)})
     monkeypatch.undo()
-    arrays, recorded = array_cache.load(path)
+    arrays, recorded = array_cache.load_arrays(path)
     assert recorded == sha256 and arrays["a"].tolist() == [0, 1, 2]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -11,7 +11,7 @@ import pytest
 
 from pyro_disent import from_arrays, from_dataset
 from pyro_disent.data.dataset import DataSet, in_units
-from pyro_disent.data.own.columns import KINDS, identities
+from pyro_disent.data.own.columns import KINDS, identity_column
 from pyro_disent.data.own.values import MISSING
 from pyro_disent.errors import InputError
 from pyro_disent.training.building import factor_edges
@@ -84,13 +84,13 @@ def test_numbers_of_an_identity_are_one_however_they_are_spelled(tmp_path: Path)
 
 
 def test_identities_are_numbered_as_their_names_are_sorted() -> None:
-    texts, _ = identities(["10", "9", "10", "1", "1"], "who", "who", str)
+    texts, _ = identity_column(["10", "9", "10", "1", "1"], "who", "who", str)
     assert texts.names == ("1", "10", "9") and texts.codes.tolist() == [1, 2, 1, 0, 0]
-    numbers, about = identities(np.array([10, 9, 10, 1, 1]), "who", "who", str)
+    numbers, about = identity_column(np.array([10, 9, 10, 1, 1]), "who", "who", str)
     assert numbers.names == ("1", "9", "10") and numbers.codes.tolist() == [2, 1, 2, 0, 0]
     assert about == "who: category, 3 values: 1, 9, 10, none missing, compared as numbers; what pairs have in common"
     with pytest.raises(InputError, match="its kind cannot be degrees"):
-        identities(["1", "2"], "who", "who", str, "degrees")
+        identity_column(["1", "2"], "who", "who", str, "degrees")
 
 
 def test_whole_numbers_are_numbers_unless_they_are_said_to_be_categories(tmp_path: Path) -> None:

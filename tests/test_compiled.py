@@ -16,7 +16,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3, mlp
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from pyro_disent.objectives.terms import InfoNCE
 from tests.models import SHAPE, conditional_latents, linear_vae, pair_batch
 from tests.table import DATA, ROWS, batch_of, objective_of
@@ -44,7 +44,7 @@ def assert_equal_steps(eager: EagerStep, compiled: EagerStep, batch: Batch) -> N
 @pytest.mark.parametrize("method", ROWS)
 def test_compiled_gradients_equal_eager_ones_also_after_the_weights_change(method: str) -> None:
     vae = linear_vae().double()
-    elbo = build(method, SETTING)
+    elbo = build_objective(method, SETTING)
     objective = elbo(vae.model, vae.guide).double()
     eager, compiled = EagerStep(objective), CompiledStep(objective, backend="eager")
     assert_equal_steps(eager, compiled, pair_batch(dtype=torch.float64))
@@ -71,7 +71,7 @@ def test_compiled_gradients_of_the_real_networks_equal_eager_ones(method: str, d
 @pytest.mark.parametrize("method", ["vae", "cycle", "cycle+similarity+predictor"])
 def test_inductor_gradients_equal_eager_ones(method: str) -> None:
     vae = linear_vae().double()
-    objective = build(method, SETTING)(vae.model, vae.guide).double()
+    objective = build_objective(method, SETTING)(vae.model, vae.guide).double()
     compiled = CompiledStep(objective)
     assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64))
     assert_equal_steps(EagerStep(objective), compiled, pair_batch(dtype=torch.float64, z=False, y=True))

@@ -78,7 +78,7 @@ def test_a_value_that_is_observed_lies_where_the_images_do(method: str) -> None:
             case("chairs").latents, {name: torch.tensor(e) for name, e in case("chairs").edges.items()}
         )
         vae = FactoredVAE(latents, *NETWORKS["mlp"](case("chairs").image_shape, sum(each.width for each in latents)))
-        return methods.build(method, setting, known={"azimuth": [0.1], "kind": [0.5]})(vae.model, vae.guide)
+        return methods.build_objective(method, setting, known={"azimuth": [0.1], "kind": [0.5]})(vae.model, vae.guide)
 
     with FakeTensorMode(allow_non_fake_inputs=False), pyro.validation_enabled(False):
         with torch.device("cuda"):

@@ -190,7 +190,7 @@ def test_both_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_disent.figures.of_run.draw", lambda *_: None)
+    monkeypatch.setattr("pyro_disent.figures.of_run.draw_figures", lambda *_: None)
     held_out(monkeypatch, [5, 6])
     result = call("fit", "--method", "vae", *TINY, "--epochs", "9", "--patience", "2", "--out", "run", "--json")
     assert result.returncode == 0, result.stderr

@@ -24,7 +24,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor
 from pyro_disent.figures import grid, save, text
 from pyro_disent.figures.pairs import contact_sheet
-from pyro_disent.figures.text import FAMILY, extent, lettered, shortened, write
+from pyro_disent.figures.text import FAMILY, draw_text, extent, lettered, shortened
 from pyro_disent.files import file_name
 
 AS_WRITTEN = [
@@ -187,7 +187,7 @@ def test_an_installed_font_lends_what_the_first_lacks(
     assert caplog.records == []
     assert lettered(("語",), weight)[0] == r"\u8a9e"  # type: ignore[arg-type]
     figure = figures.grid([[torch.zeros(1, 28, 28)]])
-    write(figure, 0, 0.5, "日", size=20, weight=weight)  # type: ignore[arg-type]
+    draw_text(figure, 0, 0.5, "日", size=20, weight=weight)  # type: ignore[arg-type]
     save(figure, tmp_path / "figure.png")
     figure.canvas.draw()
     ink = (np.asarray(figure.canvas.buffer_rgba())[..., :3] < 100).mean()
@@ -211,7 +211,7 @@ def test_what_is_too_long_loses_its_middle_alone(words: str, width: int) -> None
 
 
 def test_no_figure_bypasses_the_one_way_to_write() -> None:
-    """Text is written by `text.write` alone, on paper that `paper` alone makes."""
+    """Text is written by `text.draw_text` alone, on paper that `paper` alone makes."""
     written = {
         "text",
         "annotate",

@@ -16,7 +16,7 @@ from pyro_disent.figures import grid, reconstructions, sample_latents, samples, 
 from pyro_disent.figures.grids import GAP, RULE, in_rows
 from pyro_disent.figures.inputs import images_named
 from pyro_disent.figures.samples import sampled
-from pyro_disent.figures.swap import swapped
+from pyro_disent.figures.swap import swap_images
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.families import Circle
 from pyro_disent.models.latents import Latent, each
@@ -140,7 +140,7 @@ class TestSwap:
             assert (found[0, j + 1] == drawn(image)).all()
 
     def test_an_image_with_itself_is_its_reconstruction(self) -> None:
-        made = swapped(self.vae, self.rows, self.rows, ["z"])
+        made = swap_images(self.vae, self.rows, self.rows, ["z"])
         for i in range(3):
             assert torch.allclose(made[i, i], as_float(self.rows[i]), atol=1e-5)
 

@@ -19,7 +19,7 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.objectives.elbo import ForwardCycle, Objective
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from pyro_disent.runs.presets import configure
 from pyro_disent.training import compiling, given, log
 from pyro_disent.training import train as training
@@ -50,7 +50,7 @@ STEPS: dict[str, Callable[[Objective], EagerStep]] = {
 def everything(part: str | None = None) -> nn.Module:
     """A model with a conditional prior and an opponent; one part of it frozen."""
     every = nn.Module()
-    every.vae, every.elbo = linear_vae(conditional_latents()), build(METHOD, SETTING)
+    every.vae, every.elbo = linear_vae(conditional_latents()), build_objective(METHOD, SETTING)
     every.terms = every.elbo.terms
     for parameter in PARTS[part](every) if part else ():
         parameter.requires_grad_(False)

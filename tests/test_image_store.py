@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pyro_disent.data.images import store as image_store
 from pyro_disent.data.images.array_cache import CorruptCache
-from pyro_disent.data.images.store import ImagesOnDisk, opened, store
+from pyro_disent.data.images.store import ImagesOnDisk, open_store, store
 from pyro_disent.errors import InputError, StorageError
 from tests.stored import BYTES, SHAPE, TOTAL, Counting, beside, but_not, names, picture, pictures
 
@@ -110,7 +110,7 @@ def test_what_is_stored_is_what_was_converted(path: Path, monkeypatch: pytest.Mo
     stored = store(path, range(TOTAL), picture, SHAPE, progress=lambda *done: seen.append(done))
     assert seen == [(done + 1, TOTAL) for done in range(TOTAL)]
     assert path.read_bytes() == pictures().tobytes()
-    assert stored == (path, SHAPE, TOTAL, image_store._sha256(path), {}) and opened(path) == stored
+    assert stored == (path, SHAPE, TOTAL, image_store._sha256(path), {}) and open_store(path) == stored
     again = Counting()
     assert store(path, range(TOTAL), again, SHAPE) == stored and again.items == []
     assert names(path.parent) <= {"images.bin", "images.bin.json", "images.bin.lock"}
@@ -151,7 +151,7 @@ def test_bad_items_are_black_rows_that_say_why(path: Path) -> None:
     expected = pictures()
     expected[[0, 20]] = 0
     assert path.read_bytes() == expected.tobytes()
-    assert stored.skipped == opened(path).skipped == {0: "item 0 is bad", 20: "item 20 is bad"}
+    assert stored.skipped == open_store(path).skipped == {0: "item 0 is bad", 20: "item 20 is bad"}
     with pytest.raises(InputError, match="item 0 is bad"):  # who does not skip is not given black rows
         store(path, range(TOTAL), but_not(0, 20), SHAPE)
 
@@ -240,7 +240,7 @@ def flip(path: Path) -> None:
 def test_a_file_that_is_not_what_was_written(path: Path, damage: Callable[[Path], object], says: str) -> None:
     whole = store(path, range(TOTAL), picture, SHAPE)
     damage(path)
-    for use in (opened, lambda path: store(path, range(TOTAL), picture, SHAPE)):
+    for use in (open_store, lambda path: store(path, range(TOTAL), picture, SHAPE)):
         with pytest.raises(CorruptCache, match=rf"{path} .*{says}.*: delete") as caught:
             use(path)
         assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pyro_disent import files
 from pyro_disent.data.images import store as image_store
-from pyro_disent.data.images.store import opened, store
+from pyro_disent.data.images.store import open_store, store
 from pyro_disent.errors import InputError
 from tests.stored import BYTES, SHAPE, TOTAL, Counting, Stop, beside, but_not, picture, pictures
 
@@ -47,7 +47,7 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(path: Path, count: i
         store(path, range(TOTAL), picture, SHAPE, progress=stopping_after(count))
     assert not path.exists()
     with pytest.raises(FileNotFoundError):
-        opened(path)
+        open_store(path)
     rest, seen = Counting(), []
     store(path, range(TOTAL), rest, SHAPE, progress=lambda *done: seen.append(done))
     assert sorted(rest.items) == list(range(count - 1, TOTAL))  # the last was not yet written
@@ -104,7 +104,7 @@ def test_any_state_a_kill_may_leave_ends_in_the_same_file(
             beside(path, suffix).write_text('{"done": 5')
         converted = Counting()
         stored = store(path, range(TOTAL), converted, SHAPE)
-        assert path.read_bytes() == whole and opened(path) == stored
+        assert path.read_bytes() == whole and open_store(path) == stored
         if journal == "whole":
             start = max(0, known * BYTES - lost) // BYTES
             assert sorted(converted.items) == list(range(start, TOTAL))
@@ -228,7 +228,7 @@ def test_two_processes_at_once(path: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(made for made, _ in results) == [0, 80]  # one worked, and the other showed how far it was
     assert all(seen > 1 for _, seen in results)
-    assert path.read_bytes() == pictures(80).tobytes() and opened(path).total == 80
+    assert path.read_bytes() == pictures(80).tobytes() and open_store(path).total == 80
 
 
 def test_who_waits_is_told_and_goes_on_with_what_the_other_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from pyro_disent.models.labels import Label
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.queries.intervention import do
-from pyro_disent.runs.label_values import read
+from pyro_disent.runs.label_values import read_label_values
 from pyro_disent.training import building, datasets
 from pyro_disent.training.run import RunFolder
 from pyro_disent.training.train import train
@@ -171,13 +171,15 @@ def test_a_value_is_read_as_people_write_it() -> None:
         values, place = tuple(sorted(values)), sorted(values).index(values[1])
         label = Label(factor.name, values, half)
         for each in said:
-            assert read({factor.name: each}, {factor.name: label}, [factor])[0] == {factor.name: values[place]}
+            assert read_label_values({factor.name: each}, {factor.name: label}, [factor])[0] == {
+                factor.name: values[place]
+            }
     label = Label("count", (-1.0, 0.5), half)
     with pytest.raises(InputError, match=r"^count cannot be 0\.5: it has 6, 12$"):
-        read({"count": "0.5"}, {"count": label}, [count])
+        read_label_values({"count": "0.5"}, {"count": label}, [count])
     many = Label("n", tuple(map(float, range(20))), (0.05,) * 20)
     with pytest.raises(InputError, match=r"it has 0, .*, 10, \.\.\. 19 \(20 values\)$"):
-        read({"n": "many"}, {"n": many}, [])
+        read_label_values({"n": "many"}, {"n": many}, [])
 
 
 def test_a_traversal_goes_over_labels_by_their_frequencies() -> None:

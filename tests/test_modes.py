@@ -18,7 +18,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.program import evaluating
 from pyro_disent.objectives.elbo import Objective
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from pyro_disent.training.validation import validate
 from tests.models import SHAPE, pair_batch
 from tests.test_frozen import TINY, data, images
@@ -79,7 +79,7 @@ def test_building_and_asking_move_no_mode_and_no_statistic(query: str) -> None:
     before, statistics, asked = modes(encoder, decoder), buffers(encoder, decoder), encoder[3][0].asked
     vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder)
     assert modes(encoder, decoder) == before
-    objective = build("cycle+predictor", SETTING)(vae.model, vae.guide)
+    objective = build_objective("cycle+predictor", SETTING)(vae.model, vae.guide)
     vae.guide.heads["y"].eval()
     all_modes = modes(objective)
     QUERIES[query](vae, objective)
@@ -119,7 +119,7 @@ def test_a_step_runs_in_the_modes_that_were_handed_over(step: str) -> None:
     encoder, decoder = networks()
     vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder)
     before, statistics = modes(encoder, decoder), buffers(encoder, decoder)
-    take = STEPS[step](build("cycle", SETTING)(vae.model, vae.guide))
+    take = STEPS[step](build_objective("cycle", SETTING)(vae.model, vae.guide))
     take(pair_batch())
     assert moved(statistics, buffers(encoder, decoder)) == {"0.3.1"}  # the one norm that trains
     assert modes(encoder, decoder) == before
@@ -141,7 +141,7 @@ def test_fit_trains_in_the_modes_that_were_handed_over_and_leaves_them(tmp_path:
 def test_validation_moves_no_mode_and_no_statistic() -> None:
     encoder, decoder = networks(64, (1, 8, 8))
     vae = FactoredVAE([Latent("z", 3), Latent("y", 2)], encoder, decoder)
-    objective = build("cycle", SETTING)(vae.model, vae.guide)
+    objective = build_objective("cycle", SETTING)(vae.model, vae.guide)
     before, statistics = modes(objective), buffers(objective)
     validate(objective, data().validation, 0, 2)
     after = buffers(objective)

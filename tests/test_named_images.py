@@ -19,7 +19,7 @@ from pyro_disent.data.own.arrays import from_arrays
 from pyro_disent.figures import of_run
 from pyro_disent.figures.grids import grid
 from pyro_disent.figures.inputs import images_at, images_named
-from pyro_disent.figures.naming import named
+from pyro_disent.figures.naming import image_name
 from pyro_disent.runs.presets import configure
 from pyro_disent.runs.run import load
 from pyro_disent.training.run import RunFolder
@@ -63,7 +63,7 @@ class TestNames:
         for split in (data.train, data.validation, data.test):
             examples = split.examples(0)
             for index in range(len(split)):
-                name, *rest = named(data, split, examples, index)
+                name, *rest = image_name(data, split, examples, index)
                 with Image.open(root / name) as image:
                     assert np.array_equal(np.asarray(image), examples.images[index][0].numpy())
                 assert rest == ([f"light {name[-5]}"] if extra else [])
@@ -92,7 +92,7 @@ class TestNames:
         for index in range(len(data.test)):
             place = int(examples.images[index, 0, 0, 0])
             known = [] if light[place] is None else [f"light {light[place]}"]
-            assert named(data, data.test, examples, index) == (f"image {place}", f"kind {place}", *known)
+            assert image_name(data, data.test, examples, index) == (f"image {place}", f"kind {place}", *known)
 
     @pytest.mark.parametrize("name", registry.BUILT_IN)
     def test_the_built_in_sets_say_what_an_image_is(self, name: str) -> None:
@@ -101,7 +101,7 @@ class TestNames:
         for index in (0, 5):
             label = {key: int(values[index]) for key, values in examples.labels.items()}
             factor = {key: float(values[index]) for key, values in examples.factors.items()}
-            parts = named(data, data.test, examples, index)
+            parts = image_name(data, data.test, examples, index)
             if name == "rotated-mnist":
                 degrees = round(math.degrees(factor["rotation"]))
                 assert parts == (f"digit {label['digit']}", f"{degrees:+d}°".replace("-", "\N{MINUS SIGN}"))
@@ -119,10 +119,10 @@ class TestNames:
         images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
         split = Split(images)
         data = DataSet("x", split, split, split, (Factor("zoom"),), Source("given", "", ""), {})
-        assert named(data, split, Examples(images, {}, {}), 1) == ("image 1",)
+        assert image_name(data, split, Examples(images, {}, {}), 1) == ("image 1",)
         unknown = {"zoom": torch.tensor([1.0, math.nan])}
-        assert named(data, split, Examples(images, unknown, {}), 0) == ("zoom 1",)
-        assert named(data, split, Examples(images, unknown, {}), 1) == ("image 1",)
+        assert image_name(data, split, Examples(images, unknown, {}), 0) == ("zoom 1",)
+        assert image_name(data, split, Examples(images, unknown, {}), 1) == ("image 1",)
 
     def test_files_and_indices_keep_their_order_and_names(self, tmp_path: Path) -> None:
         root = photos(tmp_path / "photos")

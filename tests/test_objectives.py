@@ -12,7 +12,7 @@ import torch
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.likelihoods import LIKELIHOODS
 from pyro_disent.objectives.elbo import Objective, total
-from pyro_disent.objectives.methods import METHODS, Setting, build
+from pyro_disent.objectives.methods import METHODS, Setting, build_objective
 from tests import by_hand
 from tests.models import conditional_latents, linear_vae, pair_batch
 from tests.table import ROWS
@@ -63,7 +63,7 @@ def test_value_and_gradient_are_those_of_the_equation(method: str, likelihood: s
     latents, rows = CASES[case].latents(), CASES[case].shared
     vae = linear_vae(latents, LIKELIHOODS[likelihood]())
     edges = {factor: torch.tensor(values) for factor, values in by_hand.EDGES.items()}
-    elbo = build(method, Setting(tuple(latents), edges))
+    elbo = build_objective(method, Setting(tuple(latents), edges))
     objective = without_rounding(elbo(vae.model, vae.guide))
     shared = {name: torch.tensor(mask * (6 // len(mask))) for name, mask in rows.items()}
     batch = pair_batch(dtype=torch.float64, **shared)

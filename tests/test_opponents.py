@@ -22,7 +22,7 @@ from pyro_disent.evaluation.evaluate import evaluate
 from pyro_disent.evaluation.opponents import classifier_accuracy, prediction, skill
 from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import Objective
-from pyro_disent.objectives.methods import Setting, build
+from pyro_disent.objectives.methods import Setting, build_objective
 from pyro_disent.objectives.terms import UNKNOWN, quantized
 from pyro_disent.runs.presets import configure
 from pyro_disent.runs.run import load
@@ -39,7 +39,7 @@ def objective_that_reads_height(sees: list[int]) -> Objective:
     """A VAE whose z is these pixels, and an opponent whose answer is whether z's first unit is above 0."""
     vae = reading_vae(z=sees, y=[4, 5])
     setting = Setting(tuple(vae.latents), {"height": torch.tensor([HEIGHT])})
-    objective = build("predictor", setting, options={"predictor": {"on": "mean"}})(vae.model, vae.guide)
+    objective = build_objective("predictor", setting, options={"predictor": {"on": "mean"}})(vae.model, vae.guide)
     term = prediction(objective)
     assert term is not None
     with torch.no_grad():
@@ -234,17 +234,17 @@ LABELLED = {"azimuth": torch.tensor([1.0]), "light": torch.tensor([0.5])}
 )
 def test_what_is_hidden_from_whom(latents: Any, always: Any, said: Any, guarded: list[str], hidden: list[str]) -> None:
     made = tuple(Latent(name, 2, explains=explains) for name, explains in latents.items())
-    (term,) = build("predictor", Setting(made, LABELLED, always), options={"predictor": said}).terms.values()
+    (term,) = build_objective("predictor", Setting(made, LABELLED, always), options={"predictor": said}).terms.values()
     assert (list(term.latents), list(term.factors)) == (guarded, hidden)
 
 
 def test_a_guard_without_a_predictor_is_refused() -> None:
     setting = Setting((Latent("z", 2),), {})
     with pytest.raises(InputError, match=r"`terms` names predictor, but 'similarity' has no such term: .* similarity"):
-        build("similarity", setting, options={"predictor": {"guard": ["z"]}})
+        build_objective("similarity", setting, options={"predictor": {"guard": ["z"]}})
 
 
 def test_hiding_what_has_no_labels_is_refused() -> None:
     setting = Setting((Latent("z", 2),), LABELLED)
     with pytest.raises(InputError, match="no factor lihgt with labels to hide; there are azimuth, light"):
-        build("predictor", setting, options={"predictor": {"hide": ["lihgt"]}})
+        build_objective("predictor", setting, options={"predictor": {"hide": ["lihgt"]}})

@@ -23,7 +23,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from tests.models import SHAPE, linear_vae, pair_batch
 from tests.test_terms import SETTING
 
@@ -109,7 +109,7 @@ def test_a_store_saved_in_another_process_is_restored_here(tmp_path: Path) -> No
 
 
 def test_opponents_and_the_optimizer_are_found_again_too(tmp_path: Path) -> None:
-    elbo, vae = build("cycle+predictor+total-correlation", SETTING), named()
+    elbo, vae = build_objective("cycle+predictor+total-correlation", SETTING), named()
     optimizer = pyro.optim.Adam({"lr": 1e-2})
     svi = SVI(vae.model, vae.guide, optimizer, loss=elbo)
     svi.step(pair_batch())
@@ -123,7 +123,7 @@ def test_opponents_and_the_optimizer_are_found_again_too(tmp_path: Path) -> None
     del vae, svi
     pyro.clear_param_store()
     pyro.get_param_store().load(str(store))
-    again, terms = named(), build("cycle+predictor+total-correlation", SETTING)
+    again, terms = named(), build_objective("cycle+predictor+total-correlation", SETTING)
     optimizer = pyro.optim.Adam({"lr": 1e-2})
     optimizer.set_state(state)
     torch.manual_seed(4)
@@ -272,7 +272,7 @@ def test_a_copy_after_svi_predicts_and_trains_as_the_original(way: str, loss: st
 
 @pytest.mark.parametrize("way", COPIES)
 def test_parts_and_objectives_are_copied_too(way: str) -> None:
-    vae, elbo = named(), build("cycle+predictor", SETTING)
+    vae, elbo = named(), build_objective("cycle+predictor", SETTING)
     train(vae, elbo)
     for module in (vae.guide.encoder, vae.model.decoder[0], elbo.terms, elbo(vae.model, vae.guide), vae.guide):
         assert_equal(COPIES[way](module), weights(module))

@@ -14,7 +14,7 @@ from torch import nn
 
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from tests.models import SHAPE, conditional_latents, linear_vae, pair_batch
 from tests.table import ROWS
 from tests.test_terms import SETTING
@@ -46,7 +46,7 @@ def test_plain_svi_trains_every_parameter(elbo: str, latents: str | None) -> Non
 @pytest.mark.parametrize("method", ROWS)
 def test_plain_svi_trains_every_parameter_of_every_method_opponents_too(method: str) -> None:
     vae = linear_vae()
-    elbo = build(method, SETTING)
+    elbo = build_objective(method, SETTING)
     everything = nn.ModuleDict({"vae": vae, "terms": elbo.terms})
     before = snapshot(everything)
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=elbo)

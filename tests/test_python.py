@@ -115,7 +115,7 @@ def test_other_packages_bring_methods_and_networks(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(plugins, "entry_points", found)
     assert methods.parse("cycle+theirs")[1] is THEIRS
-    assert list(methods.build("theirs", SETTING).terms) == ["dip"]
+    assert list(methods.build_objective("theirs", SETTING).terms) == ["dip"]
     assert networks.networks("theirs") is mine_for
     with pytest.raises(InputError, match=r"there is no network 'nobodys'; choose from mlp, .*, broken, theirs"):
         networks.networks("nobodys")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyro_disent.evaluation.codes import Codes
-from pyro_disent.evaluation.evaluate import PIXELS, identities, pairs
+from pyro_disent.evaluation.evaluate import PIXELS, identities, pair_leaks
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.use import NOTHING, use
 from tests.dials import a_run, dials, reading_vae
@@ -32,7 +32,7 @@ def whispering() -> FactoredVAE:
 @pytest.fixture(scope="module")
 def numbers() -> dict[str, float]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyro_disent.evaluation.evaluate.METRICS", (pairs, identities))
+        patch.setattr("pyro_disent.evaluation.evaluate.METRICS", (pair_leaks, identities))
         found = a_run(whispering(), dials((40, 20, 20))).evaluate().to_json()
     measures = {(number["measure"], number["block"]) for number in found["numbers"].values()}
     assert len(measures) == len(found["numbers"])  # no two rows of the report are one

@@ -130,9 +130,9 @@ def test_a_folder_stands_in_place_of_a_name(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "my images").mkdir()
     (tmp_path / "chairs").mkdir()
     assert registry.load("my images").options["request"] == Request("local", Path("my images"))
-    assert registry.named("my images") == str(tmp_path / "my images")
-    assert registry.named("chairs") == "chairs"  # a data set's name before a folder's
-    assert registry.named("./chairs") == str(tmp_path / "chairs")
+    assert registry.absolute_name("my images") == str(tmp_path / "my images")
+    assert registry.absolute_name("chairs") == "chairs"  # a data set's name before a folder's
+    assert registry.absolute_name("./chairs") == str(tmp_path / "chairs")
     for name in ("", "no such folder", "null\0character"):
         with pytest.raises(InputError, match="no data set and no folder"):
             registry.load(name)

@@ -22,8 +22,8 @@ from pyro_disent.data.chairs.drawn.family import (
     VIEWS,
     ZOOM_RANGE,
     Counts,
-    build,
-    draw,
+    build_chair,
+    draw_chair,
     luma,
     render_chair,
     render_family,
@@ -39,7 +39,7 @@ SIZE = 32
 
 
 def one_view(chair: Chair, azimuth: float = 0.5, elevation: float = 0.4, zoom: float = 1.0, size: int = 64) -> Image:
-    return draw(chair, np.array([azimuth]), np.array([elevation]), np.array([zoom]), size)[0]
+    return draw_chair(chair, np.array([azimuth]), np.array([elevation]), np.array([zoom]), size)[0]
 
 
 def chair_of(seed: int | tuple[int, ...]) -> Chair:
@@ -81,7 +81,7 @@ def test_the_family_says_what_it_drew() -> None:
         for part, names in STYLE_NAMES.items():
             assert {names[label] for label in arrays[f"labels/{part}"][rows]} == {getattr(drawn.chair, part)}
         # What was recorded draws the same image again.
-        again = draw(drawn.chair, azimuth[rows][40:41], elevation[rows][40:41], zoom[rows][40:41], SIZE)
+        again = draw_chair(drawn.chair, azimuth[rows][40:41], elevation[rows][40:41], zoom[rows][40:41], SIZE)
         assert np.abs(luma(again)[0].astype(int) - arrays["images"][rows][40, 0]).mean() < 0.1
 
 
@@ -196,7 +196,7 @@ def test_every_style_is_built_by_some_chair() -> None:
     seen = set()
     for seed in range(150):
         chair = chair_of((1, seed))
-        assert all(np.isfinite(prism.vertices).all() for prism in build(chair))
+        assert all(np.isfinite(prism.vertices).all() for prism in build_chair(chair))
         seen |= {(part, getattr(chair, part)) for part in PARTS}
     assert seen == {(part, name) for part, names in STYLE_NAMES.items() for name in names}
 

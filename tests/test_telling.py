@@ -45,7 +45,7 @@ def make_noise() -> None:
 
 @pytest.fixture
 def noisy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_disent.figures.of_run.draw", lambda *_: make_noise())
+    monkeypatch.setattr("pyro_disent.figures.of_run.draw_figures", lambda *_: make_noise())
     monkeypatch.setattr(training, "keep_freed_memory", make_noise)
 
 

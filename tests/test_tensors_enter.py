@@ -21,14 +21,14 @@ from pyro_disent.batch import Batch
 from pyro_disent.compiled.step import EagerStep
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import bounds
-from pyro_disent.figures.swap import swapped
+from pyro_disent.figures.swap import swap_images
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import conv3x3
 from pyro_disent.models.use import use
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from pyro_disent.pixels import as_pixels
 from tests.models import SHAPE, linear_vae, masks, pair_batch
 from tests.test_device import NoReadBack
@@ -143,7 +143,7 @@ def test_images_take_the_type_of_the_model(dtype: torch.dtype) -> None:
             assert mean.dtype == scale.dtype == dtype
             torch.testing.assert_close(mean, exact[name], rtol=1e-12 if dtype == torch.float64 else 1e-6, atol=1e-14)
     for images in (torch.rand(2, 3, *SHAPE), torch.rand(2, 3, *SHAPE, dtype=torch.float64)):
-        objective = build("cycle+similarity+predictor", SETTING)(vae.model, vae.guide).to(dtype)
+        objective = build_objective("cycle+similarity+predictor", SETTING)(vae.model, vae.guide).to(dtype)
         batch = Batch(images, {"z": True, "y": False}, {"angle": torch.randn(2, 3)})
         assert EagerStep(objective)(batch).reconstruction.dtype == dtype
         assert {parameter.grad.dtype for parameter in objective.parameters()} == {dtype}
@@ -188,7 +188,7 @@ def test_factors_of_any_kind(values: Any) -> None:
     batch = Batch(torch.rand(2, 3, *SHAPE), {"z": True, "y": False}, {"angle": values})
     assert batch.factors["angle"].is_floating_point()
     assert masks(batch, "z", "y", "angle")["angle"].squeeze(1).tolist() == [True, False, True]
-    objective = build("predictor", SETTING)(linear_vae().model, linear_vae().guide)
+    objective = build_objective("predictor", SETTING)(linear_vae().model, linear_vae().guide)
     assert objective(batch).isfinite()
 
 
@@ -294,7 +294,7 @@ def answers(vae: FactoredVAE, elbo: DisentanglingELBO, batch: Batch) -> dict[str
         "prior": vae.prior_sample(2, torch.Generator("cpu").manual_seed(1))["z"],
         "prior by the process's state": vae.prior_sample(2)["z"],
         "traversal": traversed(vae, torch.from_numpy(BYTES[0]), "z", 3),
-        "swap": swapped(vae, torch.from_numpy(BYTES), torch.from_numpy(BYTES), ["z"]),
+        "swap": swap_images(vae, torch.from_numpy(BYTES), torch.from_numpy(BYTES), ["z"]),
         "use": use(vae, torch.from_numpy(BYTES))["z"],
         "bound": bounds.elbo(vae, torch.from_numpy(FLOATS)).elbo,
         "objective": objective(batch),
@@ -310,7 +310,7 @@ def answers(vae: FactoredVAE, elbo: DisentanglingELBO, batch: Batch) -> dict[str
 
 @pytest.mark.parametrize("case", CASES)
 def test_numbers_do_not_depend_on_the_defaults(case: str) -> None:
-    vae, elbo, batch = linear_vae(), build(EVERY_TERM, SETTING), pair_batch()
+    vae, elbo, batch = linear_vae(), build_objective(EVERY_TERM, SETTING), pair_batch()
     expected = answers(vae, elbo, batch)
     with defaults(case):
         found = answers(vae, elbo, batch)
@@ -321,7 +321,7 @@ def test_numbers_do_not_depend_on_the_defaults(case: str) -> None:
 
 def test_what_is_built_in_float64_trains_in_float64_on_images_of_any_type() -> None:
     with defaults("float64"):
-        vae, elbo = linear_vae(), build(EVERY_TERM, SETTING)
+        vae, elbo = linear_vae(), build_objective(EVERY_TERM, SETTING)
         assert {parameter.dtype for parameter in vae.parameters()} == {torch.float64}
         for dtype in (torch.float32, torch.float64):
             found = answers(vae, elbo, pair_batch(dtype=dtype))

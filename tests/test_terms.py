@@ -21,7 +21,7 @@ from pyro_disent.models.latents import Latent
 from pyro_disent.models.opponents import FactorPredictor
 from pyro_disent.objectives import terms
 from pyro_disent.objectives.elbo import DisentanglingELBO
-from pyro_disent.objectives.methods import METHODS, Setting, build, parse
+from pyro_disent.objectives.methods import METHODS, Setting, build_objective, parse
 from pyro_disent.objectives.step import AdversarialTerm, Step
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from tests import by_hand
@@ -104,11 +104,11 @@ def test_an_opponent_against_a_sure_code_stays_finite() -> None:
 def test_every_coefficient_moves_the_loss_and_no_bound(weight: float, beta: float, seed: int, method: str) -> None:
     torch.manual_seed(seed)
     vae, batch = linear_vae(), pair_batch()
-    (term,) = build(method, SETTING).terms
+    (term,) = build_objective(method, SETTING).terms
 
     def record(weights: dict[str, float], beta: float | dict[str, float]):
         torch.manual_seed(seed)
-        return build(method, SETTING, weights=weights, beta=beta)(vae.model, vae.guide).record(batch)
+        return build_objective(method, SETTING, weights=weights, beta=beta)(vae.model, vae.guide).record(batch)
 
     zero, weighted, scaled = record({term: 0.0}, 1.0), record({term: weight}, 1.0), record({term: 0.0}, {"z": 1 + beta})
     expected = zero.loss + weight * weighted.terms[term]
@@ -123,7 +123,7 @@ def test_every_coefficient_moves_the_loss_and_no_bound(weight: float, beta: floa
 def test_autocast_reaches_networks_alone(method: str) -> None:
     """Of the same two traces, half precision changes nothing but what the term's own networks give."""
     vae = linear_vae(conditional_latents())
-    objective = build(method, SETTING)(vae.model, vae.guide)
+    objective = build_objective(method, SETTING)(vae.model, vae.guide)
     with torch.autocast("cpu", torch.bfloat16):
         step = objective.step(pair_batch())
         again = step._replace(p=step.p.copy())  # a trace remembers its log densities
@@ -150,7 +150,7 @@ def test_every_method_is_finite_at_extreme_posteriors(method: str, scale: float)
         for head in vae.guide.heads.values():
             head.weight.mul_(scale)
             head.bias.copy_(scale * torch.randn(len(head.bias)))
-    objective = build(method, SETTING)(vae.model, vae.guide)
+    objective = build_objective(method, SETTING)(vae.model, vae.guide)
     objective(pair_batch()).backward()
     assert [name for name, p in objective.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
@@ -194,7 +194,7 @@ def test_weight_at(weight: float | WarmUp, step: int, value: float) -> None:
 
 def test_a_warm_up_reaches_the_loss_by_set_step() -> None:
     vae, batch = linear_vae(), pair_batch()
-    elbo = build("similarity", SETTING, warmup_steps=10)
+    elbo = build_objective("similarity", SETTING, warmup_steps=10)
     objective = elbo(vae.model, vae.guide)
     losses = []
     for step in (0, 5, 10, 20):
@@ -219,17 +219,17 @@ def test_a_warm_up_reaches_the_loss_by_set_step() -> None:
 )
 def test_methods_that_cannot_be_built(method: str, options: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        build(method, SETTING, **options)
+        build_objective(method, SETTING, **options)
 
 
 def test_a_beta_for_one_latent_leaves_the_others_the_methods_own() -> None:
-    elbo = build("beta-vae", SETTING, beta={"z": 4.0})
+    elbo = build_objective("beta-vae", SETTING, beta={"z": 4.0})
     assert (elbo._beta("z").item(), elbo._beta("y").item()) == (4.0, 2.0)
 
 
 def test_a_predictor_needs_labels() -> None:
     with pytest.raises(InputError, match="needs labels"):
-        build("predictor", Setting(SETTING.latents, {}))
+        build_objective("predictor", Setting(SETTING.latents, {}))
 
 
 def test_the_table_says_what_each_method_needs() -> None:

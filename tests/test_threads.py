@@ -183,7 +183,7 @@ def test_evaluate_uses_and_says_its_threads(said: int | None, number: int, monke
 
 
 def test_threads_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyro_disent.figures.of_run.draw", lambda *_: None)
+    monkeypatch.setattr("pyro_disent.figures.of_run.draw_figures", lambda *_: None)
     machine(monkeypatch, 2)
     fitted = call("fit", "--method", "vae", *TINY, "--max-steps", "4", "--threads", "2", "--out", "run")
     assert fitted.returncode == 0 and "threads  2 (as set)" in fitted.stdout

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyro_disent.data import registry
-from pyro_disent.data.chairs.drawn.family import draw, luma, render_chair
+from pyro_disent.data.chairs.drawn.family import draw_chair, luma, render_chair
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.data.faces.drawn.attributes import ATTRIBUTES, sample_attributes
 from pyro_disent.data.faces.drawn.design import sample_nuisances
@@ -56,7 +56,7 @@ def test_a_chair_with_a_zoom_of_its_own_is_drawn_from_the_others_view(options: d
     for place, (one, other) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
         chair = render_chair(0, "train", int(split.labels["identity"][one])).chair
         view = [split.factors[name][other : other + 1].double().numpy() for name in VIEW]
-        image = draw(chair, *view)
+        image = draw_chair(chair, *view)
         expected = np.moveaxis(image, -1, 1) if color else luma(image)[:, None]
         # The factors of a split are float32, and an edge may lie between two rays.
         assert (drawn[place].numpy() != expected[0]).mean() < 0.002

@@ -16,7 +16,7 @@ from pyro.infer import SVI
 import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
-from pyro_disent.objectives.methods import build
+from pyro_disent.objectives.methods import build_objective
 from pyro_disent.objectives.terms import Similarity
 from pyro_disent.objectives.weights import WarmUp, weight_at
 from pyro_disent.training.config import FitConfig
@@ -146,5 +146,7 @@ def test_a_run_from_before_that_warmed_up_nothing_still_loads(tmp_path: Path) ->
 
 
 def test_a_term_with_a_warm_up_of_its_own_keeps_it_beside_the_option() -> None:
-    elbo = build("similarity+dip", SETTING, weights={"similarity": WarmUp(2.0, 3), "dip": 4.0}, warmup_steps=9)
+    elbo = build_objective(
+        "similarity+dip", SETTING, weights={"similarity": WarmUp(2.0, 3), "dip": 4.0}, warmup_steps=9
+    )
     assert elbo.weights.given["similarity"] == WarmUp(2.0, 3) and elbo.weights.given["dip"] == WarmUp(4.0, 9)

@@ -18,11 +18,11 @@ from PIL import Image
 from pyro_disent.cli.main import app
 from pyro_disent.data.dataset import Source
 from pyro_disent.data.own.arrays import from_arrays
-from pyro_disent.data.own.columns import column, identities
+from pyro_disent.data.own.columns import column, identity_column
 from pyro_disent.errors import InputError
 from pyro_disent.evaluation import report
 from pyro_disent.evaluation.result import Evaluation, Number
-from pyro_disent.figures.inputs import _called
+from pyro_disent.figures.inputs import _file_names
 from pyro_disent.files import file_name
 from pyro_disent.models.use import Usage
 from pyro_disent.runs.run import load
@@ -230,7 +230,7 @@ def test_weights_of_other_images_are_refused_in_words(run: Path, call: Any) -> N
 def test_a_column_that_may_be_an_angle(name: str, values: list[Any], kind: str | None, hinted: bool) -> None:
     notes = column(values, name, f"column {name}", str, kind).notes
     assert any(f"if it is an angle, say `kinds={{{name!r}: 'degrees'}}`" in note for note in notes) == hinted
-    assert identities(values, name, name, str)[0].notes == ()  # of which no angle is made
+    assert identity_column(values, name, name, str)[0].notes == ()  # of which no angle is made
 
 
 def test_training_for_longer_comes_first_where_little_was_learned() -> None:
@@ -287,7 +287,7 @@ def test_pairs_show_the_names_of_their_files(tmp_path: Path, call: Any, monkeypa
 
 
 def test_files_of_one_name_are_called_by_their_folders() -> None:
-    assert _called({Path("a/1.png"), Path("x/b/1.png"), Path("a/2.png")}) == {
+    assert _file_names({Path("a/1.png"), Path("x/b/1.png"), Path("a/2.png")}) == {
         "a/1.png": "a/1.png", "x/b/1.png": "b/1.png", "a/2.png": "2.png",
     }  # fmt: skip
 

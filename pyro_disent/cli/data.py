@@ -85,9 +85,9 @@ def show(
     from pyro_disent.data import registry
     from pyro_disent.errors import InputError
     from pyro_disent.figures import save
-    from pyro_disent.figures.pairs import contact_sheet, names_in, numbered
+    from pyro_disent.figures.pairs import contact_sheet, names_in, with_numbers
 
-    path = out or _free_name(f"{Path(registry.named(data)).name}-pairs")
+    path = out or _free_name(f"{Path(registry.absolute_name(data)).name}-pairs")
     check_out(path)
     _check_no_image_of(path, data, root)
     with shown_progress(f"loading {data}") as progress:
@@ -99,7 +99,7 @@ def show(
         typer.echo(f"  {as_flags(line)}")
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(len(loaded.train), generator=generator)[:pairs]
-    train = numbered(loaded.train)
+    train = with_numbers(loaded.train)
     # Images without pairs are shown one by one.
     what = "training pairs" if train.has_pairs else "training images, which have no pairs"
     batch = train.batch(index, generator, views=2 if train.has_pairs else 1)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pyro_disent.cli.choices import with_more
-from pyro_disent.cli.named_values import pairs
+from pyro_disent.cli.named_values import name_value_pairs
 from pyro_disent.errors import InputError
 
 of_data = functools.partial(typer.Option, rich_help_panel="Data")
@@ -110,7 +110,7 @@ def _options(
         "test_share": test_share,
     }
     flags = {name: value for name, value in flags.items() if value is not None}
-    others = pairs(data_option, "--data-option")
+    others = name_value_pairs(data_option, "--data-option")
     if twice := [name for name in others if name in flags]:
         raise InputError(f"--data-option {twice[0]}={others[twice[0]]}: a flag of its own says it already: say it once")
     return others | flags

@@ -110,7 +110,7 @@ def fit(
             if config is not None:
                 settings = reconfigure(read_fit(config), said)
             else:
-                settings = configure(str(method), registry.named(str(data)), preset, said)
+                settings = configure(str(method), registry.absolute_name(str(data)), preset, said)
             run = job.trained(settings, out=out, overwrite=overwrite, init=init, reporter=reporter)
     if not is_first:
         return ""

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from pyro_disent.errors import InputError
 
-Number = TypeVar("Number", int, float)
+N = TypeVar("N", int, float)
 
 
-def pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dict[str, str]:
+def name_value_pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dict[str, str]:
     pairs = {}
     for item in given or ():
         name, equals, value = item.partition("=")
@@ -21,12 +21,13 @@ def pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dic
     return pairs
 
 
-def latents(given: list[str], option: str) -> dict[str, dict[str, Any]]:
+def parse_latents(given: list[str], option: str) -> dict[str, dict[str, Any]]:
     """latent's name -> its specification, as a table of `LatentSpec`."""
     from pyro_disent.models.specification import spec_from_text
 
     return {
-        name: spec_from_text(value, f"{option} {name}") for name, value in pairs(given, option, "NAME=UNITS").items()
+        name: spec_from_text(value, f"{option} {name}")
+        for name, value in name_value_pairs(given, option, "NAME=UNITS").items()
     }
 
 
@@ -34,7 +35,7 @@ def explained(given: list[str] | None) -> dict[str, dict[str, Any]]:
     """latent's name -> what it explains, as a table of `LatentSpec`."""
     from pyro_disent.models.specification import explains_from_text, explains_to_json
 
-    texts = pairs(given, "--explains", "NAME=FACTORS").items()
+    texts = name_value_pairs(given, "--explains", "NAME=FACTORS").items()
     return {name: {"explains": explains_to_json(explains_from_text(value))} for name, value in texts}
 
 
@@ -42,7 +43,7 @@ def of_terms(given: list[str], option: str) -> dict[str, dict[str, str]]:
     """The options of terms from ``TERM.OPTION=VALUE``: term's name -> option's name -> text."""
     form = "TERM.OPTION=VALUE"
     terms: dict[str, dict[str, str]] = {}
-    for name, value in pairs(given, option, form).items():
+    for name, value in name_value_pairs(given, option, form).items():
         term, dot, key = name.partition(".")
         if not (term and dot and key):
             raise InputError(f"{option} {name}={value}: write {form}")
@@ -50,23 +51,21 @@ def of_terms(given: list[str], option: str) -> dict[str, dict[str, str]]:
     return terms
 
 
-def one_or_named(
-    given: list[str] | None, option: str, parse: Callable[[str, str], Number]
-) -> Number | dict[str, Number] | None:
+def one_or_named(given: list[str] | None, option: str, parse: Callable[[str, str], N]) -> N | dict[str, N] | None:
     """One number for all names, or a number for each name."""
     if given and len(given) == 1 and "=" not in given[0]:
         return parse(given[0], option)
-    return {name: parse(value, option) for name, value in pairs(given, option).items()} or None
+    return {name: parse(value, option) for name, value in name_value_pairs(given, option).items()} or None
 
 
-def number(text: str, option: str) -> float:
+def parse_float(text: str, option: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise InputError(f"{option}: {text!r} is not a number") from None
 
 
-def whole(text: str, option: str) -> int:
+def parse_int(text: str, option: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -76,8 +75,8 @@ def whole(text: str, option: str) -> int:
 def shares(given: list[str], option: str) -> dict[str, float]:
     """Shares from ``NAME=SHARE``, or ``NAME`` for a share of 1."""
     whole = dict.fromkeys((name for name in given if "=" not in name), 1.0)
-    parts = pairs([item for item in given if "=" in item], option, "NAME=SHARE").items()
-    return whole | {name: number(value, option) for name, value in parts}
+    parts = name_value_pairs([item for item in given if "=" in item], option, "NAME=SHARE").items()
+    return whole | {name: parse_float(value, option) for name, value in parts}
 
 
 def folder(given: str, option: str) -> str:
@@ -88,14 +87,16 @@ def folder(given: str, option: str) -> str:
 FORMS: dict[str, tuple[type, Callable[[Any, str], Any]]] = {
     "each": (list[str], lambda values, option: list(values)),
     "folder": (str, folder),
-    "latents": (list[str], latents),
+    "latents": (list[str], parse_latents),
     "named numbers": (
         list[str],
-        lambda values, option: {name: number(value, option) for name, value in pairs(values, option).items()},
+        lambda values, option: {
+            name: parse_float(value, option) for name, value in name_value_pairs(values, option).items()
+        },
     ),
-    "number or named": (list[str], lambda values, option: one_or_named(values, option, number)),
+    "number or named": (list[str], lambda values, option: one_or_named(values, option, parse_float)),
     "options of terms": (list[str], of_terms),
     "shares": (list[str], shares),
-    "whole or named": (list[str], lambda values, option: one_or_named(values, option, whole)),
+    "whole or named": (list[str], lambda values, option: one_or_named(values, option, parse_int)),
 }
 """form of a `Choice` -> the type of the option's value, and the function that makes the setting of it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyro_disent.cli.named_values import pairs
+from pyro_disent.cli.named_values import name_value_pairs
 from pyro_disent.cli.run_options import IndexOption, figure_of_run
 from pyro_disent.errors import InputError
 from pyro_disent.files import file_name
@@ -40,7 +40,7 @@ def sample(
 
     Writes RUN/figures/sample.png, or sample-NAME.png.
     """
-    names, values = list(dict.fromkeys(latents or ())), pairs(given, "--given")
+    names, values = list(dict.fromkeys(latents or ())), name_value_pairs(given, "--given")
     if len(values) < len(given or ()):
         raise InputError("--given has two values of one label: draw them one after the other")
     figure = run.sample(n, names, index, given=values, seed=seed)

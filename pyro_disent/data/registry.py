@@ -64,7 +64,7 @@ def is_data_set(name: str) -> bool:
     return name in names() or is_folder(name)
 
 
-def named(name: str) -> str:
+def absolute_name(name: str) -> str:
     """A data set's name as it is, a folder's as its absolute path, so that a run finds it from anywhere."""
     return str(absolute(Path(name))) if is_folder(name) else name
 

@@ -40,7 +40,7 @@ def blocks(latents: Iterable[str], shared: Iterable[str]) -> dict[str, tuple[str
     return result
 
 
-class Encoded(NamedTuple):
+class EncodedSplit(NamedTuple):
     """Examples of one split and their codes."""
 
     examples: Examples
@@ -52,7 +52,7 @@ class Encoded(NamedTuple):
         return _varies(self.examples.factors.get(factor))
 
 
-class Pairs(NamedTuple):
+class EncodedPairs(NamedTuple):
     """Pairs of one split: their codes and their factors."""
 
     codes: dict[str, Tensor]
@@ -87,15 +87,15 @@ class Codes:
         self.whole = "all" if "all" in self.blocks else names[0]
 
     @cached_property
-    def train(self) -> Encoded:
+    def train(self) -> EncodedSplit:
         return self._encoded(self.data.train)
 
     @cached_property
-    def validation(self) -> Encoded:
+    def validation(self) -> EncodedSplit:
         return self._encoded(self.data.validation)
 
     @cached_property
-    def test(self) -> Encoded:
+    def test(self) -> EncodedSplit:
         return self._encoded(self.data.test)
 
     @cached_property
@@ -130,11 +130,11 @@ class Codes:
         return self._drawn(self.test, 2 * self.seed + 1)
 
     @cached_property
-    def train_pairs(self) -> Pairs:
+    def train_pairs(self) -> EncodedPairs:
         return self._pairs(self.data.train, FIT_IMAGES, 2 * self.seed)
 
     @cached_property
-    def test_pairs(self) -> Pairs:
+    def test_pairs(self) -> EncodedPairs:
         return self._pairs(self.data.test, len(self.data.test), 2 * self.seed + 1)
 
     @property
@@ -149,20 +149,20 @@ class Codes:
             factor for factor in self.data.factors if self.train.varies(factor.name) and self.test.varies(factor.name)
         ]
 
-    def _encoded(self, split: Split) -> Encoded:
+    def _encoded(self, split: Split) -> EncodedSplit:
         images, factors, labels = split.examples(self.seed)
         # Regressors and galleries work on the CPU, wherever the split lies.
         examples = Examples(images, _on_cpu(factors), _on_cpu(labels))
         parts = [self.vae.codes(part) for part in images.split(_PART)]
-        return Encoded(examples, self._in_blocks({name: torch.cat([p[name] for p in parts]) for name in parts[0]}))
+        return EncodedSplit(examples, self._in_blocks({name: torch.cat([p[name] for p in parts]) for name in parts[0]}))
 
-    def _drawn(self, encoded: Encoded, seed: int) -> dict[str, Tensor]:
+    def _drawn(self, encoded: EncodedSplit, seed: int) -> dict[str, Tensor]:
         with forked_random_state(self.vae.device):
             seed_random_state(seed, self.vae.device)
             parts = [self.vae.draws(part) for part in encoded.examples.images.split(_PART)]
         return self._in_blocks({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
-    def _pairs(self, split: Split, count: int, noise_seed: int) -> Pairs:
+    def _pairs(self, split: Split, count: int, noise_seed: int) -> EncodedPairs:
         """The first images of a seeded order, each with another view of what it shows."""
         device = split.images.device
         generator = torch.Generator(device).manual_seed(self.seed)
@@ -179,7 +179,7 @@ class Codes:
                     in_blocks = self._in_blocks(encoded)
                     parts.append({name: code.unflatten(0, (2, len(part))) for name, code in in_blocks.items()})
                 factors.append(_on_cpu(batch.factors))
-        return Pairs(_concatenate(codes), _concatenate(draws), _concatenate(factors))
+        return EncodedPairs(_concatenate(codes), _concatenate(draws), _concatenate(factors))
 
     def _in_blocks(self, codes: dict[str, Tensor]) -> dict[str, Tensor]:
         return {block: torch.cat([codes[name] for name in names], -1) for block, names in self.blocks.items()}

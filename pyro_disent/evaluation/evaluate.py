@@ -258,7 +258,7 @@ def _leak(codes: Codes, name: str, circular: bool, block: str, drawn: bool) -> f
     return leak(train, y_train, test, y_test, circular, seed=codes.seed)
 
 
-def pairs(codes: Codes) -> Iterator[Measurement]:
+def pair_leaks(codes: Codes) -> Iterator[Measurement]:
     """How much of a factor's difference within a pair boosted trees can read from the difference of the codes."""
     if not codes.factors or not codes.has_pairs:
         return
@@ -378,7 +378,7 @@ METRICS: tuple[Callable[[Codes], Iterator[Measurement]], ...] = (
     probes,
     leaks,
     opponents,
-    pairs,
+    pair_leaks,
     identities,
 )
 """A metric yields the measurements that fit the data set, if any; metrics of other packages come after ours."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.figures.paper import DPI, default_settings, paper
-from pyro_disent.figures.text import Lines, extent, shortened, write
+from pyro_disent.figures.text import Lines, draw_text, extent, shortened
 
 GAP = 4  # white pixels between images
 RULE = 16  # white pixels between original images and decoded ones
@@ -74,7 +74,7 @@ def grid(
 
     def text(x: float, y: float, lines: Lines, size: float = _LABEL_SIZE, **options: Any) -> None:
         if any(lines):
-            write(figure, x / total_width, 1 - y / total_height, lines, size=size, color=_COLOR, **options)
+            draw_text(figure, x / total_width, 1 - y / total_height, lines, size=size, color=_COLOR, **options)
 
     text(left, GAP + 1, title, _TITLE_SIZE, va="top", ha="left")
     for lines, x in zip(top_lines, starts_x, strict=False):

@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.images.decoding import read_image
 from pyro_disent.errors import InputError
-from pyro_disent.figures.naming import named
+from pyro_disent.figures.naming import image_name
 from pyro_disent.pixels import as_float, as_pixels, as_tensor, check_shape
 
 Image = int | str | Path | Tensor | NDArray[Any]
@@ -86,7 +86,7 @@ def images_at(data: DataSet, indices: Sequence[int], *, seed: int = 0) -> Chosen
         if not 0 <= index < len(examples.images):
             raise InputError(f"there is no test image {index}: indices run from 0 to {len(examples.images) - 1}")
     images = torch.stack([examples.images[index].cpu() for index in indices])
-    return Chosen(images, [named(data, data.test, examples, index) for index in indices])
+    return Chosen(images, [image_name(data, data.test, examples, index) for index in indices])
 
 
 def _from_file(path: Path, shape: tuple[int, int, int], white: float | None, pad: bool) -> Tensor:

@@ -12,7 +12,7 @@ LONG = 6
 """A number of more characters (without its sign) is rounded, unless it is whole."""
 
 
-def named(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[str, ...]:
+def image_name(data: DataSet, split: Split, examples: Examples, index: int) -> tuple[str, ...]:
     """An image's name in parts: the file's name or its labels; then its factors, if these are few (`MANY`).
 
     ``("alice/3.jpg", "light low")``, ``("chair 12", "azimuth 90°", "elevation +20°")``, ``("digit 7", "+23°")``.

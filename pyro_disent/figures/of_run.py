@@ -49,7 +49,7 @@ Drawn = Figure | Mapping[str, Figure] | None
 """One figure, several by their names, or None where the figure does not apply."""
 
 
-def draw(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], seed: int = 0) -> list[Path]:
+def draw_figures(vae: FactoredVAE, data: DataSet, folder: Path, shared: Sequence[str], seed: int = 0) -> list[Path]:
     """Draw all `FIGURES`, and those of other packages, from test images.
 
     Returns:

@@ -12,7 +12,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor, Split
 from pyro_disent.figures.naming import MANY, factor_text
 from pyro_disent.figures.paper import DPI, default_settings, paper
-from pyro_disent.figures.text import extent, shortened, write
+from pyro_disent.figures.text import draw_text, extent, shortened
 
 LINES = 5
 """Lines of a caption, at most, where there are too many factors to write all: those that only this image has."""
@@ -44,11 +44,11 @@ def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: 
     line = 1 - head / 2 / full_height
     room = DPI * (full_width - 2 * margin)
     title = shortened(title, room, size=11, weight="bold")
-    write(figure, margin / full_width, line, title, size=11, weight="bold", va="center")
+    draw_text(figure, margin / full_width, line, title, size=11, weight="bold", va="center")
     room -= extent(title, size=11, weight="bold")[0] + DPI * gap
     if room > DPI:  # in less than an inch only an ellipsis would remain
         legend = shortened(_legend(present), room, size=8)
-        write(figure, 1 - margin / full_width, line, legend, size=8, color="0.4", ha="right", va="center")
+        draw_text(figure, 1 - margin / full_width, line, legend, size=8, color="0.4", ha="right", va="center")
     caption_size = 8 if lines == 1 else 7 if len(present) <= MANY else 6
     pictures = batch.images.clamp(0, 1).permute(0, 1, 3, 4, 2).float().cpu().numpy()
     for pair in range(size):
@@ -64,7 +64,7 @@ def contact_sheet(batch: Batch, factors: tuple[Factor, ...], title: str, names: 
                 axes.set(xticks=[], yticks=[])
                 for spine in axes.spines.values():  # separate white images from the page, black ones from each other
                     spine.set(color="0.85", linewidth=1)
-            write(
+            draw_text(
                 figure,
                 (left + image_width / 2) / full_width,
                 (bottom - 0.04) / full_height,
@@ -115,7 +115,7 @@ _NUMBER = "number of the image"
 """The factor by which `names_in` finds images again."""
 
 
-def numbered(split: Split) -> Split:
+def with_numbers(split: Split) -> Split:
     """A split whose batches hold each image's number as one more factor; unchanged if its images have no names."""
     if not split.names:
         return split
@@ -126,7 +126,7 @@ def numbered(split: Split) -> Split:
 
 
 def names_in(batch: Batch, split: Split) -> list[list[str]]:
-    """The names of the images in a batch of a `numbered` split, for each view; empty where images have no names."""
+    """The names of the images in a batch of a split `with_numbers`, for each view; empty where images have no names."""
     if _NUMBER not in batch.factors:
         return []
     return [[split.names[int(number)] for number in view] for view in batch.factors[_NUMBER].tolist()]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pyro_disent.figures.paper import DPI, default_settings, paper
-from pyro_disent.figures.text import shortened, write
+from pyro_disent.figures.text import draw_text, shortened
 
 if TYPE_CHECKING:
     from xarray import Dataset
@@ -183,12 +183,12 @@ def _page(
     figure = paper(width, height)
     for up, text, size in ((0.25, title, 9.0), (0.48, caption, 8.0)):
         line = shortened(text, DPI * words, size=size)
-        write(figure, _MARGIN / width, 1 - up / height, line, size=size, color=_WORDS, va="center")
+        draw_text(figure, _MARGIN / width, 1 - up / height, line, size=size, color=_WORDS, va="center")
 
     def place(row: int, column: int, name: str) -> Axes:
         left, bottom = _MARGIN + column * (side + _GAP), height - _HEAD - _GAP / 2 - row * (side + _GAP) - side
         name = shortened(name, DPI * (side + _GAP), size=7)
-        write(
+        draw_text(
             figure, (left + side / 2) / width, (bottom + side + 0.1) / height, name, size=7, color=_WORDS, ha="center"
         )
         with default_settings():

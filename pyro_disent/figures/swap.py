@@ -41,7 +41,7 @@ def swap_matrix(
     """
     names = [vae.latent(name).name for name in shared]
     rest = [latent.name for latent in vae.latents if latent.name not in names]
-    cells = swapped(vae, rows, columns, names)
+    cells = swap_images(vae, rows, columns, names)
     header: list[Tensor | None] = [None, *as_float(columns)]
     body: list[list[Tensor | None]] = [[original, *row] for original, row in zip(as_float(rows), cells, strict=True)]
     labels = list(row_labels)
@@ -60,7 +60,7 @@ def swap_matrix(
     )
 
 
-def swapped(vae: FactoredVAE, rows: Tensor, columns: Tensor, shared: Sequence[str]) -> Tensor:
+def swap_images(vae: FactoredVAE, rows: Tensor, columns: Tensor, shared: Sequence[str]) -> Tensor:
     """The cells of the swap matrix, ``(R, C, channels, height, width)`` in [0, 1]; arguments as in `swap_matrix`."""
     of_rows, of_columns = vae.codes(rows), vae.codes(columns)
     across = torch.arange(len(rows), device="cpu").repeat_interleave(len(columns))

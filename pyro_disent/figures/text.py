@@ -39,7 +39,7 @@ _reported: set[str] = set()
 """Characters whose missing font was logged already."""
 
 
-def write(
+def draw_text(
     figure: Figure, x: float, y: float, lines: Lines, *, size: float, weight: Weight = "normal", **options: Any
 ) -> Text:
     """Text on a figure: ``x``, ``y`` in fractions of its width and height from the lower left, ``size`` in points."""
@@ -52,7 +52,7 @@ def write(
 @lru_cache(4_096)
 def _extent(lines: tuple[str, ...], size: float, weight: Weight) -> tuple[float, float]:
     figure = paper(1, 1)
-    text = write(figure, 0, 0, lines, size=size, weight=weight)
+    text = draw_text(figure, 0, 0, lines, size=size, weight=weight)
     with default_settings():
         box = text.get_window_extent()
     return box.width, box.height

@@ -57,10 +57,10 @@ def make(
         raise InputError(
             f"the model {name!r}: its decoder gives images of {vae.image_shape}, but the data has {tuple(image_shape)}"
         )
-    return whole(vae)
+    return check_parameters(vae)
 
 
-def whole(vae: FactoredVAE) -> FactoredVAE:
+def check_parameters(vae: FactoredVAE) -> FactoredVAE:
     """Return the same model after a check.
 
     Raises:

@@ -254,7 +254,7 @@ def parse(expression: str) -> list[Method]:
     return chosen
 
 
-def build(
+def build_objective(
     expression: str,
     setting: Setting,
     *,

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.data.own.arrays import as_data_set
-from pyro_disent.data.registry import named
+from pyro_disent.data.registry import absolute_name
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import keeping_modes, usual_defaults
@@ -97,7 +97,7 @@ def fit(
                 "`config` and `init` away"
             )
         return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, overrides)
-    name, handed_over = (named(str(data)), None) if isinstance(data, str | Path) else (GIVEN, data)
+    name, handed_over = (absolute_name(str(data)), None) if isinstance(data, str | Path) else (GIVEN, data)
     if config is not None:
         if method is not None or preset is not None or isinstance(data, str | Path):
             raise InputError(f"config={str(config)!r} says the method, the data and their settings: leave them away")
@@ -215,7 +215,7 @@ def _resume(
     config = folder.read_record().fit
     device, threads = overrides.pop("device", None), overrides.pop("threads", None)
     if isinstance(data, str | Path):
-        overrides["data"], data = named(str(data)), None
+        overrides["data"], data = absolute_name(str(data)), None
     changes = {name: overrides.pop(name) for name in CHANGEABLE if overrides.get(name) is not None}
     before = config.to_json()
     for name, value in without_aliases(overrides).items():

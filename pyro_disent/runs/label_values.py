@@ -15,7 +15,7 @@ _MOST_LISTED = 12
 """Values that a sentence lists, at most."""
 
 
-def read(
+def read_label_values(
     given: Mapping[str, str | float], labels: Mapping[str, Label], factors: Iterable[Factor]
 ) -> tuple[dict[str, float], str]:
     """label's name -> its value as the data has it; and all of them in words.

@@ -81,5 +81,7 @@ def objective(
         {factor: torch.tensor(values) for factor, values in edges.items()},
         always=() if data is None else data.pairs.always,
     )
-    elbo = methods.build(method, setting, weights=weights, beta=beta, warmup_steps=warmup_steps, options=terms)
+    elbo = methods.build_objective(
+        method, setting, weights=weights, beta=beta, warmup_steps=warmup_steps, options=terms
+    )
     return elbo(vae.model, vae.guide).to(vae.device)

@@ -155,7 +155,7 @@ class Run(TrainedModel):
         """
         from pyro_disent.figures import counterfactual
         from pyro_disent.queries.intervention import settings, split_labels
-        from pyro_disent.runs.label_values import read
+        from pyro_disent.runs.label_values import read_label_values
 
         on_labels, on_latents = split_labels(self.vae, values)
         settings(self.vae, on_latents)  # refused before the data are loaded
@@ -164,7 +164,7 @@ class Run(TrainedModel):
             data = self.data() if data is None else data
             factors = in_units(data, self.record.units).factors
         for label, value in on_labels:
-            numbers, in_words[label.name] = read({label.name: str(value)}, {label.name: label}, factors)
+            numbers, in_words[label.name] = read_label_values({label.name: str(value)}, {label.name: label}, factors)
             values |= numbers
         images, names = self._images([image], data, seed)
         return counterfactual(self.vae, images, values, seed=seed, labels=names, in_words=in_words)
@@ -244,7 +244,7 @@ class Run(TrainedModel):
             InputError: for labels and values that do not exist, see `FactoredVAE.prior_sample`.
         """
         from pyro_disent.figures import sample_latents, samples
-        from pyro_disent.runs.label_values import read
+        from pyro_disent.runs.label_values import read_label_values
 
         if n < 1:
             raise InputError(f"{n} images cannot be drawn: it must be 1 or more")
@@ -254,7 +254,7 @@ class Run(TrainedModel):
         if given:
             labels = self.vae.labels_of(given, drawn=names or [latent.name for latent in self.vae.latents])
             data = self.data() if data is None else data
-            values, condition = read(given, labels, in_units(data, self.record.units).factors)
+            values, condition = read_label_values(given, labels, in_units(data, self.record.units).factors)
         if not names:
             return samples(self.vae, n, generator, given=values, condition=condition)
         (image,), (name,) = self._images([index], data, seed)
@@ -279,7 +279,7 @@ class Run(TrainedModel):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise InputError(f"{folder} is not a folder of this run, so nothing is written there")
         data = self.data() if data is None else data
-        return of_run.draw(self.vae, data, folder, self.shared, seed)
+        return of_run.draw_figures(self.vae, data, folder, self.shared, seed)
 
     def drawn(self, data: DataSet | None = None) -> Run:
         """Draw the figures of a run that was just trained, and return it; only the first of several processes draws.

@@ -136,7 +136,7 @@ def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], 
     if given.vae is not None:
         if given.vae.image_shape != tuple(image_shape):
             raise InputError(f"the vae takes images of {given.vae.image_shape}, but the data has {tuple(image_shape)}")
-        return table.whole(given.vae)
+        return table.check_parameters(given.vae)
     if config.model == GIVEN:
         raise InputError("the model of this configuration was handed over from Python: hand it over again, as `vae=`")
     if given.networks is None and config.network == GIVEN:
@@ -162,7 +162,7 @@ def _elbo(
         {factor: torch.tensor(values) for factor, values in edges.items()},
         tuple(always),
     )
-    return methods.build(
+    return methods.build_objective(
         config.method,
         setting,
         options=config.terms,

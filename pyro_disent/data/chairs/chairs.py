@@ -21,7 +21,7 @@ from torch import Tensor
 from pyro_disent.data.cached import Cached, key, newest
 from pyro_disent.data.chairs import rendered
 from pyro_disent.data.chairs.drawn import family
-from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, Counts, Family
+from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, ChairFamily, Counts
 from pyro_disent.data.chairs.rendered import SIZE
 from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
 from pyro_disent.data.images import array_cache
@@ -83,7 +83,7 @@ class ChairSplit(GroupedSplit):
         factors: dict[str, Tensor],
         asymmetry: Tensor,
         pairs: Pairs,
-        drawn_by: Family | None = None,
+        drawn_by: ChairFamily | None = None,
         rows: np.ndarray | None = None,
     ) -> None:
         groups = grouped(pairs.kinds, {**factors, "identity": labels["identity"]})
@@ -217,7 +217,7 @@ class _Chairs(Cached[tuple[Arrays, str]]):
         array_cache.save(self.cache_file, rendered.convert(path, self.color, progress))
 
     def kept(self) -> tuple[Arrays, str]:
-        return array_cache.load(self.cache_file)
+        return array_cache.load_arrays(self.cache_file)
 
 
 def describe(request: Request) -> str:
@@ -297,7 +297,7 @@ def load(
     if limit is not None:
         selected[0] = _limited(arrays, selected[0], limit, pairs)
     embedded = chairs.found.path is None
-    drawn_by = Family(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
+    drawn_by = ChairFamily(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
     train, validation, test = (_subset(arrays, index, pairs, drawn_by) for index in selected)
     return DataSet(
         name="chairs",
@@ -370,7 +370,7 @@ def _limited(arrays: Arrays, index: np.ndarray, limit: int, pairs: Pairs) -> np.
     return np.sort(index[chosen.numpy()])
 
 
-def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, drawn_by: Family | None) -> ChairSplit:
+def _subset(arrays: Arrays, index: np.ndarray, pairs: Pairs, drawn_by: ChairFamily | None) -> ChairSplit:
     whole = index[-1] - index[0] + 1 == len(index)  # then no copy is made of the images
     rows: slice | np.ndarray = slice(index[0], index[-1] + 1) if whole else index
     images, asymmetry = torch.from_numpy(arrays["images"][rows]), torch.from_numpy(arrays["asymmetry"][rows])

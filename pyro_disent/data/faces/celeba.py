@@ -181,11 +181,11 @@ class _CelebA(Cached[_CachedFaces]):
 
     def kept(self) -> _CachedFaces:
         if self.found.path is None:
-            arrays, sha256 = array_cache.load(self.cache_file)
+            arrays, sha256 = array_cache.load_arrays(self.cache_file)
             images = torch.from_numpy(arrays["images"])
             return _CachedFaces(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256, self.seed)
-        stored = image_store.opened(self.cache_file)
-        arrays, lists_sha256 = array_cache.load(self.cache_file.with_suffix(".npz"))
+        stored = image_store.open_store(self.cache_file)
+        arrays, lists_sha256 = array_cache.load_arrays(self.cache_file.with_suffix(".npz"))
         sha256 = hashlib.sha256(f"{stored.sha256} {lists_sha256}".encode()).hexdigest()
         return _CachedFaces(stored, arrays["attributes"], arrays["partition"], sha256)
 

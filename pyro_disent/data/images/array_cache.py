@@ -62,7 +62,7 @@ def save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> str:
     return sha256
 
 
-def load(path: Path) -> tuple[Arrays, str]:
+def load_arrays(path: Path) -> tuple[Arrays, str]:
     """The arrays of a cache file and their hash, after comparing it with the recorded one.
 
     Raises:

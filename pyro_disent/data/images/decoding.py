@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pyro_disent.data.images.headers import formats_of, frames, opened, quiet, readable, why_not
+from pyro_disent.data.images.headers import formats_of, frames, open_image, quiet, readable, why_not
 from pyro_disent.data.images.pixel_range import WAY_OUT, as_bytes
 from pyro_disent.errors import InputError
 
@@ -74,14 +74,14 @@ def read_image(
     formats = formats or (readable() if isinstance(source, bytes) else formats_of(source.name))
     content = _content(source, label)
     try:
-        with opened(content, formats) as image:
+        with open_image(content, formats) as image:
             _check(image, label, crop, white)
             scale = _scale(image, white)
             is_large = _reduced(image, label, size, crop, max_pixels)
             if image.format == "PNG":
                 # This checks checksums, which decoding ignores; the file must be opened again afterwards.
                 image.verify()
-        with opened(content, formats) as image, _LARGE if is_large else nullcontext():
+        with open_image(content, formats) as image, _LARGE if is_large else nullcontext():
             _reduced(image, label, size, crop, max_pixels)
             pixels = _rgb(_upright(image), label, scale, has_white=white is not None)
     except InputError:

@@ -85,7 +85,7 @@ def header(path: Path) -> Header | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             return None
-        with opened(path, formats_of(path.name)) as image:
+        with open_image(path, formats_of(path.name)) as image:
             channels = 1 if image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I") else 3
             return Header(*image.size, channels, _is_ours(image))
     except Exception:  # Pillow raises any kind for damaged files; decoding reports it
@@ -93,7 +93,7 @@ def header(path: Path) -> Header | None:
 
 
 @contextmanager
-def opened(source: Path | bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def open_image(source: Path | bytes, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """An image whose header was read, as the first of these formats that fits."""
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         with quiet():

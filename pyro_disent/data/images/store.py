@@ -171,13 +171,13 @@ def store(
                 f"cannot write the cache file {path} ({error.strerror or error}): set {CACHE_VARIABLE} to a folder "
                 "with room that can be written"
             ) from error
-    stored = opened(path)
+    stored = open_store(path)
     if stored.skipped and not skip_bad:
         raise InputError(stored.skipped[min(stored.skipped)])
     return stored
 
 
-def opened(path: Path) -> Stored:
+def open_store(path: Path) -> Stored:
     """A file that was stored before.
 
     Raises:

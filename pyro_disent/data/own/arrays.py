@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images.pixel_range import as_bytes, check_white
-from pyro_disent.data.own.columns import Column, check_kinds, column, identities
+from pyro_disent.data.own.columns import Column, check_kinds, column, identity_column
 from pyro_disent.data.own.splits import IDENTITY, Known, data_set
 from pyro_disent.data.own.values import is_missing
 from pyro_disent.data.pairs import alone
@@ -331,7 +331,7 @@ def _name_of(label: str | None, start: int, place: int) -> str:
 
 def _identities(values: Values, count: int, kind: str | None) -> tuple[Column, str]:
     array = _one_each(values, "identity", count)
-    members, about = identities(array, "identity", "identity", _image, kind)
+    members, about = identity_column(array, "identity", "identity", _image, kind)
     if len(unknown := np.flatnonzero(members.codes < 0)):
         raise InputError(f"image {unknown[0]} has a blank identity ({array[unknown[0]]!r}): leave such images out")
     measures = [value for value in array if isinstance(value, numbers.Real) and value % 1 != 0]

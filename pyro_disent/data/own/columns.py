@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyro_disent.data.dataset import Factor
-from pyro_disent.data.own.values import NUMBER, Distinct, Row, distinct, number, written
+from pyro_disent.data.own.values import NUMBER, Distinct, Row, as_decimal, as_text, distinct
 from pyro_disent.errors import InputError, did_you_mean
 
 KINDS = ("number", "category", "angle", "degrees", "text")
@@ -188,7 +188,7 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Ro
     is_bool = [isinstance(value, bool | np.bool_) for value in cells.values]
     if all(is_bool) and kind not in _NUMERIC:
         return _categories(cells, name, label, row, kind)
-    exact = [number(value) for value in cells.values]
+    exact = [as_decimal(value) for value in cells.values]
     if None in exact and kind in _NUMERIC:
         place = exact.index(None)
         raise InputError(
@@ -206,13 +206,13 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Ro
     decimals = [value for value in exact if value is not None]
     for place, value in enumerate(decimals):
         if not math.isfinite(float(value)):
-            raise InputError(f"{label} holds {written(cells.values[place])}, which is no finite number")
+            raise InputError(f"{label} holds {as_text(cells.values[place])}, which is no finite number")
     if decimals and not math.isfinite(float(max(decimals)) - float(min(decimals))):
         raise InputError(f"{label} holds {float(min(decimals))} and {float(max(decimals))}, too far apart for float64")
     return _numbers(cells, decimals, kind or "number", is_explicit=kind is not None)
 
 
-def identities(
+def identity_column(
     values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row, kind: str | None = None
 ) -> tuple[Column, str]:
     """A column that says which images belong together, and what it was taken for, in words.
@@ -257,7 +257,7 @@ def check_kinds(kinds: Mapping[str, str], names: Iterable[str], whose: str) -> N
 
 
 def _categories(cells: Distinct, name: str, label: str, row: Row, kind: str | None) -> Column:
-    names = [written(value) for value in cells.values]
+    names = [as_text(value) for value in cells.values]
     unique = sorted(set(names))
     place = {text: index for index, text in enumerate(unique)}
     codes = np.array([*(place[text] for text in names), -1], np.int64)[cells.places]
@@ -285,7 +285,7 @@ def _almost_numbers(cells: Distinct, name: str, label: str, row: Row) -> tuple[s
 
 
 def _numbers(cells: Distinct, exact: list[Decimal], kind: str, *, is_explicit: bool) -> Column:
-    names = [written(value) for value in cells.values]
+    names = [as_text(value) for value in cells.values]
     # The shortest spelling of a number is its name, whatever the order of the images.
     order = sorted(range(len(names)), key=lambda place: (exact[place], len(names[place]), names[place]))
     keys: list[Any] = [exact[place] for place in order]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pyro_disent.data.own.columns import identities
+from pyro_disent.data.own.columns import identity_column
 from pyro_disent.data.own.file_names import FileNames
 from pyro_disent.data.own.layout import SPLITS, Layout, arranged, split_named
 from pyro_disent.data.own.listing import TABLE_SUFFIXES, Listing, listed, shown, some
@@ -290,7 +290,7 @@ def _placed(described: _Described, layout: Layout, *, paired_by_column: bool) ->
 def _paired(described: _Described, pair_by: str, kinds: Mapping[str, str]) -> tuple[_Described, str, tuple[str, ...]]:
     """Images with one name for each identity, however the table spells it."""
     images = described.images
-    members, about = identities(
+    members, about = identity_column(
         [image.identity or "" for image in images],
         pair_by,
         f"column {pair_by} of {METADATA}",

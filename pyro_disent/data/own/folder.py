@@ -38,7 +38,7 @@ from pyro_disent.data.own.layout import SPLITS
 from pyro_disent.data.own.listing import digest, listed, shown
 from pyro_disent.data.own.metadata import METADATA
 from pyro_disent.data.own.shapes import SHAPES, about_channels, about_shapes, channels_of
-from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, named_splits, numbered
+from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, indices_of, named_splits
 from pyro_disent.data.pairs import alone
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
@@ -266,7 +266,7 @@ def _stored(
 def _lonely(images: list[Image]) -> dict[int, str]:
     """image's place -> why it cannot be used, for images that are the only one of their identity in their split."""
     identities = [image.identity for image in images if image.identity is not None]
-    groups = numbered([f"{image.split} {image.identity}" for image in images if image.identity is not None])
+    groups = indices_of([f"{image.split} {image.identity}" for image in images if image.identity is not None])
     lonely = alone([torch.from_numpy(groups)]).tolist() if identities else []
     return {
         place: f"{shown(images[place].name)} is the only image of {shown(identities[place])}"
@@ -324,7 +324,7 @@ def _facts(
     splits = [image.split for image in images if image.split is not None]
     return Known(
         len(images),
-        numbered(identity) if identity else None,
+        indices_of(identity) if identity else None,
         {
             name: column(
                 [image.cells[place] for image in images],

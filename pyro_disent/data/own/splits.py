@@ -92,7 +92,7 @@ def check_names(factors: Iterable[str], identity: str = IDENTITY) -> None:
         )
 
 
-def numbered(names: Sequence[str]) -> NDArray[np.int64]:
+def indices_of(names: Sequence[str]) -> NDArray[np.int64]:
     """Each name's place among the different names in sorted order."""
     places = {name: place for place, name in enumerate(sorted(set(names)))}
     return np.array([places[name] for name in names], np.int64)

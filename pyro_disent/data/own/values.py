@@ -82,7 +82,7 @@ def distinct(values: Sequence[Any] | NDArray[Any], label: str, row: Row, *, is_t
     return Distinct([value for _, value in index_of], places)
 
 
-def number(value: Any) -> Decimal | None:
+def as_decimal(value: Any) -> Decimal | None:
     """The exact number; None for a text that is not a number."""
     if isinstance(value, str):
         if not NUMBER.fullmatch(value.strip()):
@@ -96,7 +96,7 @@ def number(value: Any) -> Decimal | None:
     return Decimal(int(value)) if isinstance(value, numbers.Integral | np.bool_) else Decimal(float(value))
 
 
-def written(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as the user wrote it; a whole number has no point."""
     if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < 2**53:
         return str(int(value))

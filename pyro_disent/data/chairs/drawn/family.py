@@ -161,7 +161,7 @@ def _uniform(generator: np.random.Generator, **ranges: tuple[float, float]) -> d
     return {name: float(generator.uniform(low, high)) for name, (low, high) in ranges.items()}
 
 
-def build(chair: Chair) -> list[Prism]:
+def build_chair(chair: Chair) -> list[Prism]:
     """The chair's prisms, centered and of radius 1."""
     solids = Solids()
     for part, styles in PARTS.items():
@@ -171,9 +171,9 @@ def build(chair: Chair) -> list[Prism]:
     return solids.normalized()
 
 
-def draw(chair: Chair, azimuth: Array, elevation: Array, zoom: Array, size: int = 64) -> Image:
+def draw_chair(chair: Chair, azimuth: Array, elevation: Array, zoom: Array, size: int = 64) -> Image:
     """A chair from many views (radians), RGB ``(views, size, size, 3)``."""
-    return render(build(chair), np.asarray(chair.colors, float), azimuth, elevation, zoom, size)
+    return render(build_chair(chair), np.asarray(chair.colors, float), azimuth, elevation, zoom, size)
 
 
 def luma(images: Image) -> Image:
@@ -209,7 +209,7 @@ def render_chair(
     # Zoom differs between images, so opposite views are drawn once more without it.
     extra = len(_SYMMETRY_AZIMUTHS)
     azimuth, elevation = _views(len(zoom) // VIEWS)
-    drawn = draw(
+    drawn = draw_chair(
         chair,
         np.concatenate([azimuth, _SYMMETRY_AZIMUTHS]),
         np.concatenate([elevation, np.full(extra, ELEVATIONS[0])]),
@@ -231,7 +231,7 @@ class Views(NamedTuple):
     zoom: Array
 
 
-class Family(NamedTuple):
+class ChairFamily(NamedTuple):
     """The chairs of `render_family`, each of which can be drawn anew from any view."""
 
     seed: int = 0
@@ -264,7 +264,7 @@ class Family(NamedTuple):
         def rows_drawn(chair: int) -> tuple[NDArray[np.intp], Image]:
             rows = np.flatnonzero(views.chair == chair)
             sampled = _chair(self.seed, self.key(chair))
-            drawn = draw(sampled, views.azimuth[rows], views.elevation[rows], views.zoom[rows], self.size)
+            drawn = draw_chair(sampled, views.azimuth[rows], views.elevation[rows], views.zoom[rows], self.size)
             return rows, _in_mode(drawn, self.color)
 
         chairs = np.unique(views.chair).tolist()
