@@ -36,7 +36,7 @@ from pyro_disent.models.latents import Latent, each, sharing
 from pyro_disent.runs.presets import configure
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.record import versions
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 
 SPLITS = (162_770, 19_867, 19_962)

@@ -33,7 +33,7 @@ from pyro_disent.runs.presets import configure
 from pyro_disent.training import loop
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.record import versions
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 
 METHOD, DATA = "cycle+predictor", "rotated-mnist"

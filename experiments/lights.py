@@ -33,7 +33,7 @@ from pyro_disent.data.dataset import DataSet, Examples, Split
 from pyro_disent.data.faces.drawn.attributes import sample_attributes
 from pyro_disent.data.faces.drawn.design import sample_nuisances
 from pyro_disent.data.faces.drawn.faces import draw_face
-from pyro_disent.data.pairs import GroupedSplit
+from pyro_disent.data.grouped import GroupedSplit
 from pyro_disent.evaluation.counterfactuals import independent_pairs, swap_error
 from pyro_disent.evaluation.viewpoints import recall_at_1, recall_by_chance
 from pyro_disent.models.factored_vae import FactoredVAE

@@ -16,7 +16,7 @@ from pyro_disent.figures.traversal import traversed
 from pyro_disent.runs.run import load
 from pyro_disent.training import building, datasets
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import ROWS, tiny
 

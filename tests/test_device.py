@@ -29,7 +29,7 @@ from pyro_disent.training import building, datasets, schedule
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Log, Silent
 from pyro_disent.training.observed import Observed, observations
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.syncs import refused_syncs
 from tests.table import DATA, RECORD, ROWS, batch_of, case, objective_of, tiny

@@ -16,7 +16,7 @@ import pyro_disent
 from pyro_disent.errors import InputError
 from pyro_disent.training import datasets, loop
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import Validation
 from tests.table import tiny

@@ -27,7 +27,7 @@ from pyro_disent.models.use import EMPTY, IGNORED, Usage, unit_kl, use
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.runs.run import load
 from pyro_disent.training.log import Silent
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import best_of, used, validate
 from tests.dials import a_run, dials

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pyro_disent.training.config import FitConfig
     from pyro_disent.training.datasets import load_data
     from pyro_disent.training.record import record_of
-    from pyro_disent.training.run import RunFolder
+    from pyro_disent.training.run_folder import RunFolder
 
     config = FitConfig(
         method="cycle",

@@ -13,7 +13,7 @@ from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Factor
 from pyro_disent.errors import InputError
 from pyro_disent.figures.pairs import contact_sheet
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from tests.tables import call
 
 

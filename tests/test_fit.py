@@ -25,7 +25,7 @@ from pyro_disent.training import building, datasets, hardware, log, loop
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.schedule import learning_rate_factor
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import validate

@@ -23,7 +23,7 @@ from pyro_disent.objectives.methods import build_objective
 from pyro_disent.runs.presets import configure
 from pyro_disent.training import compiling, given, log
 from pyro_disent.training import train as training
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.models import conditional_latents, linear_vae, pair_batch
 from tests.test_fit import Interrupting

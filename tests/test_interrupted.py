@@ -16,7 +16,7 @@ from pyro_disent.runs.run import Run
 from pyro_disent.training import datasets, log, loop
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.log import Silent
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 from tests.test_resume import assert_same_run, files

@@ -30,7 +30,7 @@ from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.queries.intervention import do
 from pyro_disent.runs.label_values import read_label_values
 from pyro_disent.training import building, datasets
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.models import SHAPE, linear_vae
 from tests.table import tiny

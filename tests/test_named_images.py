@@ -22,7 +22,7 @@ from pyro_disent.figures.inputs import images_at, images_named
 from pyro_disent.figures.naming import image_name
 from pyro_disent.runs.presets import configure
 from pyro_disent.runs.run import load
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import TINY
 

@@ -24,7 +24,7 @@ from pyro_disent.training.given import Given
 from pyro_disent.training.log import Silent
 from pyro_disent.training.observed import chosen
 from pyro_disent.training.prepare import Prepared, prepare
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.validation import validate
 from tests.models import linear_vae
 from tests.table import TINY, tiny

@@ -29,7 +29,7 @@ from pyro_disent.runs.run import load
 from pyro_disent.training import building
 from pyro_disent.training import train as training
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from tests.dials import dials, reading_vae
 
 HEIGHT = 0.5  # inner edge of the bins of height

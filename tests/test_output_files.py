@@ -13,7 +13,7 @@ import pytest
 
 from pyro_disent import files
 from pyro_disent.errors import InputError
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import tiny
 from tests.test_cli import assert_refused

@@ -27,7 +27,7 @@ from pyro_disent.models.opponents import Opponent
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.step import AdversarialTerm, Step, Term
 from pyro_disent.training import log
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.models import pair_batch
 from tests.test_compiled import assert_equal_steps

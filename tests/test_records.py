@@ -19,7 +19,7 @@ from pyro_disent.runs.run import load
 from pyro_disent.training import building, compiling
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import FORMAT, RunRecord, read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 

@@ -32,7 +32,7 @@ from pyro_disent.training import building, datasets, log, loop, schedule, state
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.log import Silent
 from pyro_disent.training.record import read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import Progress
 from tests.table import tiny

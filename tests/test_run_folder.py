@@ -20,9 +20,9 @@ from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import Diverged, InputError, StorageError
 from pyro_disent.runs.run import load
 from pyro_disent.training import checkpoints, datasets, loop
-from pyro_disent.training import run as run_module
+from pyro_disent.training import run_folder as run_module
 from pyro_disent.training.log import Silent
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 

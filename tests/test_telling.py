@@ -18,7 +18,7 @@ from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.errors import Diverged, InputError
 from pyro_disent.training import compiling, datasets
 from pyro_disent.training import train as training
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from tests.table import tiny
 from tests.test_cli import TINY, run
 from tests.test_empty_latents import Listening

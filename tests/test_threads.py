@@ -18,7 +18,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.evaluation import evaluate as evaluation
 from pyro_disent.threads import available_cores, choose, using
 from pyro_disent.training import datasets
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.dials import a_run, dials, reading_vae
 from tests.table import tiny

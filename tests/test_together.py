@@ -14,7 +14,7 @@ from torch.distributions import normal
 
 from pyro_disent.batch import Batch
 from pyro_disent.compiled.step import EagerStep
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from tests import one_of_two
 
 ROOT = Path(__file__).parent.parent

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pyro_disent.training import replaced
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training import run_files
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import RECORD, tiny
 from tests.test_cli import PROGRAM, assert_refused
@@ -58,7 +58,7 @@ def test_a_run_in_training_is_neither_resumed_nor_replaced_and_a_killed_one_is(c
         assert call("sample", "run", "--n", "2", "--out", "sample.png").returncode == 0
         first.send_signal(signal.SIGKILL)
         assert first.wait() == -signal.SIGKILL
-    assert (run / replaced.LOCK).is_file()  # left behind, and held by nobody
+    assert (run / run_files.LOCK).is_file()  # left behind, and held by nobody
     taken = RunFolder(run).state("last")["step"]
     assert call("fit", "--resume", "run", "--max-steps", str(taken + 3)).returncode == 0
     assert RunFolder(run).state("last")["step"] == taken + 3
@@ -94,8 +94,8 @@ def test_a_lock_that_is_no_file_is_a_sentence(call: Any, tmp_path: Path) -> None
     folder = RunFolder(tmp_path / "run")
     with folder:
         folder.create(RECORD)
-    (folder.path / replaced.LOCK).unlink()
-    (folder.path / replaced.LOCK).symlink_to(tmp_path / "elsewhere")
+    (folder.path / run_files.LOCK).unlink()
+    (folder.path / run_files.LOCK).symlink_to(tmp_path / "elsewhere")
     before = contents(tmp_path)
     assert_refused(call("fit", "--resume", "run"), "run cannot be written")
     assert contents(tmp_path) == before

@@ -30,8 +30,8 @@ from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.hardware import launched_fabric, resolve_device
 from pyro_disent.training.metrics import last_step
-from pyro_disent.training.replaced import _is_figure
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_files import _is_figure
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import tiny
 from tests.test_cli import TINY, assert_refused

@@ -119,7 +119,7 @@ def fit(
 
 def _numbers(run: Run) -> dict[str, Any]:
     """The numbers of the validation whose weights the run has."""
-    from pyro_disent.training.run import RunFolder
+    from pyro_disent.training.run_folder import RunFolder
     from pyro_disent.training.validation import best_of
 
     if (best := best_of(RunFolder(run.path))) is None:

@@ -64,7 +64,7 @@ def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run
 
     from pyro_disent.runs.run import load
     from pyro_disent.training.given import call, in_words
-    from pyro_disent.training.run import RunFolder
+    from pyro_disent.training.run_folder import RunFolder
 
     handed_over = RunFolder(path).read_record().handed_over
     if needed := [name for name in handed_over if name != "data"]:

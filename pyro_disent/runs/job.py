@@ -27,7 +27,7 @@ from pyro_disent.training.config import CHANGEABLE, FitConfig
 from pyro_disent.training.given import GIVEN, Given, check_said
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import described, read_fit
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from pyro_disent.training.validation import OnValidation
 

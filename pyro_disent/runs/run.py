@@ -20,7 +20,7 @@ from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.given import Given, call, check_again, check_minimized
 from pyro_disent.training.hardware import resolve_device
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.weights import load_weights
 
 if TYPE_CHECKING:  # matplotlib and xarray are imported by the methods that need them

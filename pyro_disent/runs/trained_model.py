@@ -17,7 +17,7 @@ from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.datasets import load_data
 from pyro_disent.training.metrics import last_step
 from pyro_disent.training.record import RunRecord
-from pyro_disent.training.replaced import METRICS
+from pyro_disent.training.run_files import METRICS
 
 if TYPE_CHECKING:  # scikit-learn is imported by the method that needs it
     from pyro_disent.evaluation.evaluate import Progress

@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_disent.errors import Diverged
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.state import Pending
 from pyro_disent.training.validation import Progress, Validation, best_of
 

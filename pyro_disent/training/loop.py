@@ -21,7 +21,7 @@ from pyro_disent.training import schedule, state
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.interrupts import Stop
 from pyro_disent.training.log import Log
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.together import Together
 from pyro_disent.training.validation import OnValidation, Progress, Validation, asked_to_end, used, validate
 

@@ -22,7 +22,7 @@ from pyro_disent.training.given import GIVEN, Given
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.observed import Observed, observations
 from pyro_disent.training.record import RunRecord
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.weights import check_alike, fitting, load_weights
 
 

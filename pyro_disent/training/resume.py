@@ -15,7 +15,7 @@ from pyro_disent.training.config import FitConfig
 from pyro_disent.training.given import Given, call, check_again, check_minimized
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import RunRecord
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 
 
 def as_recorded(

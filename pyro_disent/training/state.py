@@ -20,7 +20,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.training.checkpoints import STATE
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.validation import Progress
 from pyro_disent.training.weights import load_weights
 

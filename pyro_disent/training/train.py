@@ -26,7 +26,7 @@ from pyro_disent.training.loop import Loop
 from pyro_disent.training.prepare import Prepared, prepare
 from pyro_disent.training.record import RunRecord, record_of
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.together import Together, ending_together
 from pyro_disent.training.validation import OnValidation, Progress
 

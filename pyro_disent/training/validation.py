@@ -15,7 +15,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import evaluating, forked_random_state, seed_random_state
 from pyro_disent.models.use import Usage, use
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 
 HELD_OUT_BATCH = 256
 

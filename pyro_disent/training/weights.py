@@ -13,7 +13,7 @@ from pyro_disent.objectives.elbo import Objective
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.run import RunFolder
+from pyro_disent.training.run_folder import RunFolder
 
 
 def check_alike(folder: RunFolder, config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent]) -> None:

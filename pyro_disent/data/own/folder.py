@@ -39,7 +39,7 @@ from pyro_disent.data.own.listing import digest, listed, shown
 from pyro_disent.data.own.metadata import METADATA
 from pyro_disent.data.own.shapes import SHAPES, about_channels, about_shapes, channels_of
 from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, indices_of, named_splits
-from pyro_disent.data.pairs import alone
+from pyro_disent.data.grouped import alone
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
 

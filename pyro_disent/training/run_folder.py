@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_disent import files
 from pyro_disent.errors import InputError, StorageError
-from pyro_disent.training import checkpoints, metrics, replaced
+from pyro_disent.training import checkpoints, metrics, run_files
 from pyro_disent.training.checkpoints import Which
 from pyro_disent.training.metrics import Row
 from pyro_disent.training.record import RunRecord
@@ -40,19 +40,19 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        return self.path / replaced.CONFIG
+        return self.path / run_files.CONFIG
 
     @property
     def metrics_file(self) -> Path:
-        return self.path / replaced.METRICS
+        return self.path / run_files.METRICS
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / replaced.CHECKPOINTS
+        return self.path / run_files.CHECKPOINTS
 
     @property
     def figures(self) -> Path:
-        return self.path / replaced.FIGURES
+        return self.path / run_files.FIGURES
 
     @property
     def aside(self) -> RunFolder:
@@ -92,9 +92,9 @@ class RunFolder:
         if self._numbered:
             return
         came_back = self._recover()
-        if replaced.was_cut_short(self.path):
+        if run_files.was_cut_short(self.path):
             lock = _locked(self.path)
-            replaced.dissolve(self.path, into=self.path)
+            run_files.dissolve(self.path, into=self.path)
             _unlock(lock)
         if not os.path.lexists(self.path):
             return
@@ -119,7 +119,7 @@ class RunFolder:
             raise InputError(f"{self.path} is not a run's folder, so it is not overwritten") from error
         if Path.cwd().is_relative_to(self.path.resolve()):
             raise InputError(f"{self.path} is the folder you are in, or above it, so it is not overwritten")
-        if os.path.lexists(self.path / replaced.LOCK):
+        if os.path.lexists(self.path / run_files.LOCK):
             _unlock(_locked(self.path))  # a run in training is refused before anything is prepared in its place
 
     def create(self, record: RunRecord, *, overwrite: bool = False) -> None:
@@ -209,7 +209,7 @@ class RunFolder:
     def _put_back(self, before: RunFolder, *, mine: bool) -> None:
         """Remove this run, if it is ``mine``, and put the one before in its place; OSError where that is taken."""
         if mine:
-            replaced.dissolve(self.path, into=before.path)
+            run_files.dissolve(self.path, into=before.path)
         if os.path.lexists(self.path):
             raise FileExistsError(f"there is something else at {self.path}")
         before.path.rename(self.path)
@@ -217,14 +217,14 @@ class RunFolder:
     def _recover(self) -> bool:
         """Finish after a kill: a run put aside comes back, or is removed where its successor has a checkpoint."""
         aside = self.aside
-        replaced.remove_empty(aside.path)  # left by a kill between the last two steps
+        run_files.remove_empty(aside.path)  # left by a kill between the last two steps
         if aside.path.is_symlink() or not aside.config_file.is_file() or self.path.is_symlink():
             return False
         lock = _locked(aside.path)
         try:
-            mine = self._config().get(REPLACES) == aside._fingerprint() or replaced.has_just_begun(self.path)
+            mine = self._config().get(REPLACES) == aside._fingerprint() or run_files.has_just_begun(self.path)
             if mine and checkpoints.exist(self.checkpoints):
-                replaced.dissolve(aside.path, into=self.path)
+                run_files.dissolve(aside.path, into=self.path)
             elif mine or not os.path.lexists(self.path):
                 with contextlib.suppress(OSError):  # something else lies there: the caller reports it
                     self._put_back(aside, mine=mine)
@@ -264,10 +264,10 @@ class RunFolder:
         """What the folder is instead of a run's, and which runs lie in it."""
         if not self.path.is_dir():
             return "it is a file"
-        runs = ", ".join(sorted(config.parent.name for config in self.path.glob(f"[!.]*/{replaced.CONFIG}")))
-        if replaced.was_cut_short(self.path):
+        runs = ", ".join(sorted(config.parent.name for config in self.path.glob(f"[!.]*/{run_files.CONFIG}")))
+        if run_files.was_cut_short(self.path):
             return "it was stopped before it had a configuration; start it as it was started"
-        return f"it has no {replaced.CONFIG}" + (f"; runs in it: {runs}" if runs else "")
+        return f"it has no {run_files.CONFIG}" + (f"; runs in it: {runs}" if runs else "")
 
     def change_record(self, record: RunRecord) -> None:
         """Write down what has changed since the run began."""
@@ -285,7 +285,7 @@ class RunFolder:
             checkpoints.save(self.checkpoints, which, step, tensors, state)
             if (before := self._replaces) is not None:
                 self._replaces = None
-                replaced.dissolve(before.path, into=self.path)
+                run_files.dissolve(before.path, into=self.path)
                 _unlock(before._lock)
 
     @contextlib.contextmanager
@@ -335,7 +335,7 @@ def _locked(run: Path) -> FileLock:
     Raises:
         InputError: where another process holds it, and where nothing can be written.
     """
-    lock = FileLock(run / replaced.LOCK, thread_local=False)
+    lock = FileLock(run / run_files.LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
