@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyro_disent.batch import Batch
 from pyro_disent.data.dataset import Pairs
-from pyro_disent.data.images.store import ImagesOnDisk
 from pyro_disent.data.grouped import GroupedSplit, alone
+from pyro_disent.data.images.store import ImagesOnDisk
 from pyro_disent.errors import InputError
 from tests.test_device import NoReadBack
 

@@ -24,9 +24,9 @@ from pyro_disent.data.chairs.drawn import family
 from pyro_disent.data.chairs.drawn.family import STYLE_NAMES, ChairFamily, Counts
 from pyro_disent.data.chairs.rendered import SIZE
 from pyro_disent.data.dataset import DataSet, Factor, Pairs, Source
+from pyro_disent.data.grouped import GroupedSplit, alone, grouped
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images.array_cache import Arrays
-from pyro_disent.data.grouped import GroupedSplit, alone, grouped
 from pyro_disent.data.sources import Places, Progress, Request, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
 

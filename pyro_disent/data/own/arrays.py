@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from pyro_disent.data.dataset import DataSet, Source
+from pyro_disent.data.grouped import alone
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images.pixel_range import as_bytes, check_white
 from pyro_disent.data.own.columns import Column, check_kinds, column, identity_column
 from pyro_disent.data.own.splits import IDENTITY, Known, data_set
 from pyro_disent.data.own.values import is_missing
-from pyro_disent.data.grouped import alone
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import check_dense, how_to_scale
 

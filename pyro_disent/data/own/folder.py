@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from pyro_disent.data.dataset import DataSet, Factor, Source
+from pyro_disent.data.grouped import alone
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images import store as image_store
 from pyro_disent.data.images.decoding import read_image
@@ -39,7 +40,6 @@ from pyro_disent.data.own.listing import digest, listed, shown
 from pyro_disent.data.own.metadata import METADATA
 from pyro_disent.data.own.shapes import SHAPES, about_channels, about_shapes, channels_of
 from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, indices_of, named_splits
-from pyro_disent.data.grouped import alone
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
 

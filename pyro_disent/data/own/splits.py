@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyro_disent.data.dataset import DataSet, Images, Pairs, Source
+from pyro_disent.data.grouped import GroupedSplit
 from pyro_disent.data.images.pixel_range import unused_range
 from pyro_disent.data.own.columns import Column
-from pyro_disent.data.grouped import GroupedSplit
 from pyro_disent.errors import InputError
 
 IDENTITY = "identity"
