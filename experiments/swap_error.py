@@ -30,17 +30,19 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pyro_disent.batch import Batch
-from pyro_disent.compiled.step import CompiledStep, EagerStep
+from pyro_disent.compiled.step import CompiledStep
 from pyro_disent.data.dataset import DataSet, Split
 from pyro_disent.evaluation.counterfactuals import swap_error
 from pyro_disent.models.program import seed_random_state
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.objectives.exchange import Replace
 from pyro_disent.objectives.step import Step, Term
+from pyro_disent.objectives.weights import Weights, kl_weight
 from pyro_disent.runs.own_loop import load_data
 from pyro_disent.runs.presets import configure
 from pyro_disent.training import building, schedule
 from pyro_disent.training.feed import Feed
+from pyro_disent.training.observed import Observed, observations
 
 
 class SwapCycle(Term):
@@ -125,6 +127,25 @@ def rows() -> dict[str, dict[str, Any]]:
     paper["paper similarity, y 30"] = {"method": "cycle+similarity", "beta": {"y": 30.0}}
     paper["paper info-nce, y 30"] = {"method": "cycle+info-nce", "beta": {"y": 30.0}}
     paper["paper total-correlation, y 20"] = {"method": "cycle+total-correlation", "beta": {"y": 20.0}}
+    for y, z in ((30.0, 0.1), (20.0, 0.3), (20.0, 0.1)):
+        paper[f"paper y {y:g}, z {z:g}"] = {"beta": {"y": y, "z": z}}
+    paper["paper circle 20, y 20, z 0.3"] = {"latents": CIRCLE, "beta": {"turn": 20.0, "y": 20.0, "z": 0.3}}
+    for first, last in ((100.0, 20.0), (100.0, 10.0)):
+        name = f"paper y from {first:g} to {last:g}, z 0.3"
+        paper[name] = {"beta": {"y": last, "z": 0.3}, "falls": {"y": (first, last)}}
+    paper["paper circle and y from 100 to 10, z 0.3"] = {
+        "latents": CIRCLE,
+        "beta": {"turn": 10.0, "y": 10.0, "z": 0.3},
+        "falls": {"turn": (100.0, 10.0), "y": (100.0, 10.0)},
+    }
+    for lr in (2e-3, 3e-3):
+        paper[f"paper y 30, z 0.3, lr {lr:g}"] = {"beta": {"y": 30.0, "z": 0.3}, "lr": lr}
+    for azimuth in (1.0, 10.0):
+        paper[f"observed a tenth, azimuth {azimuth:g}, y 30, z 0.3"] = {
+            "latents": {"z": Z, "y": {"units": 2, "explains": "rest"}},
+            "observe": {"azimuth": 0.1},
+            "beta": {"azimuth": azimuth, "y": 30.0, "z": 0.3},
+        }
     views: dict[str, dict[str, Any]] = {"views as published": {"latents": view_latents(), "options": VIEWS}}
     for view, zoom in ((1.0, 10.0), (1.0, 30.0), (1.0, 100.0), (4.0, 30.0), (10.0, 30.0), (4.0, 10.0), (10.0, 10.0)):
         views[f"views view {view:g}, zoom {zoom:g}"] = {
@@ -143,6 +164,18 @@ def rows() -> dict[str, dict[str, Any]]:
         "options": VIEWS,
         "beta": {"view": 4.0, "zoom": 30.0},
         "method": "cycle+similarity",
+    }
+    for view, zoom, identity in ((1.0, 10.0, 0.3), (1.0, 30.0, 0.1)):
+        views[f"views view {view:g}, zoom {zoom:g}, identity {identity:g}"] = {
+            "latents": view_latents(),
+            "options": VIEWS,
+            "beta": {"view": view, "zoom": zoom, "identity": identity},
+        }
+    views["views view and zoom from 100 to 1, identity 0.3"] = {
+        "latents": view_latents(),
+        "options": VIEWS,
+        "beta": {"view": 1.0, "zoom": 1.0, "identity": 0.3},
+        "falls": {"view": (100.0, 1.0), "zoom": (100.0, 1.0)},
     }
     return paper | views
 
@@ -175,6 +208,7 @@ def trained(name: str, settings: Mapping[str, Any], seed: int, steps: int | None
     start = time.perf_counter()
     settings = dict(settings)
     swap, method = settings.pop("swap", None), settings.pop("method", "cycle")
+    falls = settings.pop("falls", {})
     data = loaded(json.dumps(settings.get("options", {}), sort_keys=True))
     config = configure(method, "chairs", "quick", settings | {"seed": seed})
     if "latents" in settings:
@@ -183,19 +217,23 @@ def trained(name: str, settings: Mapping[str, Any], seed: int, steps: int | None
         config = dataclasses.replace(config, max_steps=steps)
     seed_random_state(seed, torch.device("cpu"))
     latents = building.latents(config, data)
-    vae, target = building.build(config, data.image_shape, {}, latents, always=data.pairs.always)
+    observed = observations(config.observe, seed, latents, data)
+    vae, target = building.build(config, data.image_shape, {}, latents, always=data.pairs.always, observed=observed)
+    values = Observed(observed, latents, data.train)
     if swap:
         elbo = DisentanglingELBO([SwapCycle()], weights={"swap-cycle": swap}, beta=config.beta or 1.0, exchange=True)
         target = elbo(vae.model, vae.guide)
     target.to(DEVICE).to(memory_format=torch.channels_last)
-    feed = Feed(data.train, config.batch_size, seed, 2, vae.sharing)
+    feed = Feed(data.train, config.batch_size, seed, 2, lambda batch: vae.sharing(values(batch)))
     optimizer = schedule.make_optimizer(target, config.lr)
     total = config.max_steps or 0
     with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
-        step = CompiledStep(target, mode="reduce-overhead") if DEVICE.type == "cuda" else EagerStep(target)
+        step = CompiledStep(target, mode="reduce-overhead" if DEVICE.type == "cuda" else "default")
         seed_random_state(seed, DEVICE)
         for done in range(total):
             schedule.set_learning_rates(optimizer, schedule.learning_rate_factor(config.schedule, done, total))
+            for latent, (first, last) in falls.items():
+                set_weight(target.weights, kl_weight(latent), falling(first, last, done, total))
             step(feed.next())
             nn.utils.clip_grad_norm_(target.parameters(), config.clip_norm)
             optimizer.step()
@@ -216,6 +254,15 @@ def trained(name: str, settings: Mapping[str, Any], seed: int, steps: int | None
             "swapped": list(result.swapped.latents),
         }
     return row | {"seconds": time.perf_counter() - start}
+
+
+def falling(first: float, last: float, done: int, total: int) -> float:
+    """A weight that falls over the first half of the steps, by the same factor each step, and stays."""
+    return first * (last / first) ** min(1.0, 2 * done / total)
+
+
+def set_weight(weights: Weights, name: str, value: float) -> None:
+    weights.values[list(weights.given).index(name)] = value
 
 
 def run_all(arguments: argparse.Namespace) -> None:
