@@ -179,13 +179,22 @@ class Batch:
         return Batch.unchecked(images, shared, factors, pairing, observed, index)
 
     def part(self, which: slice) -> Batch:
-        """Some of the images in all views, with their masks, factors and pairing."""
-        shared = {name: mask[which] for name, mask in self.shared.items()}
-        factors = {name: values[:, which] for name, values in self.factors.items()}
+        """Some of the images in all views, with everything that the batch says of them."""
+
+        def of_images(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: each[:, which] for name, each in values.items()}
+
         pairing = self.pairing
         if pairing is not None:
             pairing = pairing._replace(equal={name: equal[which] for name, equal in pairing.equal.items()})
-        return Batch.unchecked(self.images[:, which], shared, factors, pairing)
+        return Batch.unchecked(
+            images=self.images[:, which],
+            shared={name: mask[which] for name, mask in self.shared.items()},
+            factors=of_images(self.factors),
+            pairing=pairing,
+            observed=of_images(self.observed),
+            index=None if self.index is None else self.index[:, which],
+        )
 
     @property
     def views(self) -> int:

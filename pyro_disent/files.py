@@ -12,7 +12,7 @@ from pathlib import Path
 WRITTEN_BY = "pyro-disent"
 """A mark in the pictures that we write, so that no data set takes them for its images."""
 
-LONGEST_NAME, HASH_LENGTH = 60, 8  # characters of a figure's file name
+_LONGEST_NAME, _HASH_LENGTH = 60, 8  # characters of a figure's file name
 
 _KINDS = {
     stat.S_IFDIR: "is a folder",
@@ -94,7 +94,7 @@ def file_name(*parts: str) -> str:
     """
     full = "-".join(parts)
     name = re.sub(r"[^\w.+-]+", "_", full)
-    if len(name) > LONGEST_NAME:
-        digest = hashlib.sha256(full.encode()).hexdigest()[:HASH_LENGTH]
-        name = f"{name[: LONGEST_NAME - HASH_LENGTH - 1]}-{digest}"
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.sha256(full.encode()).hexdigest()[:_HASH_LENGTH]
+        name = f"{name[: _LONGEST_NAME - _HASH_LENGTH - 1]}-{digest}"
     return name + ".png"

@@ -51,7 +51,7 @@ def averaged(method: str, compiled: str, fabric: Fabric) -> dict[str, Any]:
     rank, together = fabric.global_rank, Together(fabric)
     objective = objective_of(method, seed=rank)  # each its own: those of the first are everybody's
     together.share_weights(objective)
-    step = CompiledStep(objective, backend="aot_eager") if compiled == "compiled" else EagerStep(objective)
+    step = CompiledStep(objective, backend="eager") if compiled == "compiled" else EagerStep(objective)
     batch = part_of_batch(rank)
     seed_random_state(noise_of(rank), CPU)
     with together.one_batch():

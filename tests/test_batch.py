@@ -76,3 +76,31 @@ def test_a_pairing_goes_along() -> None:
         assert moved.pairing.always == ("identity",) and moved.pairing.rest_differs
         assert moved.pairing.equal["a"].device == moved.images.device
     assert batch.to(torch.float64).pairing.equal["a"].equal(equal)
+
+
+def test_parts_of_a_batch_are_the_batch_in_everything_it_says() -> None:
+    """Every field of a batch, so that a new one is not forgotten: several processes each take a part."""
+    generator = torch.Generator().manual_seed(0)
+    batch = Batch(
+        torch.rand(2, 4, 1, 2, 2, generator=generator),
+        {"z": torch.tensor([True, False, True, True])},
+        {"angle": torch.rand(2, 4, generator=generator)},
+        Pairing({"angle": torch.tensor([False, True, True, False])}, ("identity",)),
+        {"y": torch.rand(2, 4, 3, generator=generator)},
+        torch.arange(8).reshape(2, 4),
+    )
+    first, second = (vars(batch.part(which)) for which in (slice(0, 1), slice(1, 4)))
+
+    def joined(a: object, b: object, axis: int) -> object:
+        if isinstance(a, dict):
+            return {name: joined(a[name], b[name], axis) for name in a}  # type: ignore[index]
+        return torch.cat([a, b], axis) if isinstance(a, torch.Tensor) else a  # type: ignore[list-item]
+
+    for name, whole in vars(batch).items():
+        if name == "pairing":
+            equal = joined(dict(first[name].equal), dict(second[name].equal), 0)
+            assert torch.equal(equal["angle"], whole.equal["angle"]) and first[name].always == whole.always  # type: ignore[index]
+            continue
+        got = joined(first[name], second[name], 0 if name == "shared" else 1)
+        tensors = [(got[key], whole[key]) for key in whole] if isinstance(whole, dict) else [(got, whole)]  # type: ignore[index]
+        assert tensors and all(torch.equal(mine, theirs) for mine, theirs in tensors), name  # type: ignore[arg-type]

@@ -30,7 +30,6 @@ from pyro_disent.threads import choose
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.hardware import launched_fabric, resolve_device
 from pyro_disent.training.metrics import last_step
-from pyro_disent.training.run_files import _is_figure
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
 from tests.table import tiny
@@ -55,23 +54,6 @@ class TestNamesOfFigures:
         assert call("swap", run, "0", "1").stdout == f"{run / 'figures/swap-0-1.png'}\n"
         assert call("traverse", run, "--index", "0", "--steps", "2").stdout == f"{run / 'figures/traverse-y-0.png'}\n"
         assert all(path.read_text() == "fit's" for path in drawn.values())
-
-    @pytest.mark.parametrize(
-        "parts",
-        [
-            ("swap", "0", "100", "200"),
-            ("traverse", "y", "7"),
-            ("traverse", "azimuth of it", "7"),
-            ("swap", *map(str, range(100))),
-            ("sample", *["a long name of a latent"] * 5),
-        ],
-    )
-    def test_a_run_that_is_replaced_knows_its_own(self, parts: tuple[str, ...]) -> None:
-        assert _is_figure(file_name(*parts), ["y", "azimuth of it"])
-
-    @pytest.mark.parametrize("name", ["swap-holiday.png", "traverse-w-7.png", "traverse-y-best.png", "swap-0-.png"])
-    def test_and_no_other(self, name: str) -> None:
-        assert not _is_figure(name, ["y"])
 
     def test_long_names_that_differ_at_their_end_are_different_files(self) -> None:
         first, second = (file_name("swap", *map(str, range(100)), last) for last in "ab")

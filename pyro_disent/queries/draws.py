@@ -12,6 +12,7 @@ import pyro
 from torch import Tensor
 
 from pyro_disent.errors import InputError
+from pyro_disent.files import WRITTEN_BY
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.pixels import as_pixels
@@ -83,7 +84,7 @@ def arviz_groups(
     attributes = {
         "inference_library": "pyro",
         "inference_library_version": pyro.__version__,
-        "creation_library": "pyro-disent",
+        "creation_library": WRITTEN_BY,
     }
     return {
         group: xarray.Dataset(

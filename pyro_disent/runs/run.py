@@ -18,7 +18,7 @@ from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.runs.trained_model import TrainedModel
 from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
-from pyro_disent.training.given import Given, call, check_again, check_minimized
+from pyro_disent.training.handed_over import HandedOver, call, check_again, check_minimized
 from pyro_disent.training.hardware import resolve_device
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.weights import load_weights
@@ -337,13 +337,13 @@ def load(
     """
     folder = RunFolder(Path(path))
     record = folder.read_record()
-    given = Given.of(vae, elbo, encoder, decoder)
+    objects = HandedOver.of(vae, elbo, encoder, decoder)
     needed = [name for name in record.handed_over if name != "data"]
-    check_again(needed, given.names, folder.path, call("load", folder.path, needed))
-    check_minimized(record.minimized, given, folder.path)
+    check_again(needed, objects.names, folder.path, call("load", folder.path, needed))
+    check_minimized(record.minimized, objects, folder.path)
     latents = record.build_latents(vae)
     always, observed = record.pairs.always, record.observed
-    vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, always, observed)
+    vae, objective = build(record.fit, record.image_shape, record.edges, latents, objects, always, observed)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()

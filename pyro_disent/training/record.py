@@ -23,7 +23,7 @@ from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.aliases import without_aliases
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN
+from pyro_disent.training.handed_over import HANDED_OVER
 from pyro_disent.training.hardware import precision
 from pyro_disent.training.observed import Observation
 
@@ -173,8 +173,8 @@ def _in_words(latents: Mapping[str, LatentSpec]) -> str:
 def _handed_over(content: Mapping[str, Any]) -> list[str]:
     """What an older record does not say: only data and networks could be handed over then."""
     fit, kind = content["fit"], content["source"].get("kind")
-    data = ["data"] if GIVEN in (fit.get("data"), kind) else []
-    return data + (["encoder", "decoder"] if fit.get("network") == GIVEN else [])
+    data = ["data"] if HANDED_OVER in (fit.get("data"), kind) else []
+    return data + (["encoder", "decoder"] if fit.get("network") == HANDED_OVER else [])
 
 
 def _content(path: Path) -> dict[str, Any]:

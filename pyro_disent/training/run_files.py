@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from pyro_disent.files import HASH_LENGTH, LONGEST_NAME, file_name
+from pyro_disent.data.images.headers import header
+from pyro_disent.files import WRITTEN_BY
 from pyro_disent.training import checkpoints
 from pyro_disent.training.checkpoints import Which
 
@@ -55,40 +56,49 @@ def was_cut_short(run: Path) -> bool:
 
 def _written(run: Path) -> Iterator[Path]:
     """Every file that the program wrote, except the configuration, the lock and the files of checkpoints."""
-    latents = _latents(run)
+    is_run = _is_record(run / CONFIG)
     for folder in (run, run / CHECKPOINTS, run / FIGURES):
         for path in list(folder.iterdir()) if _is_folder(folder) else ():
-            ours = latents is not None and _is_written(path, run, latents)
-            if (ours or _PARTIAL.fullmatch(path.name)) and _is_file(path):
+            if _is_file(path) and (_PARTIAL.fullmatch(path.name) or (is_run and _is_written(path, run))):
                 yield path
 
 
-def _is_written(path: Path, run: Path, latents: list[str]) -> bool:
+def _is_written(path: Path, run: Path) -> bool:
     name = path.name
     if path.parent == run / CHECKPOINTS:
         return name in {f"{which}.json" for which in get_args(Which)}
     if path.parent == run / FIGURES:
-        return _is_figure(name, latents)
+        return _is_figure(path)
     if name.startswith("evaluation") and name.endswith(".json"):
         return _is_evaluation(path)
+    if name.endswith(".nc"):
+        return _is_posterior(path)
     return name == METRICS or _EVENTS.fullmatch(name) is not None
 
 
-def _is_figure(name: str, latents: list[str]) -> bool:
-    """Whether a figure's file has the default name that a command gives it."""
-    one = "|".join(re.escape(file_name(latent).removesuffix(".png")) for latent in latents) or "(?!)"
-    whole = rf"reconstructions|samples|swap(-[0-9]+)*|sample(-({one}))*|traverse-({one})(-[0-9]+)?"
-    cut = rf"(?=.{{{LONGEST_NAME}}}\.)(swap|sample|traverse)-.*-[0-9a-f]{{{HASH_LENGTH}}}"
-    return re.fullmatch(rf"({whole}|{cut})\.png", name) is not None
+def _is_figure(path: Path) -> bool:
+    """Whether a file has the mark that a figure gets, whatever its name: packages and users add names of their own."""
+    image = header(path)
+    return image is not None and image.ours
 
 
-def _latents(run: Path) -> list[str] | None:
-    """The latents of a run; None for a folder that is not a run's, where no file counts as ours."""
+def _is_posterior(path: Path) -> bool:
+    """Whether a file is what ``posterior`` writes."""
+    import h5netcdf
+
     try:
-        latents = json.loads((run / CONFIG).read_text())["fit"]["latents"]
+        with h5netcdf.File(path) as file:
+            return bool(file["posterior"].attrs["creation_library"] == WRITTEN_BY)
+    except (OSError, KeyError):
+        return False
+
+
+def _is_record(config: Path) -> bool:
+    """Whether a configuration is a run's; in another folder no file counts as ours."""
+    try:
+        return "latents" in json.loads(config.read_text())["fit"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return list(latents) if isinstance(latents, dict) else []
+        return False
 
 
 def _is_evaluation(path: Path) -> bool:

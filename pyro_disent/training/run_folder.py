@@ -25,7 +25,14 @@ REPLACES = "replaces"
 
 
 class RunFolder:
-    """``config.json``, ``checkpoints/``, ``metrics.csv``, ``figures/`` of one run.
+    """Everything that is written into one run's folder.
+
+    * ``config.json``: what the run is (`RunRecord`), written once; a resumed run changes what may change.
+    * ``checkpoints/``: ``best.json`` and ``last.json`` name a folder each, with weights and state (`checkpoints`).
+    * ``metrics.csv`` and ``events.*``: losses and held-out objectives by step (`metrics`, `log`).
+    * ``evaluation*.json``: what ``evaluate`` measured (`evaluation.report`).
+    * ``figures/`` and ``posterior.nc``: pictures, and draws for ArviZ (`figures`, `queries.draws`).
+    * ``.lock``: held by the process that writes.
 
     A kill between any two system calls leaves the old checkpoint or the new one (see `checkpoints`). A run that was to
     be replaced is then in ``.NAME.replaced`` beside its place, and comes back when a training next uses the place.
