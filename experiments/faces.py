@@ -127,7 +127,7 @@ def settings_of(row: str, attributes: list[str], steps: int) -> dict[str, Any]:
     each = {"each": attributes}
     z: dict[str, Any] = {"units": 10, "explains": each}
     if row == "labelled":
-        z |= {"family": "labelled", "parents": "+".join(attributes)}
+        z |= {"family": "labelled", "settings": {"parents": "+".join(attributes)}}
     latents = {"z": {"units": 60}, "y": {"units": 0}} if row == "vae" else {"z": z, "y": {"units": 50}}
     if row == "vae":
         latents["z"]["explains"] = "common"
