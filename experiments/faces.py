@@ -1,7 +1,7 @@
 """Faces whose attributes have priors of their own: sampled by an attribute, changed in one, and judged by a classifier.
 
     python experiments/faces.py judge
-    python experiments/faces.py ROW [--steps N] OUT.jsonl
+    python experiments/faces.py ROW [--steps N] --out OUT.jsonl
 
 The judge is a seeded convolutional network that reads all attributes of generated faces. ``judge`` trains it on the
 training faces, measures its balanced accuracy on the test faces, and keeps it and the ten attributes that it reads best
@@ -216,7 +216,7 @@ def measured(row: str, vae: FactoredVAE, data: DataSet) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", choices=("judge", "labelled", "similarity", "vae"))
-    parser.add_argument("out", nargs="?", type=Path, help="a line of JSON for each row is added to it")
+    parser.add_argument("--out", type=Path, help="a line of JSON for each row is added to it")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run is kept")
     chosen = parser.parse_args()

@@ -4,8 +4,8 @@
 
 Every row is trained as ``pyro-disent fit --data chairs --source embedded --preset quick`` would (steps, batch, learning
 rate and its schedule are the preset's), for one seed. Then the best rows of each group by the swap error of validation
-chairs are trained with two more seeds. A row holds the swap error of validation and of test chairs; nothing is chosen
-by the latter.
+chairs are trained with two more seeds. A row holds the swap error of training, validation and test chairs; nothing is chosen
+by the last.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def loaded(options: str) -> DataSet:
     data = load_data("chairs", source="embedded", **json.loads(options))
     for split in (data.train, data.validation, data.test):
         split.to(DEVICE)
-    for split in (data.validation, data.test):
+    for split in (data.train, data.validation, data.test):
         split.truth = functools.partial(_truth, split)
     return data
 
@@ -241,7 +241,7 @@ def trained(name: str, settings: Mapping[str, Any], seed: int, steps: int | None
     torch._dynamo.reset()
     pair = data.pairs.typical_pair(factor.name for factor in data.factors)
     row: dict[str, Any] = {"row": name, "seed": seed, "steps": total}
-    for split in ("validation", "test"):
+    for split in ("train", "validation", "test"):
         result = swap_error(vae, getattr(data, split), pair)
         assert result is not None
         row[split] = {
