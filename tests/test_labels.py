@@ -25,7 +25,7 @@ from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import ConditionalNormal, LabelledNormal
 from pyro_disent.models.labels import Label
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.queries.intervention import do
 from pyro_disent.runs.label_values import read_label_values
@@ -170,8 +170,8 @@ def test_a_value_is_read_as_people_write_it() -> None:
     ):
         values, place = tuple(sorted(values)), sorted(values).index(values[1])
         label = Label(factor.name, values, half)
-        for each in said:
-            assert read_label_values({factor.name: each}, {factor.name: label}, [factor])[0] == {
+        for part in said:
+            assert read_label_values({factor.name: part}, {factor.name: label}, [factor])[0] == {
                 factor.name: values[place]
             }
     label = Label("count", (-1.0, 0.5), half)
@@ -291,6 +291,17 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
         run.do(0, {factor: "perhaps"})
     again = load(path)
     assert again.vae.latent("y").family.settings() == run.vae.latent("y").family.settings()
+
+
+def test_a_labelled_latent_depends_by_itself_on_what_its_units_explain() -> None:
+    labels = {"lit": LIT, "size": SIZE}
+    plain = Latent("z", 2, LabelledNormal(labels=labels), explains=each("size", "lit"))
+    named = Latent("z", 2, LabelledNormal("size+lit", labels), explains=each("size", "lit"))
+    linear_vae([plain]), linear_vae([named])
+    assert plain.family.settings() == named.family.settings()
+    assert [plain.family.dependent_units(name, 2) for name in ("size", "lit")] == [[0], [1]]
+    with pytest.raises(InputError, match="or a latent that explains one factor a unit"):
+        linear_vae([Latent("z", 2, LabelledNormal(labels=labels))])
 
 
 @pytest.mark.parametrize(
