@@ -48,6 +48,8 @@ class Batch:
         observed: latent's name -> its value in every view, as `Family.embed` takes it, ``(views, images)`` or
             ``(views, images, units)``; NaN where it is unknown. Used by the objective, see `DisentanglingELBO`.
         index: the images' positions in their split, ``(views, images)`` int64, or None if unknown.
+        counts: of a part of a batch, see `part`: factor's name -> how many of its values the whole batch knows, times
+            the part's share of the images, 0-d.
 
     Raises:
         InputError: for images that are not five-dimensional or have more than two views; for pixels of another type, or
@@ -62,6 +64,7 @@ class Batch:
     pairing: Pairing | None = None
     observed: Mapping[str, Tensor] = field(default_factory=dict)
     index: Tensor | None = None
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         images = as_pixels(self.images)
@@ -119,6 +122,7 @@ class Batch:
         pairing: Pairing | None = None,
         observed: Mapping[str, Tensor] | None = None,
         index: Tensor | None = None,
+        counts: Mapping[str, Tensor] | None = None,
     ) -> Self:
         """A batch of valid parts: nothing is checked, so that a step never waits for the device.
 
@@ -129,7 +133,7 @@ class Batch:
         """
         batch = object.__new__(cls)
         fields = {"images": images, "shared": shared or {}, "factors": factors or {}, "pairing": pairing}
-        fields |= {"observed": observed or {}, "index": index}
+        fields |= {"observed": observed or {}, "index": index, "counts": counts or {}}
         for name, value in fields.items():
             object.__setattr__(batch, name, value)
         return batch
@@ -176,10 +180,14 @@ class Batch:
         pairing = None if self.pairing is None else self.pairing._replace(equal=to_device(self.pairing.equal))
         index = None if self.index is None else self.index.to(images.device)
         shared, factors, observed = to_device(self.shared), to_device(self.factors), to_device(self.observed)
-        return Batch.unchecked(images, shared, factors, pairing, observed, index)
+        return Batch.unchecked(images, shared, factors, pairing, observed, index, to_device(self.counts))
 
     def part(self, which: slice) -> Batch:
-        """Some of the images in all views, with everything that the batch says of them."""
+        """Some of the images in all views, with everything that the batch says of them.
+
+        A mean over the values that are known of a factor divides by `counts`, so that the mean of such means over equal
+        parts is that of the whole batch, wherever its unknown values lie.
+        """
 
         def of_images(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: each[:, which] for name, each in values.items()}
@@ -187,14 +195,35 @@ class Batch:
         pairing = self.pairing
         if pairing is not None:
             pairing = pairing._replace(equal={name: equal[which] for name, equal in pairing.equal.items()})
+        images = self.images[:, which]
+        share = images.shape[1] / self.size
         return Batch.unchecked(
-            images=self.images[:, which],
+            images=images,
             shared={name: mask[which] for name, mask in self.shared.items()},
             factors=of_images(self.factors),
             pairing=pairing,
             observed=of_images(self.observed),
             index=None if self.index is None else self.index[:, which],
+            counts={name: count * share for name, count in self._counts().items()},
         )
+
+    def parts(self, number: int) -> tuple[Batch, ...]:
+        """The batch as equal parts, one after the other, see `part`; itself where it is one.
+
+        Raises:
+            InputError: where they would not be equal.
+        """
+        if number == 1:
+            return (self,)
+        if number < 1 or self.size % number:
+            raise InputError(f"a batch of {self.size} images cannot be taken in {number} equal parts")
+        size = self.size // number
+        return tuple(self.part(slice(start, start + size)) for start in range(0, self.size, size))
+
+    def _counts(self) -> Mapping[str, Tensor]:
+        """factor's name -> how many of its values are known, at least 1."""
+        known = {name: (~values.isnan()).sum().clamp(min=1) for name, values in self.factors.items()}
+        return {**{name: count.to(self.images.dtype) for name, count in known.items()}, **self.counts}
 
     @property
     def views(self) -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyro_disent.batch import Batch, Pairing
+from pyro_disent.errors import InputError
 
 IMAGES = torch.zeros(2, 3, 1, 2, 2)
 
@@ -97,6 +98,9 @@ def test_parts_of_a_batch_are_the_batch_in_everything_it_says() -> None:
         return torch.cat([a, b], axis) if isinstance(a, torch.Tensor) else a  # type: ignore[list-item]
 
     for name, whole in vars(batch).items():
+        if name == "counts":  # of all eight angles: the share that a part has of the images
+            assert (first[name]["angle"], second[name]["angle"]) == (2, 6)
+            continue
         if name == "pairing":
             equal = joined(dict(first[name].equal), dict(second[name].equal), 0)
             assert torch.equal(equal["angle"], whole.equal["angle"]) and first[name].always == whole.always  # type: ignore[index]
@@ -104,3 +108,17 @@ def test_parts_of_a_batch_are_the_batch_in_everything_it_says() -> None:
         got = joined(first[name], second[name], 0 if name == "shared" else 1)
         tensors = [(got[key], whole[key]) for key in whole] if isinstance(whole, dict) else [(got, whole)]  # type: ignore[index]
         assert tensors and all(torch.equal(mine, theirs) for mine, theirs in tensors), name  # type: ignore[arg-type]
+
+
+def test_equal_parts_of_a_batch_count_the_values_that_the_whole_knows() -> None:
+    angle = torch.tensor([[0.1, float("nan"), float("nan"), float("nan"), 0.2, 0.3]])
+    batch = Batch(torch.rand(1, 6, 1, 2, 2), factors={"angle": angle, "size": angle * float("nan")})
+    parts = batch.parts(3)
+    assert torch.equal(torch.cat([part.factors["angle"] for part in parts], 1).nan_to_num(9), angle.nan_to_num(9))
+    assert [part.counts["angle"].item() for part in parts] == [1, 1, 1]
+    assert [half.counts["angle"].item() for half in parts[0].parts(2)] == [0.5, 0.5]
+    assert parts[0].counts["size"].item() == pytest.approx(1 / 3)  # of at least one, so that nothing divides by zero
+    assert batch.parts(1) == (batch,)
+    for number in (4, 0, -1):
+        with pytest.raises(InputError, match=f"6 images cannot be taken in {number} equal parts"):
+            batch.parts(number)

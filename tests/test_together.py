@@ -6,16 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch.distributions import normal
 
-from pyro_disent.batch import Batch
 from pyro_disent.compiled.step import EagerStep
+from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.run_folder import RunFolder
-from tests import one_of_two
+from tests import several
 
 ROOT = Path(__file__).parent.parent
 LONGEST = 240  # seconds until a hang is one
@@ -27,51 +25,38 @@ def processes(*words: str | Path, cwd: Path, **environment: str) -> subprocess.C
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONGEST)
 
 
-def side_by_side(parts: list[Batch]) -> Batch:
-    shared = {name: torch.cat([part.shared[name] for part in parts]) for name in parts[0].shared}
-    factors = {name: torch.cat([part.factors[name] for part in parts], 1) for name in parts[0].factors}
-    return Batch(torch.cat([part.images for part in parts], 1), shared, factors)
-
-
-METHODS, STEPS = ("cycle+similarity+predictor", "info-nce+dip"), ("eager", "compiled")
+SUMS = ("cycle+similarity+predictor", "info-nce+dip")
+CASES = [f"{world}/{method}/eager" for world in (2, 4) for method in (*METHODS, *SUMS)]
+CASES += [f"{world}/{method}/compiled" for world, method in zip((2, 2, 4), (*SUMS, SUMS[1]), strict=True)]
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two processes have left their gradients for every method and step."""
-    out = tmp_path_factory.mktemp("of_two")
-    cases = [f"{method}/{compiled}" for method in METHODS for compiled in STEPS]
-    done = processes("-m", "tests.one_of_two", out, *cases, cwd=ROOT)
+def of_several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two and four processes have left their gradients of each case."""
+    out = tmp_path_factory.mktemp("of_several")
+    done = processes("-m", "tests.several", out, *CASES, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return out
 
 
-@pytest.mark.parametrize("compiled", STEPS)
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_have_the_gradient_of_one_that_sees_all(
-    method: str, compiled: str, of_two: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", CASES)
+def test_processes_have_the_gradient_of_one_that_sees_all(
+    case: str, of_several: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one draws what each of the two has drawn, for the images of each."""
-    places = [one_of_two.place(of_two, f"{method}/{compiled}", rank) for rank in (0, 1)]
-    first, second = (torch.load(place, weights_only=True) for place in places)
-
-    generators = [torch.Generator("cpu").manual_seed(one_of_two.noise_of(rank)) for rank in (0, 1)]
-
-    def drawn(shape: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
-        views, images, *units = shape
-        assert images == 2 * one_of_two.IMAGES
-        each = (views, one_of_two.IMAGES, *units)
-        return torch.cat([torch.empty(each, dtype=dtype).normal_(generator=g) for g in generators], 1)
-
-    monkeypatch.setattr(normal, "_standard_normal", drawn)
-    objective = one_of_two.objective_of(method, seed=0)
-    record = EagerStep(objective)(side_by_side([one_of_two.part_of_batch(rank) for rank in (0, 1)]))
-    expected = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    """The one draws what each of them has drawn, for the images of each."""
+    world, method = int(case.split("/")[0]), case.split("/")[1]
+    first, *others = (torch.load(several.place(of_several, case, rank), weights_only=True) for rank in range(world))
+    objective, batch = several.objective_of(method), several.batch_of(world)
+    several.drawing_for(world, monkeypatch)
+    record = EagerStep(objective)(batch)
+    expected = several.gradients(objective)
     assert len(expected) >= 8 and any(gradient.abs().max() > 0.1 for gradient in expected.values())
-    for name, gradient in expected.items():
-        torch.testing.assert_close(first["gradients"][name], gradient, rtol=1e-6, atol=1e-9, msg=name)
-        assert torch.equal(first["gradients"][name], second["gradients"][name])
+    several.assert_same(first["gradients"], expected)
     assert first["loss"].item() == pytest.approx(record.loss.item(), rel=1e-9)
+    for other in others:
+        assert all(torch.equal(other["gradients"][name], value) for name, value in first["gradients"].items())
+    with pytest.raises(AssertionError):  # so this test would see an average that does nothing
+        several.assert_same(first["alone"], expected)
 
 
 FAULTY = """

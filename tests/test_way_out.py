@@ -83,7 +83,7 @@ class TestPatience:
 
     def test_what_may_be_said_beside_resume_is_listed(self, run: Path, call: Any) -> None:
         refused = call("fit", "--resume", run, "--lr", "1")
-        assert_refused(refused, "but --device, --threads, --epochs, --max-steps, --patience, --devices and")
+        assert_refused(refused, "but --device, --threads, --epochs, --max-steps, --patience, --devices, ")
 
 
 class TestFolders:

@@ -115,7 +115,7 @@ class CompiledStep(EagerStep):
         # `parameters()` and `buffers()` would give the same, but each walks through all modules again.
         parameters = _different([part._parameters for part in modules])
         buffers = _different([part._buffers for part in modules])
-        tables = (batch.shared, batch.factors, batch.observed)
+        tables = _tables(batch)
         inputs = [batch.images, *(tensor for table in tables for tensor in table.values())]
         kinds = tuple(
             (each.shape, each.stride(), each.dtype, each.device, each.requires_grad)
@@ -129,7 +129,7 @@ class CompiledStep(EagerStep):
         batch = self.objective.sharing(batch)
         names = [name for name, _ in self.objective.named_parameters()]
         buffer_names = [name for name, _ in self.objective.named_buffers()]
-        tables = [tuple(table) for table in (batch.shared, batch.factors, batch.observed)]
+        tables = [tuple(table) for table in _tables(batch)]
         module_parameters, module_buffers, inputs, signature = self._arguments(batch)
 
         def step(*tensors: Tensor) -> list[Tensor]:
@@ -140,8 +140,8 @@ class CompiledStep(EagerStep):
                 for parameter, original in zip(parameters, module_parameters, strict=True)
             ]
             values = iter(labels)
-            shared, factors, observed = ({name: next(values) for name in table} for table in tables)
-            example = Batch.unchecked(images, shared, factors, observed=observed)
+            shared, factors, observed, counts = ({name: next(values) for name in table} for table in tables)
+            example = Batch.unchecked(images, shared, factors, observed=observed, counts=counts)
             state = dict(zip(names, leaves, strict=True)) | dict(zip(buffer_names, buffers, strict=True))
             with self.autocast():
                 record = functional_call(_Recorder(self.objective), _prefixed(state), (example,))
@@ -197,6 +197,11 @@ class _Recorder(nn.Module):
 
     def forward(self, batch: Batch) -> LossRecord:
         return self.objective.record(batch)
+
+
+def _tables(batch: Batch) -> tuple[Mapping[str, Tensor], ...]:
+    """What a step reads of a batch beside its images."""
+    return batch.shared, batch.factors, batch.observed, batch.counts
 
 
 def _different(tensors: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:

@@ -120,6 +120,8 @@ class Term(nn.Module):
     unit: ClassVar[str] = "nats"
     needs_shared: ClassVar[bool] = False
     """Whether it depends on what a pair shares."""
+    of_whole_batch: ClassVar[bool] = False
+    """Whether it compares images of a batch with each other, so that a batch cannot be taken in parts one by one."""
 
     def forward(self, step: Step) -> Tensor:
         """Its value per image, ``(views, images)``, or for the batch as a whole, 0-d."""

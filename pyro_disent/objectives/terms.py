@@ -120,11 +120,11 @@ class Prediction(AdversarialTerm):
         return [part.log_softmax(-1) for part in logits.split(list(self.predictor.bins.values()), -1)]
 
     def _cross_entropy(self, log_p: list[Tensor], step: Step) -> Tensor:
-        labels = self.labels(step.batch.factors)
+        labels, counts = self.labels(step.batch.factors), step.batch.counts
         losses = [
             F.nll_loss(p.flatten(0, -2), bins.flatten(), ignore_index=UNKNOWN, reduction="sum")
-            / (bins != UNKNOWN).sum().clamp(min=1)
-            for p, bins in zip(log_p, labels, strict=True)
+            / (counts[factor].to(p.dtype) if factor in counts else (bins != UNKNOWN).sum().clamp(min=1))
+            for factor, p, bins in zip(self.factors, log_p, labels, strict=True)
         ]
         return torch.stack(losses).sum()
 
@@ -152,7 +152,7 @@ class TotalCorrelation(AdversarialTerm):
         latents: those whose units are permuted.
     """
 
-    name, default_weight = "total-correlation", 6.4
+    name, default_weight, of_whole_batch = "total-correlation", 6.4, True
     optimizer: ClassVar[dict[str, Any]] = {"lr": 1e-4, "betas": (0.5, 0.9)}
 
     def __init__(self, discriminator: PermutationDiscriminator, latents: tuple[Latent, ...]) -> None:
@@ -169,13 +169,18 @@ class TotalCorrelation(AdversarialTerm):
 
     def opponent_loss(self, step: Step) -> Tensor:
         code = self._code(step).detach().flatten(0, -2)
-        permuted = code.gather(0, self._order(code))
+        permuted = gathered(code).gather(0, self._order(code))
         joint, product = self.discriminator(torch.cat([code, permuted])).log_softmax(-1).chunk(2)
         return -0.5 * (joint[:, 0].mean() + product[:, 1].mean())
 
     def _order(self, code: Tensor) -> Tensor:
-        """An order of the images for every number of the codes, ``(images, width)``; the same within a unit."""
-        order = torch.rand(len(code), sum(self.units), dtype=code.dtype, device=code.device).argsort(0)
+        """Where every number of each code comes from, ``(images, width)``; the same place within a unit.
+
+        The places are among the images of all processes, which draw one order together, and each takes its rows of it.
+        """
+        drawn = torch.rand(len(code), sum(self.units), dtype=code.dtype, device=code.device)
+        start = first_row(code)
+        order = gathered(drawn).argsort(0)[start : start + len(code)]
         parts = zip(order.split(self.units, -1), self.numbers, strict=True)
         return torch.cat([part.repeat_interleave(numbers, -1) for part, numbers in parts], -1)
 
@@ -189,7 +194,7 @@ class DIP(Term):
     Only Euclidean latents take part: a covariance of points on a circle is not meaningful.
     """
 
-    name, default_weight, unit = "dip", 10.0, "squared covariance"
+    name, default_weight, unit, of_whole_batch = "dip", 10.0, "squared covariance", True
 
     def forward(self, step: Step) -> Tensor:
         latents = [latent for latent in step.latents if step.family(latent).euclidean]
@@ -210,7 +215,7 @@ class InfoNCE(Term):
     SimCLR also takes the images of the same view.
     """
 
-    name, default_weight, needs_shared = "info-nce", 20.0, True
+    name, default_weight, needs_shared, of_whole_batch = "info-nce", 20.0, True, True
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()

@@ -29,6 +29,7 @@ def announced(
 ) -> list[str]:
     """What a user is told before the first step."""
     seen = "one view each" if views == 1 else f"{views} views each"
+    parts = f", in {config.accumulate} parts one after the other" if config.accumulate > 1 else ""
     identities = data.identities_split()
     bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
     predicts = config.method != HANDED_OVER and methods.needs_factors(config.method)
@@ -40,7 +41,7 @@ def announced(
         f"model    {_model(config)}, {', '.join(_in_words(latent) for latent in latents)}, {config.likelihood}",
         f"step     {device}, precision {precision(config)}, {how}",
         f"threads  {threads}",
-        f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}",
+        f"training {config.method}: {steps} steps of {config.batch_size} images, {seen}{parts}",
     ]
     lines += [
         f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own"

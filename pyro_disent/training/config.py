@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyro_disent.models.specification import LatentSpec
     from pyro_disent.objectives.weights import Weight
 
-CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "checkpoint_minutes")
+CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "checkpoint_minutes")
 """Settings that may change when a run is resumed, beside its device and threads."""
 
 
@@ -206,6 +206,16 @@ class FitConfig:
         help="What it is trained on; auto, CUDA where there is any, if not given.",
     )
     devices: int = choice(1, panel="Machine", metavar="N", above=0, help="Processes, one a device; 1 if not given.")
+    """Processes on this machine; ``torchrun`` starts as many on every machine."""
+    accumulate: int = choice(
+        1,
+        panel="Machine",
+        metavar="N",
+        above=0,
+        help="Take each batch in N parts one after the other, which takes less memory; 1 if not given.",
+    )
+    """Parts in which each process takes its images of a batch, one after the other; the gradient is the whole batch's.
+    """
     precision: str = choice(
         "auto",
         panel="Machine",
@@ -273,8 +283,7 @@ class FitConfig:
                 )
         if (self.epochs is None) == (self.max_steps is None):
             raise InputError("say how long to train by `epochs` or by `max_steps`, one of the two")
-        if self.batch_size % self.devices:
-            raise InputError(f"`batch_size={self.batch_size}` cannot be divided among {self.devices} devices")
+        check_parts(self.batch_size, self.devices, self.accumulate)
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in choices()}
@@ -295,6 +304,17 @@ class FitConfig:
     def lasting(self, other: FitConfig) -> FitConfig:
         """This configuration with the `CHANGEABLE` settings of another one."""
         return dataclasses.replace(self, **{name: getattr(other, name) for name in CHANGEABLE})
+
+
+def check_parts(batch_size: int, processes: int, accumulate: int) -> None:
+    """Raises InputError for a batch that is not to be taken in equal parts."""
+    if batch_size % processes:
+        raise InputError(f"`batch_size={batch_size}` cannot be divided among {processes} devices")
+    if batch_size % (processes * accumulate):
+        raise InputError(
+            f"`batch_size={batch_size}` cannot be divided by `accumulate={accumulate}`"
+            + (f" on each of {processes} devices" if processes > 1 else "")
+        )
 
 
 def choices() -> dict[str, Choice]:

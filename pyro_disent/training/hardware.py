@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pyro_disent.errors import InputError
 from pyro_disent.threads import Threads, choose
-from pyro_disent.training.config import FitConfig
+from pyro_disent.training.config import FitConfig, check_parts
 
 if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
@@ -32,14 +33,38 @@ def resolve_device(name: str) -> torch.device:
 
 
 def launched_fabric(config: FitConfig) -> Fabric:
-    """Fabric on the devices and in the precision of a configuration, with all its processes."""
+    """Fabric on the devices and in the precision of a configuration, with all its processes.
+
+    Raises:
+        InputError: for devices that do not exist, or that are not those that torchrun started processes for.
+    """
     device = resolve_device(config.device)
+    nodes = machines(config)
     if device.index is not None and config.devices > 1:
         raise InputError(f"`device={config.device}` is one device: leave its number out for `devices={config.devices}`")
     devices = config.devices if device.index is None else [device.index]
     from pyro_disent.training.fabric import launched_quietly  # a second to import, which only training needs
 
-    return launched_quietly(accelerator=device.type, devices=devices, precision=precision(config))
+    return launched_quietly(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision(config))
+
+
+def machines(config: FitConfig) -> int:
+    """The machines that ``torchrun`` started processes on; 1 without it.
+
+    Raises:
+        InputError: where it started another number of processes than the configuration has devices, and where a batch
+            cannot be divided among all of them.
+    """
+    if not torch.distributed.is_torchelastic_launched():
+        return 1
+    here, everywhere = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if here != config.devices:
+        raise InputError(
+            f"torchrun started {here} processes on this machine, and `devices={config.devices}` wants "
+            f"{config.devices}: the two numbers have to be equal"
+        )
+    check_parts(config.batch_size, everywhere, config.accumulate)
+    return everywhere // here
 
 
 def precision(config: FitConfig) -> Any:
@@ -62,5 +87,5 @@ def thread_count(config: FitConfig, recorded: int | None, device: torch.device, 
         return Threads(config.threads, "as set")
     if device.type != "cpu":
         return Threads(torch.get_num_threads(), "torch's own")
-    rows = views * config.batch_size // config.devices
+    rows = views * config.batch_size // (processes * config.accumulate)
     return choose(rows, recorded=recorded, processes=processes)

@@ -18,6 +18,7 @@ from pyro_disent.models.program import hashed, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.step import LossRecord
 from pyro_disent.training import schedule, state
+from pyro_disent.training.division import in_parts
 from pyro_disent.training.feed import Feed
 from pyro_disent.training.interrupts import Stop
 from pyro_disent.training.log import Log
@@ -49,7 +50,9 @@ class Loop:
     clip_norm: float
     """Largest norm of the gradient of a parameter group."""
     seed: int
-    """Seed of all draws: the noise of a step depends on it, the step and the process."""
+    """Seed of all draws: the noise of a step depends on it, the step, the process and the part of its batch."""
+    accumulate: int
+    """Parts in which a process takes its batch."""
     progress: Progress
     fabric: Fabric
     together: Together
@@ -115,11 +118,16 @@ class Loop:
 
     def _gradients(self, step: int) -> LossRecord:
         """Loss and gradients of this process's part of the batch; nothing is read back to the host."""
-        batch = self.feed.next()
-        seed_random_state(hashed("noise", self.seed, step, self.fabric.global_rank), self.device)
+        parts = self.feed.next().parts(self.accumulate)
+        first = self.fabric.global_rank * self.accumulate  # of this process's parts, among those of all processes
         self.objective.weights.set_step(step)
-        with self.together.one_batch():
-            return self.step(batch)
+
+        def evaluate(number: int) -> LossRecord:
+            seed_random_state(hashed("noise", self.seed, step, first + number), self.device)
+            with self.together.one_batch():
+                return self.step(parts[number])
+
+        return in_parts(evaluate, len(parts), self.objective.parameters())
 
     def _update(self, record: LossRecord, step: int) -> tuple[LossRecord, Tensor]:
         """Update the weights; the record of the whole batch, and the norm of its gradient before clipping."""

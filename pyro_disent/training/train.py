@@ -16,7 +16,7 @@ from pyro_disent.models.program import forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.threads import using
-from pyro_disent.training import building, compiling, hardware, schedule, state
+from pyro_disent.training import building, compiling, division, hardware, schedule, state
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.handed_over import HANDED_OVER, HandedOver
@@ -105,6 +105,7 @@ def train(
             schedule.check_warm_up(objective, config, steps)
         elif has_state and not goes_further(folder, steps, reporter):
             return
+        division.check_divisible(objective, config.accumulate, fabric.world_size)
         optimizer = schedule.make_optimizer(objective, config.lr, config.opponent_lr)
 
         if recorded is None:
@@ -123,7 +124,8 @@ def train(
             )
         together = Together(fabric)
         with together.one_batch():
-            step, how = compiling.make_step(objective, config, fabric, steps, example, reporter.say, goes_on=resume)
+            part = example.parts(config.accumulate)[0]
+            step, how = compiling.make_step(objective, config, fabric, steps, part, reporter.say, goes_on=resume)
         loop = Loop(
             vae=trained.vae,
             objective=objective,
@@ -136,6 +138,7 @@ def train(
             checkpoint_minutes=config.checkpoint_minutes,
             clip_norm=config.clip_norm,
             seed=config.seed,
+            accumulate=config.accumulate,
             progress=Progress(config.patience),
             fabric=fabric,
             together=together,
