@@ -4,8 +4,8 @@
 
 Every row is trained as ``pyro-disent fit --data chairs --source embedded --preset quick`` would (steps, batch, learning
 rate and its schedule are the preset's), for one seed. Then the best rows of each group by the swap error of validation
-chairs are trained with two more seeds. A row holds the swap error of training, validation and test chairs; nothing is chosen
-by the last.
+chairs are trained with two more seeds. A row holds the swap error of training, validation and test chairs; nothing
+is chosen by the last.
 """
 
 from __future__ import annotations
@@ -209,17 +209,20 @@ def trained(name: str, settings: Mapping[str, Any], seed: int, steps: int | None
     settings = dict(settings)
     swap, method = settings.pop("swap", None), settings.pop("method", "cycle")
     falls = settings.pop("falls", {})
+    latents = settings.get("latents", y_of(3))
+    # A row says every weight itself: the preset's, which these rows chose, are for its own latents.
+    settings["beta"] = dict.fromkeys(latents, 1.0) | settings.get("beta", {})
+    settings["latents"] = {name: {"units": 0} for name in ("z", "y")} | latents
     data = loaded(json.dumps(settings.get("options", {}), sort_keys=True))
     config = configure(method, "chairs", "quick", settings | {"seed": seed})
-    if "latents" in settings:
-        config = dataclasses.replace(config, latents={k: config.latents[k] for k in settings["latents"]})
+    config = dataclasses.replace(config, latents={name: config.latents[name] for name in latents})
     if steps:
         config = dataclasses.replace(config, max_steps=steps)
     seed_random_state(seed, torch.device("cpu"))
-    latents = building.latents(config, data)
-    observed = observations(config.observe, seed, latents, data)
-    vae, target = building.build(config, data.image_shape, {}, latents, always=data.pairs.always, observed=observed)
-    values = Observed(observed, latents, data.train)
+    made = building.latents(config, data)
+    observed = observations(config.observe, seed, made, data)
+    vae, target = building.build(config, data.image_shape, {}, made, always=data.pairs.always, observed=observed)
+    values = Observed(observed, made, data.train)
     if swap:
         elbo = DisentanglingELBO([SwapCycle()], weights={"swap-cycle": swap}, beta=config.beta or 1.0, exchange=True)
         target = elbo(vae.model, vae.guide)
@@ -262,7 +265,7 @@ def falling(first: float, last: float, done: int, total: int) -> float:
 
 
 def set_weight(weights: Weights, name: str, value: float) -> None:
-    weights.values[list(weights.given).index(name)] = value
+    weights.values[list(weights.by_name).index(name)] = value
 
 
 def run_all(arguments: argparse.Namespace) -> None:
