@@ -42,7 +42,7 @@ class Lost(RuntimeError):
     """Another process of the training has ended; says how to resume from the last checkpoint. Exit code 5."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The end of a sentence that names the existing name most like a wrong one; empty if there is none."""
-    close = get_close_matches(name, list(known), n=1)
+    close = get_close_matches(name, list(names), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

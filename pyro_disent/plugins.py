@@ -12,22 +12,22 @@ from pyro_disent.errors import InputError, did_you_mean
 T = TypeVar("T")
 
 
-def names(group: str, own: Iterable[str]) -> list[str]:
+def names(group: str, ours: Iterable[str]) -> list[str]:
     """All names of a group: ours in their order, then those of other packages."""
-    return list(dict.fromkeys([*own, *(point.name for point in entry_points(group=group))]))
+    return list(dict.fromkeys([*ours, *(point.name for point in entry_points(group=group))]))
 
 
 class BrokenPackage(UserWarning):
     """An entry point of another package is left out: its name is taken, or its import failed but was not requested."""
 
 
-def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
+def by_name(group: str, ours: Mapping[str, T]) -> dict[str, T]:
     """Everything in a group by name, imported; our names take precedence.
 
     An entry point that cannot be imported, or whose name is taken, is left out with a `BrokenPackage` warning and
     not an error, as nobody requested it.
     """
-    result = dict(own)
+    result = dict(ours)
     for point in entry_points(group=group):
         if point.name in result:
             _left_out(point)
@@ -39,7 +39,7 @@ def by_name(group: str, own: Mapping[str, T]) -> dict[str, T]:
     return result
 
 
-def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
+def find(group: str, ours: Mapping[str, T], name: str, what: str) -> T:
     """The object of this name in a group; only the package that provides it is imported.
 
     Args:
@@ -49,13 +49,13 @@ def find(group: str, own: Mapping[str, T], name: str, what: str) -> T:
         InputError: for a name that does not exist, listing those that do, and for an import that fails.
     """
     points = [point for point in entry_points(group=group) if point.name == name]
-    for point in points if name in own else points[1:]:
+    for point in points if name in ours else points[1:]:
         _left_out(point)
-    if name in own:
-        return own[name]
+    if name in ours:
+        return ours[name]
     if points:
         return _loaded(points[0])
-    choices = names(group, own)
+    choices = names(group, ours)
     raise InputError(f"there is no {what} {name!r}; choose from {', '.join(choices)}{did_you_mean(name, choices)}")
 
 

@@ -81,7 +81,7 @@ def options(function: Callable[..., Any], *, without: Iterable[str] = ()) -> dic
     return result
 
 
-def checked(accepted: Mapping[str, Option] | None, said: Mapping[str, Any], of: str) -> dict[str, Any]:
+def checked(accepted: Mapping[str, Option] | None, values: Mapping[str, Any], of: str) -> dict[str, Any]:
     """Values of options, converted to the types that their function takes.
 
     Args:
@@ -92,12 +92,12 @@ def checked(accepted: Mapping[str, Option] | None, said: Mapping[str, Any], of: 
         InputError: for an option that does not exist, listing those that do, and for invalid values.
     """
     if accepted is None:
-        return dict(said)
-    for name in said:
+        return dict(values)
+    for name in values:
         if name not in accepted:
             choices = f"its options are {', '.join(accepted)}" if accepted else "it has no options of its own"
             raise InputError(f"{of} has no option {name}{did_you_mean(name, accepted)}: {choices}")
-    return {name: accepted[name].read(value, of) for name, value in said.items()}
+    return {name: accepted[name].read(value, of) for name, value in values.items()}
 
 
 def _kinds(parameter: inspect.Parameter, names: dict[str, Any]) -> tuple[Any, ...]:

@@ -49,7 +49,7 @@ def test_sub_folders_are_identities(tmp_path: Path) -> None:
     for split, pictures in zip(splits(data).values(), seen.values(), strict=True):
         identity = split.labels["identity"].tolist()
         assert len(set(identity)) == len({*zip(identity, (person for person, _ in pictures), strict=True)})
-    assert "48 images" in registry.describe(str(root)).found
+    assert "48 images" in registry.describe(str(root)).origin
 
 
 def test_pairs_share_the_identity_and_never_y(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pyro_disent.data import registry
 from pyro_disent.data.dataset import Source
 from pyro_disent.data.images import store as image_store
 from pyro_disent.data.own import folder
-from pyro_disent.data.own.splits import Known, data_set
+from pyro_disent.data.own.splits import Facts, data_set
 from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
@@ -114,7 +114,7 @@ def test_every_split_has_whole_identities_and_every_image_a_partner(
     data = data_set(
         "any",
         lambda rows: pixels[torch.from_numpy(rows)],
-        Known(len(identity), identity),
+        Facts(len(identity), identity),
         identities="identities",
         seed=seed,
         limit=limit,

@@ -21,8 +21,9 @@ from pyro_disent.errors import InputError, Interrupted
 from pyro_disent.objectives.elbo import ForwardCycle, Objective
 from pyro_disent.objectives.methods import build_objective
 from pyro_disent.runs.presets import configure
-from pyro_disent.training import compiling, given, log
+from pyro_disent.training import compiling, log
 from pyro_disent.training import train as training
+from pyro_disent.training.handed_over import HANDED_OVER, HandedOver
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.schedule import make_optimizer
 from tests.models import conditional_latents, linear_vae, pair_batch
@@ -224,17 +225,17 @@ def test_a_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "LOG_EVERY", 1)
-    config = configure("cycle+similarity", given.GIVEN, None, TINY | {"network": given.GIVEN})
+    config = configure("cycle+similarity", HANDED_OVER, None, TINY | {"network": HANDED_OVER})
     whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
 
     def frozen() -> tuple[nn.Module, nn.Module]:
         encoder, decoder = networks()
         return encoder.requires_grad_(False), decoder
 
-    training.train(config, whole, data=data(), given=given.Given(frozen()))
+    training.train(config, whole, data=data(), objects=HandedOver(frozen()))
     with pytest.raises(Interrupted):
-        training.train(config, parts, data=data(), given=given.Given(frozen()), reporter=Interrupting(after=3))
-    training.train(config, parts, data=data(), given=given.Given(frozen()), resume=True)
+        training.train(config, parts, data=data(), objects=HandedOver(frozen()), reporter=Interrupting(after=3))
+    training.train(config, parts, data=data(), objects=HandedOver(frozen()), resume=True)
     start = frozen()[0].state_dict()
     for name, tensor in whole.weights("last").items():
         assert torch.equal(tensor, parts.weights("last")[name]), name

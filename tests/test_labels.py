@@ -19,13 +19,16 @@ from pyro_disent.batch import Batch
 from pyro_disent.cli.main import app
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.data.dataset import Factor
+from pyro_disent.data.faces.celeba import ATTRIBUTES, FaceSplit
+from pyro_disent.data.faces.drawn.faces import render_changed
 from pyro_disent.errors import InputError
 from pyro_disent.figures import save
+from pyro_disent.figures.counterfactual import do_truth
 from pyro_disent.figures.traversal import traversed
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.families import ConditionalNormal, LabelledNormal
 from pyro_disent.models.labels import Label
-from pyro_disent.models.latents import Latent
+from pyro_disent.models.latents import Latent, each
 from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.queries.intervention import do
 from pyro_disent.runs.label_values import read_label_values
@@ -170,8 +173,8 @@ def test_a_value_is_read_as_people_write_it() -> None:
     ):
         values, place = tuple(sorted(values)), sorted(values).index(values[1])
         label = Label(factor.name, values, half)
-        for each in said:
-            assert read_label_values({factor.name: each}, {factor.name: label}, [factor])[0] == {
+        for part in said:
+            assert read_label_values({factor.name: part}, {factor.name: label}, [factor])[0] == {
                 factor.name: values[place]
             }
     label = Label("count", (-1.0, 0.5), half)
@@ -281,6 +284,8 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
         run.sample(latents=["z"], given={factor: "yes"})
     picture = run.do(0, {factor: "yes"}, seed=3)
     assert picture.texts[0].get_text() == f"do({factor} yes); y drawn given that"
+    columns = [text.get_text() for text in picture.texts]
+    assert {"truth", "difference to it"} <= set(columns)
     save(picture, folder / "do.png")
     done = CliRunner().invoke(
         app, ["do", str(path), "0", f"{factor}=yes", "--seed", "3", "--out", str(folder / "done.png")]
@@ -291,6 +296,34 @@ def test_a_training_counts_them_and_a_run_remembers(tmp_path: Path) -> None:
         run.do(0, {factor: "perhaps"})
     again = load(path)
     assert again.vae.latent("y").family.settings() == run.vae.latent("y").family.settings()
+
+
+def test_the_truth_of_an_intervention_is_the_face_with_this_attribute_alone() -> None:
+    """Against the generator itself; where nothing can be drawn there is no truth."""
+    data = datasets.load_data(tiny("vae", "celeba"))
+    assert isinstance(data.test, FaceSplit) and data.test.drawn is not None
+    seed, first = data.test.drawn
+    male = ATTRIBUTES.index("Male")
+    attributes = data.test.attributes[:3] > 0.5
+    for place in range(3):
+        for value in (0.0, 1.0):
+            target = attributes[place : place + 1].clone()
+            target[0, male] = bool(value)
+            expected = render_changed(seed, [first + place], target.numpy(), data.image_shape[-1])
+            truth = do_truth(data, place, {"Male": value})
+            assert truth is not None and truth.equal(torch.from_numpy(expected))
+    assert do_truth(data, 0, {"hat": 1.0}) is None and do_truth(data, 0, {"Male": 7.0}) is None
+
+
+def test_a_labelled_latent_depends_by_itself_on_what_its_units_explain() -> None:
+    labels = {"lit": LIT, "size": SIZE}
+    plain = Latent("z", 2, LabelledNormal(labels=labels), explains=each("size", "lit"))
+    named = Latent("z", 2, LabelledNormal("size+lit", labels), explains=each("size", "lit"))
+    linear_vae([plain]), linear_vae([named])
+    assert plain.family.settings() == named.family.settings()
+    assert [plain.family.dependent_units(name, 2) for name in ("size", "lit")] == [[0], [1]]
+    with pytest.raises(InputError, match="or a latent that explains one factor a unit"):
+        linear_vae([Latent("z", 2, LabelledNormal(labels=labels))])
 
 
 @pytest.mark.parametrize(

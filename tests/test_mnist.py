@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyro_disent.data.mnist import files as mnist
-from pyro_disent.data.sources import Found, Request
+from pyro_disent.data.sources import Origin, Request
 from pyro_disent.errors import InputError
 from tests.mnist_files import idx, write_mnist
 
@@ -46,7 +46,7 @@ def test_the_packaged_sample() -> None:
 def test_files_in_torchvisions_layout_or_deeper(tmp_path: Path, place: str, packed: bool) -> None:
     raw = write_mnist(tmp_path / "data" / place, packed)
     request = Request.of("auto", tmp_path / "data")
-    assert mnist.describe(request) == Found("local", raw)
+    assert mnist.describe(request) == Origin("local", raw)
     data = mnist.read(request)
     assert sizes(data) == [36, 4, 10]
     assert data.source.kind == "local" and data.source.location == str(raw)

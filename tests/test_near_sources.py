@@ -228,7 +228,7 @@ class TestSaid:
         elif holds == "something else":
             (root / "photo.jpg").touch()
         monkeypatch.setenv("PYRO_DISENT_DATA", str(root))
-        found = registry.describe(name).found
+        found = registry.describe(name).origin
         said = f"$PYRO_DISENT_DATA {root} holds no "
         assert found.startswith("embedded") and said in found and "\n" not in found
         kind = {"celeba": ("img_align", "celeba"), "chairs": ("chairs",)}.get(name, ("mnist",))
@@ -247,7 +247,7 @@ class TestSaid:
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PYRO_DISENT_DATA", "/" + "x" * 5_000)
-        assert registry.describe(name).found.endswith("it does not exist)")
+        assert registry.describe(name).origin.endswith("it does not exist)")
         with pytest.raises(InputError, match="does not exist"):
             registry.describe(name, root=Path("x" * 5_000))
 

@@ -49,7 +49,7 @@ def without_rounding(objective: Objective) -> Objective:
     """In float64, with the numbers that are stored in float32 as they were meant."""
     objective.double()
     weights = objective.weights
-    weights.values.copy_(torch.tensor([float(weight) for weight in weights.given.values()], dtype=torch.float64))  # type: ignore[arg-type]
+    weights.values.copy_(torch.tensor([float(weight) for weight in weights.by_name.values()], dtype=torch.float64))  # type: ignore[arg-type]
     for name, buffer in objective.named_buffers():
         if name.endswith("likelihood.log_scale"):
             buffer.fill_(math.log(by_hand.SCALE))

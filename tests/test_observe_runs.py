@@ -20,7 +20,7 @@ from pyro_disent.objectives.elbo import DisentanglingELBO
 from pyro_disent.runs.presets import configure
 from pyro_disent.training import datasets
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import Given
+from pyro_disent.training.handed_over import HandedOver
 from pyro_disent.training.log import Silent
 from pyro_disent.training.observed import chosen
 from pyro_disent.training.prepare import Prepared, prepare
@@ -39,7 +39,7 @@ def of_chairs(**said: Any) -> FitConfig:
 def prepared(config: FitConfig, data: DataSet | None = None) -> Prepared:
     device, folder = torch.device("cpu"), RunFolder(Path("nowhere"))
     said: dict[str, Any] = {"recorded": None, "folder": folder, "init": None, "reporter": Silent()}
-    return prepare(config, Given(), device, data=data or datasets.load_data(config), **said)
+    return prepare(config, HandedOver(), device, data=data or datasets.load_data(config), **said)
 
 
 def test_an_angle_without_a_latent_gets_a_circle_of_its_own() -> None:
@@ -220,7 +220,7 @@ def test_what_python_cannot_observe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the vae handed over, taken as it is, has none"):
         loaded = datasets.load_data(config)
         said: dict[str, Any] = {"recorded": None, "folder": RunFolder(tmp_path), "init": None, "reporter": Silent()}
-        prepare(config, Given(vae=vae), torch.device("cpu"), data=loaded, **said)
+        prepare(config, HandedOver(vae=vae), torch.device("cpu"), data=loaded, **said)
     with pytest.raises(InputError, match="is not a list of factors, or a table of shares"):
         fit("vae", data, observe=3, out=tmp_path / "run")
     none = of_arrays(age=[math.nan if number < 58 else float(number) for number in range(60)])

@@ -257,7 +257,7 @@ def test_a_value_is_its_familys_code(family: Any, value: float) -> None:
 
 def test_compiled_is_eager() -> None:
     bound = objective(vae_in_float64(), exchange=True)
-    eager, compiled = EagerStep(bound), CompiledStep(bound, backend="aot_eager")
+    eager, compiled = EagerStep(bound), CompiledStep(bound, backend="eager")
     for share in (0.5, 0.0, 1.0):  # one graph, whatever is known
         assert_equal_steps(eager, compiled, batch(values(share)))
     graph = compiled._graph

@@ -257,7 +257,7 @@ class TestAPartOfOnesOwnLoop:
             records.append(objective.eval().record(batch))
         assert torch.equal(records[0].loss, records[1].loss)
         assert records[0].terms.keys() == records[1].terms.keys()
-        assert ours.weights.given == fitted.objective.weights.given
+        assert ours.weights.by_name == fitted.objective.weights.by_name
 
     def test_labels_that_are_missing_are_refused(self) -> None:
         with pytest.raises(InputError, match="needs labels of factors: hand over `data`"):

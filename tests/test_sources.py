@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyro_disent.data.sources import KINDS, Found, Places, Request, cache_dir, limited, sha256_of_files
+from pyro_disent.data.sources import KINDS, Origin, Places, Request, cache_dir, limited, sha256_of_files
 from pyro_disent.errors import InputError
 
 
@@ -35,13 +35,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_asks_root_then_environment_then_cache_then_embedded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert TOY.find(Request()) == Found("embedded", None, "ten toys")
+    assert TOY.find(Request()) == Origin("embedded", None, "ten toys")
     holding(tmp_path / "cache")
-    assert TOY.find(Request()) == Found("cache", tmp_path / "cache" / "toy")
+    assert TOY.find(Request()) == Origin("cache", tmp_path / "cache" / "toy")
     monkeypatch.setenv("PYRO_DISENT_DATA", str(holding(tmp_path / "named")))
-    assert TOY.find(Request()) == Found("local", tmp_path / "named" / "toy")
+    assert TOY.find(Request()) == Origin("local", tmp_path / "named" / "toy")
     root = holding(tmp_path / "root")
-    assert TOY.find(Request("auto", root)) == Found("local", root / "toy")
+    assert TOY.find(Request("auto", root)) == Origin("local", root / "toy")
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -79,7 +79,7 @@ def test_embedded_and_download_are_pinned(tmp_path: Path, monkeypatch: pytest.Mo
     holding(tmp_path / "cache")
     monkeypatch.setenv("PYRO_DISENT_DATA", str(holding(tmp_path / "named")))
     assert TOY.find(Request("embedded")).kind == "embedded"
-    assert TOY.find(Request("download")) == Found("download", None, "the toy shop")
+    assert TOY.find(Request("download")) == Origin("download", None, "the toy shop")
 
 
 def test_a_set_without_address_or_stand_in_says_what_to_do(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_what_is_typed_becomes_a_request(tmp_path: Path) -> None:
 
 
 def test_found_says_where() -> None:
-    assert str(Found("local", Path("here"))) == "local: here"
-    assert str(Found("embedded", None, "ten toys")) == "embedded: ten toys"
+    assert str(Origin("local", Path("here"))) == "local: here"
+    assert str(Origin("embedded", None, "ten toys")) == "embedded: ten toys"
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))

@@ -40,7 +40,7 @@ def test_under_svi_each_weight_rises_by_itself(case: str) -> None:
     elbo = DisentanglingELBO([Similarity()], **WEIGHTS[case])
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.0}), loss=elbo)
     for step in range(12):
-        expected = torch.tensor([weight_at(weight, step) for weight in elbo.weights.given.values()])
+        expected = torch.tensor([weight_at(weight, step) for weight in elbo.weights.by_name.values()])
         torch.testing.assert_close(elbo.weights.values, expected)
         torch.manual_seed(2)
         asked = svi.evaluate_loss(batch)  # which is no step
@@ -48,7 +48,7 @@ def test_under_svi_each_weight_rises_by_itself(case: str) -> None:
         assert svi.step(batch) == pytest.approx(asked)
         torch.manual_seed(2)
         record = elbo.record(vae.model, vae.guide, batch)
-        weights = dict(zip(elbo.weights.given, expected, strict=True))
+        weights = dict(zip(elbo.weights.by_name, expected, strict=True))
         kl = sum(weights.get(f"beta:{name}", weights["beta"]) * value for name, value in record.kl.items())
         by_hand = record.reconstruction + kl + weights["similarity"] * record.terms["similarity"]
         assert asked == pytest.approx(by_hand.item(), rel=1e-5)
@@ -80,9 +80,9 @@ def test_fit_writes_and_loads_and_repeats_a_warm_up(case: str, tmp_path: Path) -
     for name, value in WEIGHTS[case].items():
         assert getattr(config, name) == value
     again = pyro_disent.load(run.path)
-    assert again.objective.weights.given == run.objective.weights.given
+    assert again.objective.weights.by_name == run.objective.weights.by_name
     for name, weight in WEIGHTS[case].get("weights", {}).items():
-        assert again.objective.weights.given[name] == weight
+        assert again.objective.weights.by_name[name] == weight
 
 
 numbers = st.floats(0, 100) | st.builds(WarmUp, st.floats(0, 100), st.integers(1, 10**6))
@@ -142,11 +142,11 @@ def test_a_run_from_before_that_warmed_up_nothing_still_loads(tmp_path: Path) ->
     config = json.loads((run.path / "config.json").read_text())
     config["fit"]["warmup_steps"] = 100
     (run.path / "config.json").write_text(json.dumps(config))
-    assert pyro_disent.load(run.path).objective.weights.given == {"beta": 1.0}
+    assert pyro_disent.load(run.path).objective.weights.by_name == {"beta": 1.0}
 
 
 def test_a_term_with_a_warm_up_of_its_own_keeps_it_beside_the_option() -> None:
     elbo = build_objective(
         "similarity+dip", SETTING, weights={"similarity": WarmUp(2.0, 3), "dip": 4.0}, warmup_steps=9
     )
-    assert elbo.weights.given["similarity"] == WarmUp(2.0, 3) and elbo.weights.given["dip"] == WarmUp(4.0, 9)
+    assert elbo.weights.by_name["similarity"] == WarmUp(2.0, 3) and elbo.weights.by_name["dip"] == WarmUp(4.0, 9)

@@ -19,7 +19,7 @@ _TYPES: dict[str, type] = {"bool": bool, "float": float, "int": int, "str": str}
 
 
 def with_choices(command: Command) -> Command:
-    """A command with an option for each field of `FitConfig`; it takes the settings that the user gives as ``said``."""
+    """A command with an option for each field of `FitConfig`; it takes the user's settings as ``overrides``."""
     fields = {**config.choices(), **{name: alias.choice for name, alias in ALIASES.items()}}
     fields = {name: choice for name, choice in fields.items() if choice.flag != ""}
     types = inspect.get_annotations(config.FitConfig)  # texts, as annotations of that module are not evaluated
@@ -29,7 +29,7 @@ def with_choices(command: Command) -> Command:
         read = {name: _read(name, choice, values[name]) for name, choice in fields.items()}
         return without_aliases({name: value for name, value in read.items() if value is not None})
 
-    return with_more(command, options, "said", settings)
+    return with_more(command, options, "overrides", settings)
 
 
 def with_more(

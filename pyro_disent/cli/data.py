@@ -51,7 +51,7 @@ def list_data(source: SourceOption = "auto", root: RootOption = None) -> None:
             table.add_row(name, "", f"nowhere: {as_flags(str(error))}")
         else:
             factors = ", ".join(factor.name for factor in description.factors)
-            table.add_row(name, _with_options(factors, description.options), description.found)
+            table.add_row(name, _with_options(factors, description.options), description.origin)
     varies = _with_options("the columns of its metadata.csv", registry.options_of_folders())
     table.add_row("FOLDER", varies, "the folder that is named in place of a data set")
     console = table_console()

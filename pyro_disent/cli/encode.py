@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyro_disent.cli.run_options import OverwriteOption, Said, on_run
+from pyro_disent.cli.run_options import Output, OverwriteOption, on_run
 from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def encode(
     ] = False,
     overwrite: OverwriteOption = False,
     seed: int = 0,
-) -> Said:
+) -> Output:
     """Where each unit of every latent is in every image and how sure that is, with the names of the images' files."""
     from pyro_disent.cli.progress import shown_progress
     from pyro_disent.queries.encoding import SUFFIXES
@@ -43,7 +43,7 @@ def encode(
     if result.skipped:
         others = "" if len(result.skipped) == 1 else f" and {len(result.skipped) - 1} more"
         notes.append(f"{len(result.skipped)} bad images left out: {result.skipped[0]}{others}")
-    return Said(
+    return Output(
         [f"{len(result)} images", *map(as_flags, notes), table],
         {"images": len(result), "skipped": len(result.skipped), "notes": notes, "path": str(table)},
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyro_disent import files
-from pyro_disent.cli.run_options import Said, on_run
+from pyro_disent.cli.run_options import Output, on_run
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.errors import InputError
 
@@ -25,7 +25,7 @@ def evaluate(
     ] = None,
     seed: int = 0,
     threads: int | None = None,
-) -> Said:
+) -> Output:
     """Measure what the latents of one or several runs know, on their test split, and show it as a table.
 
     Writes RUN/evaluation.json, or RUN/evaluation-DATA.json for another data set than the run's own.
@@ -53,7 +53,7 @@ def evaluate(
             raise InputError(f"nothing can be written into {run.path}: {error}") from error
     advice = [f"{evaluation.run}: {as_flags(sentence)}" for evaluation in evaluations for sentence in evaluation.advice]
     texts = [str(path) for path in paths]
-    return Said(
+    return Output(
         [report.table([_as_printed(each) for each in evaluations]), *advice, *paths],
         {"evaluations": [each.to_json() for each in evaluations], "paths": texts, "path": texts[-1]},
     )

@@ -64,7 +64,7 @@ def fit(
     as_json: Annotated[
         bool, of_run("--json", help="Print one JSON object as the last line on standard output.")
     ] = False,
-    said: dict[str, Any],
+    overrides: dict[str, Any],
     options: dict[str, Any],
 ) -> str:
     """Train a model and leave a run folder: configuration, checkpoints, metrics, figures.
@@ -72,18 +72,18 @@ def fit(
     Writes RUN/config.json, RUN/checkpoints, RUN/metrics.csv, RUN/events.* (TensorBoard) and RUN/figures.
     """
     for name in ("method", "model", "network", "likelihood"):
-        if said.get(name) == "given":  # stands in a record for an object from Python
+        if overrides.get(name) == "given":  # stands in a record for an object from Python
             raise InputError(f"--{name} given is what was handed over from Python: name one that `pyro-disent` has")
-    method, data, preset = (said.pop(name, None) for name in ("method", "data", "preset"))
+    method, data, preset = (overrides.pop(name, None) for name in ("method", "data", "preset"))
     for name, table in explained(explains).items():
-        said.setdefault("latents", {}).setdefault(name, {}).update(table)
+        overrides.setdefault("latents", {}).setdefault(name, {}).update(table)
     if options:
-        said["options"] = options
+        overrides["options"] = options
     again = {"--resume": resume, "--config": config}
     sources = [name for name, value in again.items() if value is not None]
     # A run may go on longer, and on another device than it was begun on.
     changeable = ("device", "threads", *CHANGEABLE)
-    unchangeable = said.keys() - set(changeable)
+    unchangeable = overrides.keys() - set(changeable)
     if sources and (method or data or preset or (resume and (unchangeable or out or overwrite or config or init))):
         *others, last = (f"--{name.replace('_', '-')}" for name in changeable)
         but = f", but {', '.join(others)} and {last}" if resume else ""
@@ -104,13 +104,13 @@ def fit(
     is_first = is_first_process()
     with TrainingProgress(silent=quiet or not is_first, to_stderr=as_json) as reporter:
         if resume is not None:
-            run = job.resume(resume, reporter=reporter, **said)
+            run = job.resume(resume, reporter=reporter, **overrides)
         else:
             # Options for latents change the preset's; `pyro_disent.fit` uses only the latents that are named.
             if config is not None:
-                settings = reconfigure(read_fit(config), said)
+                settings = reconfigure(read_fit(config), overrides)
             else:
-                settings = configure(str(method), registry.absolute_name(str(data)), preset, said)
+                settings = configure(str(method), registry.absolute_name(str(data)), preset, overrides)
             run = job.trained(settings, out=out, overwrite=overwrite, init=init, reporter=reporter)
     if not is_first:
         return ""

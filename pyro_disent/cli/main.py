@@ -100,7 +100,7 @@ def main() -> None:
         code = _fail(_plain(error.format_message()), EXIT_INPUT)
     except (InputError, Diverged, StorageError, Lost, Interrupted) as error:
         # All processes of a training raise the same error; one of them prints it and gives the command's exit code.
-        code = 0 if getattr(error, "is_said_by_another", False) else _fail(_with_notes(error), _exit_code(error))
+        code = 0 if getattr(error, "is_reported_elsewhere", False) else _fail(_with_notes(error), _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pyro_disent.cli.run_options import OverwriteOption, Said, on_run, place
+from pyro_disent.cli.run_options import Output, OverwriteOption, on_run, place
 
 if TYPE_CHECKING:
     from pyro_disent.runs.run import Run
@@ -28,7 +28,7 @@ def posterior(
     ] = False,
     overwrite: OverwriteOption = False,
     seed: int = 0,
-) -> Said:
+) -> Output:
     """Draws from posterior and prior, and the images and log-likelihoods that go with them: for `arviz.from_netcdf`."""
     from pyro_disent.queries.draws import write_groups
     from pyro_disent.queries.tables import check_place
@@ -43,4 +43,4 @@ def posterior(
 
         drawn = posterior_figures(groups)
         paths = [*(save(figure, figures / f"posterior-{name}.png") for name, figure in drawn.items()), *paths]
-    return Said(paths, {"path": str(path), "figures": [str(each) for each in paths[:-1]]})
+    return Output(paths, {"path": str(path), "figures": [str(each) for each in paths[:-1]]})

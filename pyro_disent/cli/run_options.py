@@ -63,7 +63,7 @@ def load_run(path: Path, checkpoint: str, device: str, command: str = "") -> Run
         raise InputError(f"--checkpoint {checkpoint} is neither best nor last")
 
     from pyro_disent.runs.run import load
-    from pyro_disent.training.given import call, in_words
+    from pyro_disent.training.handed_over import call, in_words
     from pyro_disent.training.run_folder import RunFolder
 
     handed_over = RunFolder(path).read_record().handed_over
@@ -110,7 +110,7 @@ def called(images: Sequence[str]) -> list[str]:
     return ["/".join(Path(name).with_suffix("").parts[-2:]) for name in images]
 
 
-class Said(NamedTuple):
+class Output(NamedTuple):
     """What a command prints."""
 
     lines: Sequence[Any]
@@ -135,7 +135,7 @@ def on_run(command: Callable[..., Any], *, draws: bool = False) -> Callable[...,
 
     Args:
         command: takes the loaded `Run` first, or a list of them; then its own options; and ``seed`` and ``threads`` if
-            it names them. It returns `Said`.
+            it names them. It returns `Output`.
         draws: it returns a figure and the name of its file instead; the figure goes to RUN/figures or to ``--out``.
     """
     signature = inspect.signature(command)
@@ -172,7 +172,7 @@ def figure_of_run(command: Callable[..., tuple[Figure, str]]) -> Callable[..., N
     return on_run(command, draws=True)
 
 
-def _saved(figure: Figure, path: Path) -> Said:
+def _saved(figure: Figure, path: Path) -> Output:
     """Write a figure, and say its path.
 
     Raises:
@@ -184,14 +184,14 @@ def _saved(figure: Figure, path: Path) -> Said:
         save(figure, path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    return Said([path], {"path": str(path)})
+    return Output([path], {"path": str(path)})
 
 
-def _print(said: Said, as_json: bool) -> None:
+def _print(output: Output, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(said.as_json))
+        typer.echo(json.dumps(output.as_json))
         return
     from rich.table import Table
 
-    for line in said.lines:
+    for line in output.lines:
         table_console().print(line) if isinstance(line, Table) else typer.echo(line)

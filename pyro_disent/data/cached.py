@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from pyro_disent.data.images.array_cache import CorruptCache
-from pyro_disent.data.sources import CACHE_VARIABLE, Found, Progress
+from pyro_disent.data.sources import CACHE_VARIABLE, Origin, Progress
 from pyro_disent.errors import InputError
 
 Kept = TypeVar("Kept")
@@ -45,7 +45,7 @@ class Cached(ABC, Generic[Kept]):
     """As commands take it."""
     by_drawing: ClassVar[str] = "drawn"
     """The verb for making a set that does not come from files."""
-    found: Found
+    origin: Origin
 
     @property
     @abstractmethod
@@ -83,23 +83,23 @@ class Cached(ABC, Generic[Kept]):
 
     @cached_property
     def cache_file(self) -> Path:
-        if self.found.path is None:
+        if self.origin.path is None:
             return self.drawn_file()
-        return self.found.path if self.found.kind == "cache" else self.converted_file(self.found.path)
+        return self.origin.path if self.origin.kind == "cache" else self.converted_file(self.origin.path)
 
     @property
     def location(self) -> str:
         """The path of the set, or a description of a set without one."""
-        if self.found.path is not None:
-            return str(self.found.path)
-        return self.found.note if self.found.kind == "download" else self.drawing
+        if self.origin.path is not None:
+            return str(self.origin.path)
+        return self.origin.note if self.origin.kind == "download" else self.drawing
 
     def describe(self) -> str:
         """What `read` would use, in words, without reading, converting or drawing it."""
         to_do = ""
-        if self.found.kind != "download" and not self.cache_file.exists():
-            to_do = f", to be {self.by_drawing if self.found.kind == 'embedded' else 'converted'} once"
-        return f"{self.found.kind}: {self.location}{to_do}{self.found.but}"
+        if self.origin.kind != "download" and not self.cache_file.exists():
+            to_do = f", to be {self.by_drawing if self.origin.kind == 'embedded' else 'converted'} once"
+        return f"{self.origin.kind}: {self.location}{to_do}{self.origin.but}"
 
     def read(self, progress: Progress | None = None) -> Kept:
         """The set from the cache, made first where it is missing; a warning says if another set is used instead.
@@ -107,7 +107,7 @@ class Cached(ABC, Generic[Kept]):
         Raises:
             InputError: for damaged files of the set, or a damaged conversion.
         """
-        return self._read_or_make(progress, again=self.found.kind == "embedded")
+        return self._read_or_make(progress, again=self.origin.kind == "embedded")
 
     def prepare(self, progress: Progress | None = None) -> Path:
         """Write the set into the cache, again where it is damaged; returns its file.
@@ -115,12 +115,12 @@ class Cached(ABC, Generic[Kept]):
         Raises:
             InputError: for damaged files of the set, and for a damaged conversion whose files are not available.
         """
-        self._read_or_make(progress, again=self.found.kind != "cache")
+        self._read_or_make(progress, again=self.origin.kind != "cache")
         return self.cache_file
 
     def _read_or_make(self, progress: Progress | None, again: bool) -> Kept:
         """The set from the cache, made where it is missing and, if ``again``, where it is damaged."""
-        self.found.tell()
+        self.origin.tell()
         try:
             return self.kept()
         except FileNotFoundError:
@@ -129,15 +129,15 @@ class Cached(ABC, Generic[Kept]):
             if not again:
                 raise InputError(f"{error}; {_CONVERT_AGAIN.replace('NAME', self.name)}") from error
             self._remove(error)  # it is made again below
-        if self.found.path is None:
+        if self.origin.path is None:
             self.draw(progress)
         else:
-            self.convert(self.found.path, progress)
+            self.convert(self.origin.path, progress)
         return self.kept()
 
     def _remove(self, error: CorruptCache) -> None:
         """Remove the damaged file, so that an interruption leaves nothing that looks finished."""
-        how = self.by_drawing if self.found.kind == "embedded" else "converted"
+        how = self.by_drawing if self.origin.kind == "embedded" else "converted"
         try:
             self.cache_file.unlink(missing_ok=True)
         except OSError as failed:

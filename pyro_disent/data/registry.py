@@ -40,7 +40,7 @@ class Description(NamedTuple):
 
     name: str
     factors: tuple[Factor, ...]
-    found: str
+    origin: str
     """Which source would be used."""
     options: Mapping[str, signatures.Option] | None
     """The options of `load` beyond those of every data set; None where it accepts any."""
@@ -196,13 +196,13 @@ def _options(module: Any) -> dict[str, signatures.Option] | None:
     return signatures.options(module.load, without=_COMMON)
 
 
-def checked_options(name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a data set as `load` takes them; texts are converted to the options' types.
 
     Raises:
         InputError: for an option that does not exist, and a value that the option does not accept.
     """
-    return _checked(name, _module(name).load, said)
+    return _checked(name, _module(name).load, overrides)
 
 
 def presets(name: str) -> Mapping[str, Mapping[str, Any]]:

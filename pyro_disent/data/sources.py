@@ -67,7 +67,7 @@ class Request(NamedTuple):
         return self.root is not None or self.kind == "local"
 
 
-class Found(NamedTuple):
+class Origin(NamedTuple):
     """The place that a request leads to; nothing in it has been read yet."""
 
     kind: Literal["local", "cache", "download", "embedded"]
@@ -117,7 +117,7 @@ class Places:
     embedded: str | None = None
     called: str | None = None
 
-    def find(self, request: Request) -> Found:
+    def find(self, request: Request) -> Origin:
         """The first place that fits a request, without reading the set or using the network.
 
         Raises:
@@ -126,26 +126,26 @@ class Places:
         if request.kind == "download":
             if self.address is None:
                 raise InputError(f"{self.name} cannot be downloaded by this program: name its folder by `data_root`")
-            return Found("download", None, self.address)
+            return Origin("download", None, self.address)
         if request.kind != "embedded":
             roots = request.roots()
             for root in roots:
                 if (path := self._located(root)) is not None:
-                    return Found("local", path)
+                    return Origin("local", path)
             if request.must_be_local:
                 where = f"`data_root={roots[0]}`" if request.root else f"${DATA_VARIABLE} {roots[0]}"
                 raise InputError(self._why_not(roots[0], where))
             passed_over = self._why_not(roots[0], f"${DATA_VARIABLE} {roots[0]}") if roots else ""
             if self.cached is not None and (path := self.cached(cache_dir())) is not None:
-                return Found("cache", path, passed_over=passed_over)
+                return Origin("cache", path, passed_over=passed_over)
             if self.embedded is not None:
-                return Found("embedded", None, self.embedded, passed_over)
+                return Origin("embedded", None, self.embedded, passed_over)
         if self.embedded is None:
             raise InputError(
                 f"{self.name} does not come with this package: name its folder by `data_root` or ${DATA_VARIABLE}, "
                 f"which should hold {self.looked_for}"
             )
-        return Found("embedded", None, self.embedded)
+        return Origin("embedded", None, self.embedded)
 
     def _located(self, root: Path) -> Path | None:
         try:

@@ -71,6 +71,8 @@ class Latent:
                 f"latent {self.name!r} has {self.units} units but explains {len(self.explains.factors)} factors, one a "
                 "unit: say what it explains, or give it as many units"
             )
+        if isinstance(self.explains, Each):
+            self.family.stand_for(self.explains.factors)
 
     def _checked(self, explains: Explains | str | Iterable[str]) -> Explains:
         if explains == "common":

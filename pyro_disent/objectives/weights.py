@@ -66,13 +66,13 @@ class Weights(nn.Module):
         for name, weight in weights.items():
             if not isinstance(weight, WarmUp) and not _is_number(weight):
                 raise InputError(f"the weight {name} is a finite number or a WarmUp(weight, steps), not {weight!r}")
-        self.given = dict(weights)
+        self.by_name = dict(weights)
         self.is_told = False
         """Whether `set_step` was ever called."""
         self.step = 0
         """The step that the values belong to, counted from 0."""
         self.values: Tensor
-        start = [weight_at(weight, 0) for weight in self.given.values()]
+        start = [weight_at(weight, 0) for weight in self.by_name.values()]
         self.register_buffer("values", torch.tensor(start, dtype=torch.float32, device="cpu"), persistent=False)
 
     def set_step(self, step: int) -> None:
@@ -89,20 +89,20 @@ class Weights(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """After a change of type, as by ``double()``, the weights are exact again and not rounded to float32."""
         super()._apply(fn, recurse)
-        for index, weight in enumerate(self.given.values()):
+        for index, weight in enumerate(self.by_name.values()):
             self.values[index] = weight_at(weight, self.step)
         return self
 
     def check_told(self) -> None:
         """Raises InputError where a weight warms up and `set_step` was never called: it would stay 0."""
-        if not self.is_told and any(isinstance(weight, WarmUp) for weight in self.given.values()):
+        if not self.is_told and any(isinstance(weight, WarmUp) for weight in self.by_name.values()):
             raise InputError(
                 "a weight of this objective warms up, and nobody says which step it is, so that it would stay 0: call "
                 "objective.weights.set_step(step) before each step, from 0, or train by pyro.infer.SVI, which counts"
             )
 
     def _take_values_of(self, step: int) -> None:
-        for index, weight in enumerate(self.given.values()):
+        for index, weight in enumerate(self.by_name.values()):
             if isinstance(weight, WarmUp):
                 self.values[index] = weight_at(weight, step)
 
@@ -117,10 +117,10 @@ class Weights(nn.Module):
             self.values.copy_(before)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.given
+        return name in self.by_name
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.values[list(self.given).index(name)]
+        return self.values[list(self.by_name).index(name)]
 
 
 BETA, ALPHA = "beta", "alpha"

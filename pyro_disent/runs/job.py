@@ -24,7 +24,7 @@ from pyro_disent.runs.run import Run, load
 from pyro_disent.threads import using
 from pyro_disent.training.aliases import without_aliases
 from pyro_disent.training.config import CHANGEABLE, FitConfig
-from pyro_disent.training.given import GIVEN, Given, check_said
+from pyro_disent.training.handed_over import HANDED_OVER, HandedOver, check_undecided
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import described, read_fit
 from pyro_disent.training.run_folder import RunFolder
@@ -85,10 +85,10 @@ def fit(
     if on_validation is not None and not callable(on_validation):
         raise InputError(f"`on_validation` is a function of a `pyro_disent.Validation`, not {on_validation!r}")
     elbo, method = (None, method) if isinstance(method, str | None) else (method, None)
-    given = Given.of(vae, elbo, encoder, decoder)
+    objects = HandedOver.of(vae, elbo, encoder, decoder)
     settings = {name: value for name, value in settings.items() if value is not None}
     is_object = data is not None and not isinstance(data, str | Path)
-    check_said(given, list(settings), data_is_given=is_object)
+    check_undecided(objects, list(settings), data_is_handed_over=is_object)
     if resume is not None:
         overrides = {"method": method, "preset": preset, **settings}
         if overwrite or config or init or (out is not None and Path(out).resolve() != Path(resume).resolve()):
@@ -96,22 +96,22 @@ def fit(
                 f"resume={str(resume)!r} goes on in its own folder, with its own weights: leave `out`, `overwrite`, "
                 "`config` and `init` away"
             )
-        return _resume(RunFolder(Path(resume)), data, given, reporter, on_validation, overrides)
-    name, handed_over = (absolute_name(str(data)), None) if isinstance(data, str | Path) else (GIVEN, data)
+        return _resume(RunFolder(Path(resume)), data, objects, reporter, on_validation, overrides)
+    name, handed_over = (absolute_name(str(data)), None) if isinstance(data, str | Path) else (HANDED_OVER, data)
     if config is not None:
         if method is not None or preset is not None or isinstance(data, str | Path):
             raise InputError(f"config={str(config)!r} says the method, the data and their settings: leave them away")
-        whole = _with_given(reconfigure(read_fit(Path(config)), settings), given, settings)
+        whole = _with_objects(reconfigure(read_fit(Path(config)), settings), objects, settings)
     elif (method is None and elbo is None) or data is None:
         raise InputError("say what to train by method and data, or what to go on with by resume")
     else:
-        whole = _with_given(configure(method or GIVEN, name, preset, settings), given, settings)
+        whole = _with_objects(configure(method or HANDED_OVER, name, preset, settings), objects, settings)
     return trained(
         whole,
         out=None if out is None else Path(out),
         overwrite=overwrite,
         init=None if init is None else Path(init),
-        given=given,
+        objects=objects,
         data=None if handed_over is None else as_data_set(handed_over),
         reporter=reporter,
         on_validation=on_validation,
@@ -124,14 +124,14 @@ def trained(
     out: Path | None = None,
     overwrite: bool = False,
     init: Path | None = None,
-    given: Given | None = None,
+    objects: HandedOver | None = None,
     data: DataSet | None = None,
     reporter: Reporter | None = None,
     on_validation: OnValidation | None = None,
 ) -> Run:
     """Train by a whole configuration and return the run with its best weights, after drawing; arguments as in `fit`."""
-    given = given or Given()
-    called = config.method if given.elbo is None else type(given.elbo).__name__.lower()
+    objects = objects or HandedOver()
+    called = config.method if objects.elbo is None else type(objects.elbo).__name__.lower()
     folder = RunFolder.named(out, config.data, called)
     with using(config.threads):
         train(
@@ -140,18 +140,18 @@ def trained(
             overwrite=overwrite,
             init=None if init is None else RunFolder(init),
             data=data,
-            given=given,
+            objects=objects,
             reporter=reporter,
             on_validation=on_validation,
         )
-        return _finished(folder, config.device, given, data)
+        return _finished(folder, config.device, objects, data)
 
 
-def _finished(folder: RunFolder, device: str, given: Given, data: DataSet | None) -> Run:
+def _finished(folder: RunFolder, device: str, objects: HandedOver, data: DataSet | None) -> Run:
     """The run with its best weights, after drawing its figures; modules from Python keep their modes."""
-    encoder, decoder = given.networks or (None, None)
-    with keeping_modes(*given.modules):
-        run = load(folder.path, device=device, vae=given.vae, elbo=given.elbo, encoder=encoder, decoder=decoder)
+    encoder, decoder = objects.networks or (None, None)
+    with keeping_modes(*objects.modules):
+        run = load(folder.path, device=device, vae=objects.vae, elbo=objects.elbo, encoder=encoder, decoder=decoder)
         try:
             return run.drawn(data)
         except InputError as error:
@@ -182,16 +182,20 @@ def resume(
     return fit(elbo, data, resume=run, vae=vae, encoder=encoder, decoder=decoder, **settings)
 
 
-def _with_given(config: FitConfig, given: Given, overrides: Mapping[str, Any]) -> FitConfig:
+def _with_objects(config: FitConfig, objects: HandedOver, overrides: Mapping[str, Any]) -> FitConfig:
     """A configuration without the settings that the objects from Python decide themselves."""
-    if given.elbo is not None:
-        config = dataclasses.replace(config, method=GIVEN, beta=None, weights={}, terms={}, bins=None, warmup_steps=0)
-    if given.vae is not None:
-        latents = described(given.vae)
+    if objects.elbo is not None:
+        config = dataclasses.replace(
+            config, method=HANDED_OVER, beta=None, weights={}, terms={}, bins=None, warmup_steps=0
+        )
+    if objects.vae is not None:
+        latents = described(objects.vae)
         beta = config.beta if "beta" in overrides else None  # the preset's is for other latents
-        return dataclasses.replace(config, latents=latents, network=GIVEN, likelihood=GIVEN, model=GIVEN, beta=beta)
-    if given.networks is not None:
-        config = dataclasses.replace(config, network=GIVEN)
+        return dataclasses.replace(
+            config, latents=latents, network=HANDED_OVER, likelihood=HANDED_OVER, model=HANDED_OVER, beta=beta
+        )
+    if objects.networks is not None:
+        config = dataclasses.replace(config, network=HANDED_OVER)
     return _with_those_latents(config, overrides)
 
 
@@ -206,7 +210,7 @@ def _with_those_latents(config: FitConfig, overrides: Mapping[str, Any]) -> FitC
 def _resume(
     folder: RunFolder,
     data: Data | None,
-    given: Given,
+    objects: HandedOver,
     reporter: Reporter | None,
     on_validation: OnValidation | None,
     overrides: dict[str, Any],
@@ -238,8 +242,8 @@ def _resume(
             resume=True,
             moved_to=device,
             data=handed_over,
-            given=given,
+            objects=objects,
             reporter=reporter,
             on_validation=on_validation,
         )
-        return _finished(folder, device or folder.read_record().device, given, handed_over)
+        return _finished(folder, device or folder.read_record().device, objects, handed_over)

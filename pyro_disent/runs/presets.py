@@ -11,7 +11,7 @@ from pyro_disent.models.specification import merged
 from pyro_disent.objectives import methods
 from pyro_disent.training.aliases import without_aliases
 from pyro_disent.training.config import FitConfig, choices
-from pyro_disent.training.given import GIVEN
+from pyro_disent.training.handed_over import HANDED_OVER
 from pyro_disent.training.hardware import resolve_device
 
 PRESETS = ("paper", "quick")
@@ -19,41 +19,41 @@ WITH = "with"
 """The key of a preset's table: method's name -> settings that the preset adds for this method."""
 
 
-def configure(method: str, data: str, preset: str | None, said: Mapping[str, Any]) -> FitConfig:
+def configure(method: str, data: str, preset: str | None, overrides: Mapping[str, Any]) -> FitConfig:
     """The configuration of a run: the data set's preset, its settings for the method, and over both the user's.
 
     Args:
         preset: ``paper`` or ``quick``; None: ``paper`` on CUDA and ``quick`` on a CPU.
-        said: `FitConfig` fields that the user sets, see `overridden`.
+        overrides: `FitConfig` fields that the user sets, see `overridden`.
 
     Raises:
         InputError: for a preset that does not exist.
     """
     if preset is None:
-        preset = "paper" if resolve_device(said.get("device", "auto")).type == "cuda" else "quick"
+        preset = "paper" if resolve_device(overrides.get("device", "auto")).type == "cuda" else "quick"
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}")
-    said = without_aliases(said)
+    overrides = without_aliases(overrides)
     settings = {"method": method, "data": data, "preset": preset, **registry.presets(data)[preset]}
     with_method = settings.pop(WITH, {})
-    for part in methods.parse(method) if method != GIVEN else []:
+    for part in methods.parse(method) if method != HANDED_OVER else []:
         settings = overridden(settings, with_method.get(part.name, {}))
-    settings = overridden(settings, said)
-    return _checked(settings | {"beta": beta_of(settings["latents"], settings.get("beta"), said)})
+    settings = overridden(settings, overrides)
+    return _checked(settings | {"beta": beta_of(settings["latents"], settings.get("beta"), overrides)})
 
 
-def beta_of(latents: Iterable[str], beta: Any, said: Mapping[str, Any]) -> Any:
+def beta_of(latents: Iterable[str], beta: Any, overrides: Mapping[str, Any]) -> Any:
     """Weights on KLs, without a preset's weights for latents that the user leaves out; the user's weights stay."""
     if not isinstance(beta, Mapping):
         return beta
-    by_user = said.get("beta")
+    by_user = overrides.get("beta")
     names = {*latents, *(by_user if isinstance(by_user, Mapping) else ())}
     return {name: weight for name, weight in beta.items() if name in names} or None
 
 
-def reconfigure(config: FitConfig, said: Mapping[str, Any]) -> FitConfig:
+def reconfigure(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
     """A configuration with the user's settings over it, see `overridden`."""
-    return _checked(overridden(vars(config), without_aliases(said)))
+    return _checked(overridden(vars(config), without_aliases(overrides)))
 
 
 def _checked(settings: dict[str, Any]) -> FitConfig:
@@ -63,26 +63,26 @@ def _checked(settings: dict[str, Any]) -> FitConfig:
         raise InputError(
             f"there is no setting {unknown[0]}{did_you_mean(unknown[0], names)}: there are {', '.join(names)}"
         )
-    if settings["method"] != GIVEN:
+    if settings["method"] != HANDED_OVER:
         settings["terms"] = methods.check_options(settings["method"], settings.get("terms", {}))
     if registry.is_data_set(settings["data"]):  # data from Python has no options
         settings["options"] = registry.checked_options(settings["data"], settings.get("options", {}))
     return FitConfig(**settings)
 
 
-def overridden(settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def overridden(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run, overridden by the user's.
 
     Tables (``latents``, ``options``, ``weights``, ``terms``) are merged name by name; so are the tables of each latent
     and each term. The user's ``epochs`` or ``max_steps`` replaces both.
     """
     for name in ("terms", "options", "weights"):
-        choices()[name].check(name, said.get(name, {}), "dict[str, Any]")
-    methods.check_tables(said.get("terms", {}))
+        choices()[name].check(name, overrides.get(name, {}), "dict[str, Any]")
+    methods.check_tables(overrides.get("terms", {}))
     result = dict(settings)
-    if said.keys() & {"epochs", "max_steps"}:
+    if overrides.keys() & {"epochs", "max_steps"}:
         result |= {"epochs": None, "max_steps": None}
-    for name, value in said.items():
+    for name, value in overrides.items():
         if name == "latents":
             result[name] = merged(result.get(name, {}), value)
         elif name == "terms":

@@ -18,7 +18,7 @@ from pyro_disent.process import is_first_process, left_as_found
 from pyro_disent.runs.trained_model import TrainedModel
 from pyro_disent.training.building import build
 from pyro_disent.training.checkpoints import Which
-from pyro_disent.training.given import Given, call, check_again, check_minimized
+from pyro_disent.training.handed_over import HandedOver, call, check_again, check_minimized
 from pyro_disent.training.hardware import resolve_device
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.weights import load_weights
@@ -147,6 +147,8 @@ class Run(TrainedModel):
     def do(self, image: Image, values: Mapping[str, Value], *, data: DataSet | None = None, seed: int = 0) -> Figure:
         """An image beside what it would look like if latents and labels had these values, see `figures.counterfactual`.
 
+        Where labels alone are set, of a test image that the data set can draw anew, the true image stands beside it.
+
         Args:
             image: one, as in `swap`.
             values: name of a latent, or of a label on which priors depend -> value, see `queries.do`, which gives the
@@ -154,20 +156,27 @@ class Run(TrainedModel):
             seed: of the view in which a test image is seen, and of the draws.
         """
         from pyro_disent.figures import counterfactual
+        from pyro_disent.figures.counterfactual import do_truth
+        from pyro_disent.figures.inputs import as_index
         from pyro_disent.queries.intervention import settings, split_labels
         from pyro_disent.runs.label_values import read_label_values
 
         on_labels, on_latents = split_labels(self.vae, values)
         settings(self.vae, on_latents)  # refused before the data are loaded
         values, in_words = dict(values), {}
+        label_values: dict[str, float] = {}
         if on_labels:
             data = self.data() if data is None else data
             factors = in_units(data, self.record.units).factors
         for label, value in on_labels:
             numbers, in_words[label.name] = read_label_values({label.name: str(value)}, {label.name: label}, factors)
-            values |= numbers
+            label_values |= numbers
+        values |= label_values
         images, names = self._images([image], data, seed)
-        return counterfactual(self.vae, images, values, seed=seed, labels=names, in_words=in_words)
+        truth = None
+        if data is not None and not on_latents and isinstance(place := as_index(image), int):
+            truth = do_truth(data, place, label_values, seed=seed)
+        return counterfactual(self.vae, images, values, seed=seed, labels=names, in_words=in_words, truth=truth)
 
     def encode(
         self,
@@ -337,13 +346,13 @@ def load(
     """
     folder = RunFolder(Path(path))
     record = folder.read_record()
-    given = Given.of(vae, elbo, encoder, decoder)
+    objects = HandedOver.of(vae, elbo, encoder, decoder)
     needed = [name for name in record.handed_over if name != "data"]
-    check_again(needed, given.names, folder.path, call("load", folder.path, needed))
-    check_minimized(record.minimized, given, folder.path)
+    check_again(needed, objects.names, folder.path, call("load", folder.path, needed))
+    check_minimized(record.minimized, objects, folder.path)
     latents = record.build_latents(vae)
     always, observed = record.pairs.always, record.observed
-    vae, objective = build(record.fit, record.image_shape, record.edges, latents, given, always, observed)
+    vae, objective = build(record.fit, record.image_shape, record.edges, latents, objects, always, observed)
     load_weights(objective, folder, checkpoint)
     objective.to(resolve_device(device)).eval()
     vae.eval()

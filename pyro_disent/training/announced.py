@@ -12,7 +12,7 @@ from pyro_disent.models.latents import Each, Latent, rest_of
 from pyro_disent.objectives import methods
 from pyro_disent.threads import Threads
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN
+from pyro_disent.training.handed_over import HANDED_OVER
 from pyro_disent.training.hardware import precision
 
 
@@ -32,7 +32,7 @@ def announced(
     parts = f", in {config.accumulate} parts one after the other" if config.accumulate > 1 else ""
     identities = data.identities_split()
     bins = ", ".join(f"{len(inner) + 1} of {name}" for name, inner in edges.items())
-    predicts = config.method != GIVEN and methods.needs_factors(config.method)
+    predicts = config.method != HANDED_OVER and methods.needs_factors(config.method)
     lines = [
         f"data     {config.data}: {len(data.train)} training images, {data.source}",
         *(f"         {line}" for line in (*data.details, *data.notes)),
@@ -45,7 +45,7 @@ def announced(
     ]
     lines += [
         f"note     {name} explains nothing that varies and is never shared: every factor has a latent of its own"
-        + ("" if config.model == GIVEN else f" (`latents={{{name!r}: 0}}` leaves it out)")
+        + ("" if config.model == HANDED_OVER else f" (`latents={{{name!r}: 0}}` leaves it out)")
         for name in idle(latents, data)
     ]
     return lines

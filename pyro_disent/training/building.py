@@ -23,21 +23,21 @@ from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.handed_over import HANDED_OVER, HandedOver
 from pyro_disent.training.observed import Observation, known_shares, specs_with
 
 
-def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tuple[Latent, ...]:
+def latents(config: FitConfig, data: DataSet, objects: HandedOver | None = None) -> tuple[Latent, ...]:
     """The latents of a configuration, made for the factors of a data set; or those of a vae that was handed over.
 
     Raises:
         InputError: for a latent that explains what this data does not have.
     """
-    given = given or Given()
-    made = _explaining(config.latents, data) if given.vae is None else _of_vae(given.vae, data)
-    if config.observe and given.elbo is not None:
+    objects = objects or HandedOver()
+    made = _explaining(config.latents, data) if objects.vae is None else _of_vae(objects.vae, data)
+    if config.observe and objects.elbo is not None:
         raise InputError("an elbo handed over says `observe` itself: leave that away")
-    if given.vae is None:
+    if objects.vae is None:
         if extra := specs_with(config.observe, made, data):
             made = _explaining({**config.latents, **extra}, data)
         _count_labels(made, data, config.seed)
@@ -48,7 +48,7 @@ def latents(config: FitConfig, data: DataSet, given: Given | None = None) -> tup
             f"{', '.join(common)} stands for what pairs have in common, and pairs of several kinds ({kinds}) have "
             "nothing in common: say which factors each latent explains, or leave it out by 0 units"
         )
-    if given.needs_pairs(config.method) and not _ever_shared(made, data):
+    if objects.needs_pairs(config.method) and not _ever_shared(made, data):
         raise InputError(
             f"the method {config.method!r} is about what pairs share, and none of {', '.join(config.latents)} is ever "
             "shared: give a latent that explains common, or factors that can be equal"
@@ -110,7 +110,7 @@ def build(
     image_shape: tuple[int, int, int],
     edges: Mapping[str, list[float]],
     latents: Sequence[Latent],
-    given: Networks | Given | None = None,
+    objects: Networks | HandedOver | None = None,
     always: Sequence[str] = (),
     observed: Sequence[Observation] = (),
 ) -> tuple[FactoredVAE, Objective]:
@@ -119,32 +119,34 @@ def build(
     Args:
         edges: factor's name -> inner edges of the bins a predictor sees it in.
         latents: those of the configuration, made for the data.
-        given: the vae and the objective that were handed over, or encoder and decoder alone.
+        objects: the vae and the objective that were handed over, or encoder and decoder alone.
         always: factors that every pair has in common.
         observed: factors that are the values of latents.
 
     Raises:
         InputError: for names that do not exist, and where what was handed over is missing or does not fit the images.
     """
-    given = given if isinstance(given, Given) else Given(given)
-    vae = _vae(config, image_shape, latents, given)
-    elbo = _elbo(config, edges, latents, always, observed) if given.elbo is None else given.elbo
+    objects = objects if isinstance(objects, HandedOver) else HandedOver(objects)
+    vae = _vae(config, image_shape, latents, objects)
+    elbo = _elbo(config, edges, latents, always, observed) if objects.elbo is None else objects.elbo
     return vae, elbo(vae.model, vae.guide)
 
 
-def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], given: Given) -> FactoredVAE:
-    if given.vae is not None:
-        if given.vae.image_shape != tuple(image_shape):
-            raise InputError(f"the vae takes images of {given.vae.image_shape}, but the data has {tuple(image_shape)}")
-        return table.check_parameters(given.vae)
-    if config.model == GIVEN:
+def _vae(config: FitConfig, image_shape: ImageShape, latents: Sequence[Latent], objects: HandedOver) -> FactoredVAE:
+    if objects.vae is not None:
+        if objects.vae.image_shape != tuple(image_shape):
+            raise InputError(
+                f"the vae takes images of {objects.vae.image_shape}, but the data has {tuple(image_shape)}"
+            )
+        return table.check_parameters(objects.vae)
+    if config.model == HANDED_OVER:
         raise InputError("the model of this configuration was handed over from Python: hand it over again, as `vae=`")
-    if given.networks is None and config.network == GIVEN:
+    if objects.networks is None and config.network == HANDED_OVER:
         raise InputError(
             "the networks of this configuration were handed over from Python: hand them over again, as `encoder=` and "
             "`decoder=`"
         )
-    make = networks(config.network) if given.networks is None else lambda *_: given.networks
+    make = networks(config.network) if objects.networks is None else lambda *_: objects.networks
     return table.make(config.model, latents, image_shape, make, likelihood(config.likelihood)())
 
 
@@ -155,7 +157,7 @@ def _elbo(
     always: Sequence[str],
     observed: Sequence[Observation],
 ) -> DisentanglingELBO:
-    if config.method == GIVEN:
+    if config.method == HANDED_OVER:
         raise InputError("the objective of this configuration was handed over from Python: hand it over again")
     setting = methods.Setting(
         tuple(latents),
@@ -173,12 +175,12 @@ def _elbo(
     )
 
 
-def check_given(objective: Objective, example: Batch, given: Given) -> None:
+def check_handed_over(objective: Objective, example: Batch, objects: HandedOver) -> None:
     """Evaluate the objective once if anything is handed over or observed: its errors come before a run begins.
 
     Random state, modes and buffers stay as they were.
     """
-    if given.vae is None and given.elbo is None and not example.observed:
+    if objects.vae is None and objects.elbo is None and not example.observed:
         return
     buffers = {name: buffer.clone() for name, buffer in objective.named_buffers()}
     with forked_random_state(example.images.device), torch.no_grad():

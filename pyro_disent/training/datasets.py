@@ -9,7 +9,7 @@ from pyro_disent.data import registry
 from pyro_disent.data.dataset import DataSet, Source
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN
+from pyro_disent.training.handed_over import HANDED_OVER
 
 
 def load_data(
@@ -25,7 +25,7 @@ def load_data(
     Raises:
         InputError: where it cannot be loaded, or has changed.
     """
-    if config.data == GIVEN or (recorded is not None and recorded.kind == GIVEN):
+    if config.data == HANDED_OVER or (recorded is not None and recorded.kind == HANDED_OVER):
         raise InputError(
             "the data was handed over from Python, which has to hand it over again, as `data=` of what is called: a "
             "method of the run, `pyro_disent.fit` or `pyro_disent.resume`"

@@ -111,7 +111,7 @@ class Loop:
             if self.together.alone or epoch_ends or stop_signal:  # otherwise others learn of it at the next step
                 self.together.agreed(failed)
             if stop_signal:
-                raise self.together.said_once(Interrupted(f"interrupted; go on with: {go_on}", stop_signal))
+                raise self.together.reported_once(Interrupted(f"interrupted; go on with: {go_on}", stop_signal))
             if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
                 break
         return done

@@ -18,7 +18,7 @@ from pyro_disent.threads import using
 from pyro_disent.training import building, datasets
 from pyro_disent.training.config import FitConfig
 from pyro_disent.training.feed import Feed
-from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.handed_over import HANDED_OVER, HandedOver
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.observed import Observed, observations
 from pyro_disent.training.record import RunRecord
@@ -55,7 +55,7 @@ class Prepared:
 
 def prepare(
     config: FitConfig,
-    given: Given,
+    objects: HandedOver,
     device: torch.device,
     *,
     data: DataSet | None,
@@ -81,24 +81,26 @@ def prepare(
     if recorded is not None:
         data = in_units(data, recorded.units)
     edges = dict(recorded.edges) if recorded else building.factor_edges(data, config)
-    latents = recorded.build_latents(given.vae) if recorded else building.latents(config, data, given)
+    latents = recorded.build_latents(objects.vae) if recorded else building.latents(config, data, objects)
     observed = recorded.observed if recorded else observations(config.observe, config.seed, latents, data)
-    handed_over = recorded.handed_over if recorded else given.with_data(GIVEN in (config.data, data.source.kind))
+    handed_over = (
+        recorded.handed_over if recorded else objects.with_data(HANDED_OVER in (config.data, data.source.kind))
+    )
     with forked_random_state(device):
         seed_random_state(config.seed, device)
-        vae, objective = building.build(config, data.image_shape, edges, latents, given, data.pairs.always, observed)
+        vae, objective = building.build(config, data.image_shape, edges, latents, objects, data.pairs.always, observed)
     if init is not None:
         try:
             load_weights(objective, init, "best")
         except InputError:
             check_alike(init, config, data.image_shape, latents)
             raise
-    if recorded and given.names and folder.has_begun:
+    if recorded and objects.names and folder.has_begun:
         fitting(objective, folder, "last")  # otherwise a misfit would look like a damaged optimizer state
     # Convolutions are a third faster where channels lie innermost; checkpoints are written in the usual order.
     objective.to(device).to(memory_format=torch.channels_last)
     data.train.to(device)
     data.validation.to(device)
-    views = 2 if given.needs_pairs(config.method) else 1
+    views = 2 if objects.needs_pairs(config.method) else 1
     values = Observed(observed, latents, data.train)
     return Prepared(data, latents, edges, vae, objective, views, handed_over, values)

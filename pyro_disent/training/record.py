@@ -23,7 +23,7 @@ from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.aliases import without_aliases
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN
+from pyro_disent.training.handed_over import HANDED_OVER
 from pyro_disent.training.hardware import precision
 from pyro_disent.training.observed import Observation
 
@@ -173,8 +173,8 @@ def _in_words(latents: Mapping[str, LatentSpec]) -> str:
 def _handed_over(content: Mapping[str, Any]) -> list[str]:
     """What an older record does not say: only data and networks could be handed over then."""
     fit, kind = content["fit"], content["source"].get("kind")
-    data = ["data"] if GIVEN in (fit.get("data"), kind) else []
-    return data + (["encoder", "decoder"] if fit.get("network") == GIVEN else [])
+    data = ["data"] if HANDED_OVER in (fit.get("data"), kind) else []
+    return data + (["encoder", "decoder"] if fit.get("network") == HANDED_OVER else [])
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -232,10 +232,10 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
             return {"each": list(unit_names[name])}
         return [name] if name in factors else "rest" if name == "y" else "common"
 
-    said = any(isinstance(count, Mapping) for count in units.values())
-    if "predictor" in fit.get("method", "").split("+") and "z" in units and not said:
+    has_roles = any(isinstance(count, Mapping) for count in units.values())
+    if "predictor" in fit.get("method", "").split("+") and "z" in units and not has_roles:
         fit |= {"guards": ["z"], "hides": list(content.get("edges", {}))}  # whatever the units of z stood for
-    latents = units if said else {name: {"units": count, "explains": role(name)} for name, count in units.items()}
+    latents = units if has_roles else {name: {"units": count, "explains": role(name)} for name, count in units.items()}
     if fit.get("preset") == "paper" and fit.get("precision", "auto") == "auto":
         fit["precision"] = "32"  # which followed from the preset's name alone
     faces = bool(unit_names)
@@ -244,7 +244,7 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
         "compiled": str(content.get("step", "")).startswith("compiled"),
         **content,
         "fit": fit | {"latents": latents},
-        "latents": content.get("latents", latents) if said else latents,
+        "latents": content.get("latents", latents) if has_roles else latents,
     }
 
 

@@ -12,7 +12,7 @@ import torch
 from pyro_disent.data.dataset import DataSet
 from pyro_disent.errors import InputError
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import Given, call, check_again, check_minimized
+from pyro_disent.training.handed_over import HandedOver, call, check_again, check_minimized
 from pyro_disent.training.log import Reporter
 from pyro_disent.training.record import RunRecord
 from pyro_disent.training.run_folder import RunFolder
@@ -24,7 +24,7 @@ def as_recorded(
     run: Path,
     moved_to: str | None,
     data: DataSet | None,
-    given: Given,
+    objects: HandedOver,
 ) -> FitConfig:
     """The configuration of a resumed run: what was chosen at the start stays, whatever this machine would choose.
 
@@ -32,9 +32,9 @@ def as_recorded(
         InputError: where the run cannot go on here, or with these arguments; it says how it can.
     """
     handed_over = recorded.handed_over
-    now = (*(["data"] if data is not None and "data" in handed_over else []), *given.names)
+    now = (*(["data"] if data is not None and "data" in handed_over else []), *objects.names)
     check_again(handed_over, now, run, f"go on with {how_to_go_on(run, handed_over)}")
-    check_minimized(recorded.minimized, given, run)
+    check_minimized(recorded.minimized, objects, run)
     if moved_to is None and recorded.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"{run} was trained on CUDA, which this machine does not have: go on with "

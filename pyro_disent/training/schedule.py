@@ -39,7 +39,7 @@ def check_warm_up(objective: Objective, config: FitConfig, steps: int) -> None:
             f"`warmup_steps={config.warmup_steps}` is for the weights of terms, and the method {config.method!r} has "
             "none; from Python, the weight on the KLs warms up by fit(..., beta=WarmUp(weight, steps))"
         )
-    for name, weight in objective.weights.given.items():
+    for name, weight in objective.weights.by_name.items():
         if isinstance(weight, WarmUp) and weight.steps > steps:
             raise InputError(
                 f"the warm-up of {name} takes {weight.steps} steps, and the run has {steps}: its weight would never be "

@@ -18,7 +18,7 @@ from pyro_disent.objectives.step import LossRecord
 if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
 
-SAID = {kind.__name__: kind for kind in (InputError, Diverged, StorageError)}
+ERRORS = {kind.__name__: kind for kind in (InputError, Diverged, StorageError)}
 """Errors that other processes raise as well, with the same message."""
 FAILED = 1000  # above all signals
 PATIENCE = 10.0  # seconds that other processes have to end by themselves
@@ -95,18 +95,18 @@ class Together:
             dist.all_gather_object(errors, mine, group=self._hosts)
         rank, (kind, words) = next((rank, each) for rank, each in enumerate(errors) if each is not None)
         if failed is None:
-            failed = SAID[kind](words) if kind in SAID else RuntimeError(f"process {rank} failed: {kind}: {words}")
-        raise self.said_once(failed)
+            failed = ERRORS[kind](words) if kind in ERRORS else RuntimeError(f"process {rank} failed: {kind}: {words}")
+        raise self.reported_once(failed)
 
-    def said_once(self, error: Exception) -> Exception:
+    def reported_once(self, error: Exception) -> Exception:
         """Mark an error that all processes raise: only the first one prints it, and its exit code is the command's."""
-        error.is_said_by_another = not self.fabric.is_global_zero  # type: ignore[attr-defined]
+        error.is_reported_elsewhere = not self.fabric.is_global_zero  # type: ignore[attr-defined]
         return error
 
     @staticmethod
     def is_agreed(error: Exception) -> bool:
         """Whether the other processes know of an error, as far as there are any left."""
-        return isinstance(error, Lost) or hasattr(error, "is_said_by_another")
+        return isinstance(error, Lost) or hasattr(error, "is_reported_elsewhere")
 
     @contextlib.contextmanager
     def _not_lost(self) -> Iterator[None]:

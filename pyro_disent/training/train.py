@@ -19,7 +19,7 @@ from pyro_disent.threads import using
 from pyro_disent.training import building, compiling, division, hardware, schedule, state
 from pyro_disent.training.announced import announced
 from pyro_disent.training.config import FitConfig
-from pyro_disent.training.given import GIVEN, Given
+from pyro_disent.training.handed_over import HANDED_OVER, HandedOver
 from pyro_disent.training.interrupts import stop_on_signals
 from pyro_disent.training.log import Log, Reporter, Silent
 from pyro_disent.training.loop import Loop
@@ -42,7 +42,7 @@ def train(
     overwrite: bool = False,
     init: RunFolder | None = None,
     data: DataSet | None = None,
-    given: Given | None = None,
+    objects: HandedOver | None = None,
     reporter: Reporter | None = None,
     on_validation: OnValidation | None = None,
 ) -> None:
@@ -54,7 +54,7 @@ def train(
         overwrite: an existing run may be replaced.
         init: start from this run's best weights.
         data: the data set, where the configuration names none.
-        given: networks, model and objective, where the configuration names none.
+        objects: networks, model and objective, where the configuration names none.
         reporter: receives progress.
         on_validation: called with each `Validation`, when its checkpoints are written. True ends the training, and
             so does an exception. Either way the run can be resumed.
@@ -71,7 +71,7 @@ def train(
     """
     if not torch.is_grad_enabled():
         raise InputError("gradients are switched off here (torch.no_grad, torch.inference_mode): call fit outside it")
-    reporter, given = reporter or Silent(), given or Given()
+    reporter, objects = reporter or Silent(), objects or HandedOver()
     with contextlib.ExitStack() as stack:
         # Before other processes are started: a folder that is in use is refused at once, and by one of them.
         recorded = folder.read_record() if resume else None
@@ -82,11 +82,11 @@ def train(
                 stack.enter_context(folder).open()
         has_state = recorded is not None and folder.has_begun
         if recorded is not None:
-            config = as_recorded(config, recorded, folder.path, moved_to, data, given)
+            config = as_recorded(config, recorded, folder.path, moved_to, data, objects)
             folder.metrics()  # a damaged file is refused here, before anything is written
             if not has_state and recorded.init is not None:
                 init = RunFolder(Path(recorded.init))
-        if given.elbo is None and config.method != GIVEN:
+        if objects.elbo is None and config.method != HANDED_OVER:
             methods.parse(config.method)
         fabric = hardware.launched_fabric(config)
         device, is_first = fabric.device, fabric.is_global_zero
@@ -97,7 +97,7 @@ def train(
         together = Together(fabric)
         stack.enter_context(ending_together(fabric, together))
         trained = prepare(
-            config, given, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter
+            config, objects, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter
         )
         objective = trained.objective
         feed = trained.feed(config, fabric.global_rank, fabric.world_size)
@@ -118,7 +118,7 @@ def train(
         threads = hardware.thread_count(config, before, device, trained.views, fabric.world_size)
         stack.enter_context(using(threads.number))
         example = trained.feed(config, fabric.global_rank, fabric.world_size).next()
-        building.check_given(objective, example, given)
+        building.check_handed_over(objective, example, objects)
         if trained.views == 2 and not any(bool(mask.any()) for mask in example.shared.values()):
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
@@ -168,7 +168,7 @@ def train(
                 threads.number,
                 None if init is None else init.path,
                 trained.handed_over,
-                given.minimized,
+                objects.minimized,
                 trained.observed.observations,
             )
             folder.create(begun, overwrite=overwrite)

@@ -292,11 +292,11 @@ def load(
             raise InputError(f"{chairs.location} holds a single {name}: no pair can change it")
     available = [factor for factor in FACTORS if f"factors/{factor.name}" in arrays]
     pairs = pairs_of([factor.name for factor in available], vary=chairs.vary, pair_by=pair_by)
-    parts = _split_real(arrays, seed) if chairs.found.path is not None else _split_embedded(chairs.counts)
+    parts = _split_real(arrays, seed) if chairs.origin.path is not None else _split_embedded(chairs.counts)
     selected = [_images_of(arrays, part) for part in parts]
     if limit is not None:
         selected[0] = _limited(arrays, selected[0], limit, pairs)
-    embedded = chairs.found.path is None
+    embedded = chairs.origin.path is None
     drawn_by = ChairFamily(seed, chairs.counts, color, SIZE, chairs.zooms) if embedded else None
     train, validation, test = (_subset(arrays, index, pairs, drawn_by) for index in selected)
     return DataSet(
@@ -305,7 +305,7 @@ def load(
         validation=validation,
         test=test,
         factors=tuple(available),
-        source=Source(chairs.found.kind, chairs.location, sha256),
+        source=Source(chairs.origin.kind, chairs.location, sha256),
         options={
             "seed": seed,
             "color": color,

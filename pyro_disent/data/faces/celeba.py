@@ -28,7 +28,7 @@ from pyro_disent.data.faces.files import SIZE
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images import store as image_store
 from pyro_disent.data.images.store import Stored
-from pyro_disent.data.sources import Found, Places, Progress, Request, cache_dir
+from pyro_disent.data.sources import Origin, Places, Progress, Request, cache_dir
 from pyro_disent.errors import InputError
 
 FACTORS = tuple(Factor(name, edges=(0.5,), categories=("no", "yes")) for name in ATTRIBUTES)
@@ -154,9 +154,9 @@ class _CelebA(Cached[_CachedFaces]):
 
     def downloaded(self) -> _CelebA:
         """The same source with its files, after a download if it needs one."""
-        if self.found.kind != "download" or self.found.path is not None:
+        if self.origin.kind != "download" or self.origin.path is not None:
             return self
-        return replace(self, found=Found("download", files.download()))
+        return replace(self, origin=Origin("download", files.download()))
 
     @property
     def drawing(self) -> str:
@@ -180,7 +180,7 @@ class _CelebA(Cached[_CachedFaces]):
         files.convert(path, self.cache_file, lists, progress)
 
     def kept(self) -> _CachedFaces:
-        if self.found.path is None:
+        if self.origin.path is None:
             arrays, sha256 = array_cache.load_arrays(self.cache_file)
             images = torch.from_numpy(arrays["images"])
             return _CachedFaces(images, arrays["attributes"], np.repeat(range(3), self.counts), sha256, self.seed)
@@ -244,7 +244,7 @@ def load(
         validation=validation,
         test=test,
         factors=FACTORS,
-        source=Source(celeba.found.kind, celeba.location, cached.sha256),
+        source=Source(celeba.origin.kind, celeba.location, cached.sha256),
         options={"seed": seed, "limit": limit, "counts": list(celeba.counts)},
         pairs=Pairs(rest_differs=True),
     )

@@ -20,7 +20,7 @@ from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Pairs, Split
 from pyro_disent.data.mnist import files as mnist
 from pyro_disent.data.mnist.files import Digits
-from pyro_disent.data.sources import Found, Progress, Request, limited
+from pyro_disent.data.sources import Origin, Progress, Request, limited
 from pyro_disent.errors import InputError
 
 NAME = "colored-mnist"
@@ -210,7 +210,7 @@ def _colored(digits: Digits, variance: float, biased: bool, seed: int, stream: i
     return ColoredMNIST(images, {"digit": digits.labels[:count]}, colors, variance, biased=biased)
 
 
-def describe(request: Request) -> Found:
+def describe(request: Request) -> Origin:
     """The source of the digits, without reading them."""
     return mnist.describe(request)
 

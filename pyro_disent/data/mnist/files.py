@@ -26,7 +26,7 @@ from torch import Tensor
 from pyro_disent.data.dataset import Source
 from pyro_disent.data.sources import (
     CACHE_VARIABLE,
-    Found,
+    Origin,
     Places,
     Request,
     cache_dir,
@@ -133,7 +133,7 @@ def read(request: Request, *, limit: int | None = None) -> MNIST:
     )
 
 
-def describe(request: Request) -> Found:
+def describe(request: Request) -> Origin:
     """The source of a request's digits; reads no digit and uses no network."""
     return PLACES.find(request)
 

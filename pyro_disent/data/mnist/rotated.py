@@ -19,7 +19,7 @@ from torch.nn import functional
 from pyro_disent.batch import Batch, Pairing
 from pyro_disent.data.dataset import DataSet, Examples, Factor, Pairs, Split
 from pyro_disent.data.mnist import files as mnist
-from pyro_disent.data.sources import Found, Progress, Request
+from pyro_disent.data.sources import Origin, Progress, Request
 from pyro_disent.errors import InputError
 
 NAME = "rotated-mnist"
@@ -228,7 +228,7 @@ def _pairs(varying: tuple[Factor, ...]) -> Pairs:
     return Pairs(kinds, identities=("identity",))
 
 
-def describe(request: Request) -> Found:
+def describe(request: Request) -> Origin:
     """The source of the digits, without reading them."""
     return mnist.describe(request)
 

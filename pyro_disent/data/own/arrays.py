@@ -19,7 +19,7 @@ from pyro_disent.data.grouped import alone
 from pyro_disent.data.images import array_cache
 from pyro_disent.data.images.pixel_range import as_bytes, check_white
 from pyro_disent.data.own.columns import Column, check_kinds, column, identity_column
-from pyro_disent.data.own.splits import IDENTITY, Known, data_set
+from pyro_disent.data.own.splits import IDENTITY, Facts, data_set
 from pyro_disent.data.own.values import is_missing
 from pyro_disent.errors import InputError
 from pyro_disent.pixels import check_dense, how_to_scale
@@ -181,7 +181,7 @@ def _data_set(
         raise InputError(f"name={name!r} cannot be part of a file's name")
     count = len(pixels)
     who, about = (None, "") if identity is None else _identities(identity, count, kinds.get("identity"))
-    facts = Known(
+    facts = Facts(
         count,
         None if who is None else who.codes,
         {

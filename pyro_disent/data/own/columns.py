@@ -55,7 +55,7 @@ class Column:
         center, scale: a number as it was written is ``center + scale * level``.
         turn: where an angle's circle begins and ends, in radians.
         raw: ``(values,)``, the values that the hash is made of.
-        said: whether the user named its kind.
+        is_named: whether the user named its kind.
         notes: what the user may not have meant, a sentence each.
         spellings: numbers that are written in several ways, in words.
     """
@@ -68,7 +68,7 @@ class Column:
     center: float = 0.0
     scale: float = 1.0
     turn: tuple[float, float] | None = None
-    said: bool = False
+    is_named: bool = False
     notes: tuple[str, ...] = ()
     spellings: str = ""
 
@@ -85,7 +85,7 @@ class Column:
     def why_no_factor(self) -> str | None:
         """Why this is no factor of these images, in words; None where it is one."""
         count = len(self.names)
-        if self.kind == "category" and count > MOST_CATEGORIES and not self.said:
+        if self.kind == "category" and count > MOST_CATEGORIES and not self.is_named:
             return f"{count} different texts"
         return "nowhere known" if count == 0 else "the same everywhere" if count == 1 else None
 
@@ -172,7 +172,7 @@ def column(values: Sequence[Any] | NDArray[Any], name: str, label: str, row: Row
             beside texts where the user names no kind, and values that are neither.
     """
     result = _column(values, name, label, row, kind)
-    if result.kind != "number" or result.said or not _ANGLES.search(name) or not _in_degrees(result.raw):
+    if result.kind != "number" or result.is_named or not _ANGLES.search(name) or not _in_degrees(result.raw):
         return result
     hint = f"{label} is taken for a number: if it is an angle, say `kinds={{{name!r}: 'degrees'}}`"
     return dataclasses.replace(result, notes=(*result.notes, hint))
@@ -263,7 +263,7 @@ def _categories(cells: Distinct, name: str, label: str, row: Row, kind: str | No
     codes = np.array([*(place[text] for text in names), -1], np.int64)[cells.places]
     levels = np.arange(len(unique), dtype=np.float32)
     notes = () if kind else _almost_numbers(cells, name, label, row)
-    return Column("category", codes, tuple(unique), levels, levels, said=kind is not None, notes=notes)
+    return Column("category", codes, tuple(unique), levels, levels, is_named=kind is not None, notes=notes)
 
 
 def _almost_numbers(cells: Distinct, name: str, label: str, row: Row) -> tuple[str, ...]:
@@ -314,11 +314,19 @@ def _numbers(cells: Distinct, exact: list[Decimal], kind: str, *, is_explicit: b
     spellings = " and ".join(several[:2])
     if kind == "category":
         places = np.arange(len(levels), dtype=np.float32)
-        return Column("category", codes, called, places, places, said=is_explicit, spellings=spellings)
+        return Column("category", codes, called, places, places, is_named=is_explicit, spellings=spellings)
     center, scale, standardized = _standardized(levels, codes)
     raw = np.array([float(level) for level in levels], np.float64)
     return Column(
-        "number", codes, called, _increasing(standardized), raw, center, scale, said=is_explicit, spellings=spellings
+        "number",
+        codes,
+        called,
+        _increasing(standardized),
+        raw,
+        center,
+        scale,
+        is_named=is_explicit,
+        spellings=spellings,
     )
 
 
@@ -357,7 +365,7 @@ def _angles(codes: NDArray[np.int64], steps: list[int], names: list[str], kind: 
         _increasing(unrolled),
         unrolled,
         turn=(start, start + math.tau),
-        said=is_explicit,
+        is_named=is_explicit,
     )
 
 

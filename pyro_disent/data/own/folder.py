@@ -39,7 +39,7 @@ from pyro_disent.data.own.layout import SPLITS
 from pyro_disent.data.own.listing import digest, listed, shown
 from pyro_disent.data.own.metadata import METADATA
 from pyro_disent.data.own.shapes import SHAPES, about_channels, about_shapes, channels_of
-from pyro_disent.data.own.splits import IDENTITY, Known, check_enough, data_set, indices_of, named_splits
+from pyro_disent.data.own.splits import IDENTITY, Facts, check_enough, data_set, indices_of, named_splits
 from pyro_disent.data.sources import Progress, Request, absolute, cache_dir
 from pyro_disent.errors import InputError, did_you_mean
 
@@ -275,7 +275,7 @@ def _lonely(images: list[Image]) -> dict[int, str]:
     }
 
 
-def _about_splits(data: DataSet, facts: Known) -> list[str]:
+def _about_splits(data: DataSet, facts: Facts) -> list[str]:
     """The sizes of the user's splits, and which splits were made of training images, in words."""
     if facts.split is None:
         return []
@@ -319,10 +319,10 @@ def _facts(
     factors: Sequence[str],
     kinds: Mapping[str, str],
     pair_by: tuple[str, ...] = (IDENTITY,),
-) -> Known:
+) -> Facts:
     identity = [image.identity for image in images if image.identity is not None]
     splits = [image.split for image in images if image.split is not None]
-    return Known(
+    return Facts(
         len(images),
         indices_of(identity) if identity else None,
         {

@@ -23,7 +23,7 @@ IDENTITY = "identity"
 
 
 @dataclass(frozen=True)
-class Known:
+class Facts:
     """Everything about images except their pixels.
 
     Args:
@@ -101,7 +101,7 @@ def indices_of(names: Sequence[str]) -> NDArray[np.int64]:
 def data_set(
     name: str,
     images: Callable[[NDArray[np.int64]], Images],
-    known: Known,
+    facts: Facts,
     *,
     identities: str,
     seed: int,
@@ -131,31 +131,31 @@ def data_set(
         InputError: for fewer than 3 identities, a limit that leaves no pair, a share that leaves nobody to train on,
             and images that look black because their range is another one, see `pixel_range.unused_range`.
     """
-    paired = known.identity is not None
-    identity = np.arange(known.count) if known.identity is None else known.identity
+    paired = facts.identity is not None
+    identity = np.arange(facts.count) if facts.identity is None else facts.identity
     train, validation, test = (
         split_by_identity(identity, seed, identities, test_share)
-        if known.split is None
-        else named_splits(known, seed, identities, test_share)
+        if facts.split is None
+        else named_splits(facts, seed, identities, test_share)
     )
     if limit is not None:
         train = _first(train, identity, limit, paired)
-    factors = {name: column.factor(name, train) for name, column in known.factors.items()}
+    factors = {name: column.factor(name, train) for name, column in facts.factors.items()}
     # Columns never record all causes of a photograph, so two images differ in more than their columns.
-    kinds = tuple(known.factors_of(kind) for kind in known.pair_by)
-    pairs = Pairs(kinds, True, known.pair_by[:1]) if paired else None
+    kinds = tuple(facts.factors_of(kind) for kind in facts.pair_by)
+    pairs = Pairs(kinds, True, facts.pair_by[:1]) if paired else None
 
     def split(rows: NDArray[np.int64]) -> GroupedSplit:
-        labels = {name: torch.from_numpy(label[rows]) for name, label in known.labels.items()}
-        values = {name: torch.from_numpy(column.values[rows]) for name, column in known.factors.items()}
+        labels = {name: torch.from_numpy(label[rows]) for name, label in facts.labels.items()}
+        values = {name: torch.from_numpy(column.values[rows]) for name, column in facts.factors.items()}
         identities: dict[str, Tensor] = {}
         if pairs is not None:
-            labels[IDENTITY] = identities[known.pair_by[0]] = torch.from_numpy(identity[rows])
+            labels[IDENTITY] = identities[facts.pair_by[0]] = torch.from_numpy(identity[rows])
         return GroupedSplit(images(rows), labels, values, pairs, identities, names(rows) if names else ())
 
     splits = split(train), split(validation), split(test)
-    columns = [f"{key}: {column.described(factors.get(key))}" for key, column in known.columns.items()]
-    notes = [*known.notes, *(note for column in known.columns.values() for note in column.notes)]
+    columns = [f"{key}: {column.described(factors.get(key))}" for key, column in facts.columns.items()]
+    notes = [*facts.notes, *(note for column in facts.columns.values() for note in column.notes)]
     rows_of = (train, validation, test)
 
     def label_of(part: int, place: int) -> str:
@@ -169,7 +169,7 @@ def data_set(
         tuple(factors.values()),
         source,
         options,
-        details=tuple(filter(None, [known.about, *columns])),
+        details=tuple(filter(None, [facts.about, *columns])),
         notes=tuple(notes),
         pairs=pairs or Pairs(rest_differs=True),
     )
@@ -199,7 +199,7 @@ def split_by_identity(
     return [train, validation, test]
 
 
-def named_splits(known: Known, seed: int, identities: str, test_share: float | None = None) -> list[NDArray[np.int64]]:
+def named_splits(facts: Facts, seed: int, identities: str, test_share: float | None = None) -> list[NDArray[np.int64]]:
     """Which images are for training, for validation and for testing, as the user says; sorted by identity.
 
     A split that the user does not name gets a tenth of the training identities (or ``test_share``), at least one,
@@ -208,10 +208,10 @@ def named_splits(known: Known, seed: int, identities: str, test_share: float | N
     Raises:
         InputError: where no identity is for training, or none is left, and for a share of a split that is named.
     """
-    assert known.split is not None
-    identity = np.arange(known.count) if known.identity is None else known.identity
+    assert facts.split is not None
+    identity = np.arange(facts.count) if facts.identity is None else facts.identity
     by_identity = np.argsort(identity, kind="stable")
-    parts = [by_identity[known.split[by_identity] == place] for place in range(3)]
+    parts = [by_identity[facts.split[by_identity] == place] for place in range(3)]
     missing = [place for place in (2, 1) if len(parts[place]) == 0]
     if test_share is not None and 2 not in missing:
         raise InputError(f"`test_share={test_share}`: which images are for testing is named already: leave it out")

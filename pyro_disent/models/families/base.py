@@ -51,6 +51,9 @@ class Family(nn.Module):
     def __init__(self) -> None:  # nn.Module's constructor accepts any arguments
         super().__init__()
 
+    def stand_for(self, factors: tuple[str, ...]) -> None:
+        """Called by a latent whose units explain one factor each, with these, before the model binds it."""
+
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
         """Called once by the model, with the number of units and the widths of the latents declared before."""
 

@@ -109,14 +109,18 @@ class LabelledNormal(ConditionalNormal):
     For a latent whose units stand for one factor each. Draws and traversals are those of `ConditionalNormal`.
 
     Args:
-        parents: names of labels, one per unit, in the order of the units; on the command line joined by ``+``.
+        parents: names of labels, one per unit, in the order of the units; on the command line joined by ``+``. Empty:
+            the factors that the latent's units explain, see `each`.
         labels: their values and frequencies. Training counts them in its data.
     """
 
     name: ClassVar[str] = "labelled"
 
-    def __init__(self, parents: str | Iterable[str], labels: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, parents: str | Iterable[str] = (), labels: Mapping[str, Any] | None = None) -> None:
         super().__init__(parents, labels=labels)
+
+    def stand_for(self, factors: tuple[str, ...]) -> None:
+        self.parents = self.parents or factors
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
         """Make the tables; the prior starts as the standard normal.
@@ -124,6 +128,10 @@ class LabelledNormal(ConditionalNormal):
         Raises:
             InputError: for parents that are not labels, and more or fewer of them than units.
         """
+        if not self.parents:
+            raise InputError(
+                "a labelled prior needs parents, one label a unit, or a latent that explains one factor a unit"
+            )
         if missing := [name for name in self.parents if name not in self.labels]:
             raise InputError(f"a labelled prior depends on {', '.join(missing)}, of which no values were counted")
         if len(self.parents) != units:

@@ -15,7 +15,7 @@ from pyro_disent.models.networks import Networks
 from pyro_disent.objectives import methods
 from pyro_disent.objectives.elbo import DisentanglingELBO
 
-GIVEN = "given"
+HANDED_OVER = "given"
 """The name of what was handed over from Python: a run's networks, its model, its objective, or its data."""
 OF_A_VAE = ("latents", "network", "likelihood", "model")
 """Settings that a vae decides."""
@@ -30,7 +30,7 @@ _ARTICLES = {"data": "data", "vae": "a vae", "elbo": "an elbo", "encoder": "an e
 
 
 @dataclass(frozen=True)
-class Given:
+class HandedOver:
     """The parts of a model and its objective that were handed over; they are trained in place."""
 
     networks: Networks | None = None
@@ -40,7 +40,7 @@ class Given:
     @classmethod
     def of(
         cls, vae: Any = None, elbo: Any = None, encoder: nn.Module | None = None, decoder: nn.Module | None = None
-    ) -> Given:
+    ) -> HandedOver:
         """From what a user handed over.
 
         Raises:
@@ -74,9 +74,9 @@ class Given:
         exchange = " under the exchange" if self.elbo.exchange else ""
         return f"{type(self.elbo).__name__}{exchange} with {' and '.join(self.elbo.terms) or 'no terms'}"
 
-    def with_data(self, data_is_given: bool) -> tuple[str, ...]:
+    def with_data(self, data_is_handed_over: bool) -> tuple[str, ...]:
         """The same after the data, where that was handed over as well."""
-        return (*(["data"] if data_is_given else []), *self.names)
+        return (*(["data"] if data_is_handed_over else []), *self.names)
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -88,46 +88,46 @@ class Given:
         """Whether the objective is about what pairs share: that of a method, where no ELBO was handed over."""
         if self.elbo is not None:
             return self.elbo.needs_pairs
-        if method == GIVEN:
+        if method == HANDED_OVER:
             raise InputError(
                 "the configuration is of a run that minimized an ELBO of its own: hand it over in the method's place"
             )
         return methods.needs_pairs(method)
 
 
-def check_said(given: Given, said: Sequence[str], *, data_is_given: bool = False) -> None:
+def check_undecided(objects: HandedOver, settings: Sequence[str], *, data_is_handed_over: bool = False) -> None:
     """Raises InputError for settings that an object handed over decides."""
     handed_over_of = (
-        ("vae", given.vae is not None, OF_A_VAE),
-        ("elbo", given.elbo is not None, OF_AN_ELBO),
-        ("data", data_is_given, OF_DATA),
+        ("vae", objects.vae is not None, OF_A_VAE),
+        ("elbo", objects.elbo is not None, OF_AN_ELBO),
+        ("data", data_is_handed_over, OF_DATA),
     )
-    for name, handed_over, settings in handed_over_of:
-        if handed_over and (conflicts := [f"`{setting}=`" for setting in settings if setting in said]):
+    for name, handed_over, decided in handed_over_of:
+        if handed_over and (conflicts := [f"`{setting}=`" for setting in decided if setting in settings]):
             raise InputError(f"{_ARTICLES[name]} handed over says {_listed(conflicts)} itself: leave that away")
 
 
-def check_again(handed_over: Sequence[str], given: Sequence[str], run: Path, instead: str) -> None:
+def check_again(handed_over: Sequence[str], objects: Sequence[str], run: Path, instead: str) -> None:
     """Raises InputError where something else is handed over than the run was trained with.
 
     Args:
         handed_over: what the run was trained with.
-        given: what is handed over now.
+        objects: what is handed over now.
         instead: what to do, as the end of a sentence.
     """
-    if any(name not in given for name in handed_over):
+    if any(name not in objects for name in handed_over):
         raise InputError(f"{run} was trained with {in_words(handed_over)} handed over from Python: {instead}")
-    if extra := [name for name in given if name not in handed_over]:
+    if extra := [name for name in objects if name not in handed_over]:
         raise InputError(
             f"{run} was trained with no {' and no '.join(extra)} handed over: leave "
             f"{_listed([f'`{name}=`' for name in extra])} away"
         )
 
 
-def check_minimized(recorded: str, given: Given, run: Path) -> None:
+def check_minimized(recorded: str, objects: HandedOver, run: Path) -> None:
     """Raises InputError where a run minimized another ELBO than the one that is handed over now."""
-    if recorded and given.minimized != recorded:
-        raise InputError(f"{run} minimized a {recorded}, and what is handed over now is a {given.minimized}")
+    if recorded and objects.minimized != recorded:
+        raise InputError(f"{run} minimized a {recorded}, and what is handed over now is a {objects.minimized}")
 
 
 def call(function: str, run: Path, handed_over: Sequence[str], **settings: Any) -> str:
