@@ -125,7 +125,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ended")
     jobs: list[dict[str, Any]] = [
         {"name": name, "world": world, "rank": rank, "fault": name.split()[0],
-         "words": [*SMALL.split(), "--max-steps", "400", "--devices", str(world), "--out", "run", "--quiet"]}
+         "words": [*SMALL.split(), *f"--max-steps 400 --devices {world} --threads 1 --out run --quiet".split()]}
         for name, (world, rank, *_) in MET.items()
     ]  # fmt: skip
     jobs += [{"name": name, "world": int(name[0]), "words": [*words, "--out", "run"]} for name, words in FITS.items()]
