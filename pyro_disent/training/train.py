@@ -95,7 +95,8 @@ def train(
         if device.type == "cpu":
             keep_freed_memory()
         stop = stack.enter_context(stop_on_signals())
-        stack.enter_context(ending_together(fabric))
+        together = Together(fabric)
+        stack.enter_context(ending_together(fabric, together))
         trained = prepare(
             config, objects, device, data=data, recorded=recorded, folder=folder, init=init, reporter=reporter
         )
@@ -123,7 +124,7 @@ def train(
             reporter.say(
                 f"note     the first {example.size} pairs share nothing of any latent, as their factors differ"
             )
-        together = Together(fabric)
+        together.agreed()
         with together.one_batch():
             part = example.parts(config.accumulate)[0]
             step, how = compiling.make_step(objective, config, fabric, steps, part, reporter.say, goes_on=resume)
@@ -185,6 +186,7 @@ def train(
             reporter.say(line)
         log = stack.enter_context(Log(folder, reporter, feed, steps, start, pending)) if is_first else None
         together.go_on = go_on = how_to_go_on(folder.path, trained.handed_over)
+        together.agreed()
         together.share_weights(objective)
         done = None
         while done is None:
@@ -194,6 +196,7 @@ def train(
                 start = loop.go_back(error, folder, log)
         if log:
             _end(log, loop, done, folder, trained)
+        together.agreed()
     fabric.barrier()
 
 
