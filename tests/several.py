@@ -115,10 +115,10 @@ def gradients(objective: Objective) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
 
 
-def assert_same(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
-    assert given.keys() == expected.keys()
+def assert_same(actual: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(given[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+        torch.testing.assert_close(actual[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
 
 
 def averaged(method: str, compiled: str, fabric: Fabric) -> dict[str, Any]:

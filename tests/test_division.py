@@ -115,6 +115,6 @@ def test_statistics_of_a_part_are_refused(said: dict[str, int]) -> None:
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the term info-nce compares all images"):
+    with pytest.raises(InputError, match="the term info-nce compares all images of a batch"):
         train(tiny("info-nce", accumulate=2), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -56,8 +56,8 @@ def fit(
 
     A resumed run takes everything from its folder, except objects from Python, which have to be handed over again:
     ``fit(data=images, resume=RUN)``. Other arguments must be those that the run was begun with. Only ``device``,
-    ``devices``, ``threads``, ``checkpoint_minutes`` and ``patience`` may change, and ``epochs`` or ``max_steps``, which
-    make the run longer.
+    ``devices``, ``accumulate``, ``threads``, ``checkpoint_minutes`` and ``patience`` may change, and ``epochs`` or
+    ``max_steps``, which make the run longer.
 
     Args:
         method: one method, or several joined by ``+``; or an objective of your own, a `DisentanglingELBO`.

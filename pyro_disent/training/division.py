@@ -49,8 +49,8 @@ def check_divisible(objective: Objective, accumulate: int, processes: int) -> No
         for name, term in objective.terms.items():
             if term.of_whole_batch:
                 raise InputError(
-                    f"`accumulate={accumulate}` takes a batch in parts one after the other, and the term {name} "
-                    "compares all images of a batch: leave `accumulate` away, or train on several `devices`"
+                    f"`accumulate={accumulate}` takes a batch in parts in turn, and the term {name} compares all "
+                    "images of a batch: leave `accumulate` away, or train on several `devices`"
                 )
     if accumulate * processes == 1:
         return

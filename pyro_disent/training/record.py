@@ -199,14 +199,20 @@ def _of_this_format(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]
     """
     number = content.get("format", 0)
     if number == FORMAT:
-        return content
+        return _of_every_epoch(content)
     if number not in (0, 1):
         version = content.get("versions", {}).get("pyro-disent", "a newer one")
         raise InputError(
             f"{path} has the format {number!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
             f"that wrote it ({version}) or a newer one"
         )
-    return _of_format_1(_of_format_0(content) if number == 0 else content)
+    return _of_every_epoch(_of_format_1(_of_format_0(content) if number == 0 else content))
+
+
+def _of_every_epoch(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a record that does not say when its run validates: that was after each epoch."""
+    fit = content.get("fit")
+    return {**content, "fit": {"validate_every": 0, **fit}} if isinstance(fit, Mapping) else dict(content)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +227,8 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a record without a format: latents were numbers of units, and roles followed from names.
 
     A latent named after a factor stood for it, a unit with a factor's name likewise, ``y`` for the factors without a
-    latent of their own, and every other latent for what pairs share.
+    latent of their own, and every other latent for what pairs share. The last of these records say what each latent
+    explains, as later ones do.
     """
     fit, factors = dict(content["fit"]), content.get("factors", ())
     units, unit_names = fit.get("latents", {}), content.get("unit_names", {})
@@ -231,9 +238,10 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
             return {"each": list(unit_names[name])}
         return [name] if name in factors else "rest" if name == "y" else "common"
 
-    if "predictor" in fit.get("method", "").split("+") and "z" in units:
+    has_roles = any(isinstance(count, Mapping) for count in units.values())
+    if "predictor" in fit.get("method", "").split("+") and "z" in units and not has_roles:
         fit |= {"guards": ["z"], "hides": list(content.get("edges", {}))}  # whatever the units of z stood for
-    latents = {name: {"units": count, "explains": role(name)} for name, count in units.items()}
+    latents = units if has_roles else {name: {"units": count, "explains": role(name)} for name, count in units.items()}
     if fit.get("preset") == "paper" and fit.get("precision", "auto") == "auto":
         fit["precision"] = "32"  # which followed from the preset's name alone
     faces = bool(unit_names)
@@ -242,7 +250,7 @@ def _of_format_0(content: Mapping[str, Any]) -> dict[str, Any]:
         "compiled": str(content.get("step", "")).startswith("compiled"),
         **content,
         "fit": fit | {"latents": latents},
-        "latents": latents,
+        "latents": content.get("latents", latents) if has_roles else latents,
     }
 
 

@@ -103,6 +103,11 @@ class Together:
         error.is_reported_elsewhere = not self.fabric.is_global_zero  # type: ignore[attr-defined]
         return error
 
+    @staticmethod
+    def is_agreed(error: Exception) -> bool:
+        """Whether the other processes know of an error, as far as there are any left."""
+        return isinstance(error, Lost) or hasattr(error, "is_reported_elsewhere")
+
     @contextlib.contextmanager
     def _not_lost(self) -> Iterator[None]:
         try:
@@ -113,15 +118,20 @@ class Together:
 
 
 @contextlib.contextmanager
-def ending_together(fabric: Fabric) -> Iterator[None]:
+def ending_together(fabric: Fabric, together: Together) -> Iterator[None]:
     """Where training ends early, end the processes that this one started, and keep this one's exit code.
 
-    Fabric's observer would kill this process within seconds of another's end, in the middle of a checkpoint.
+    An error that not all of them have agreed on is met by the others at their next agreement: one of those before, in
+    and after the loop. Fabric's observer would kill this process within seconds of another's end, in the middle of a
+    checkpoint.
     """
     started: list[subprocess.Popen[Any]] = getattr(fabric.strategy.launcher, "procs", [])
     try:
         yield
     except BaseException as error:
+        if isinstance(error, Exception) and not (together.alone or together.is_agreed(error)):
+            with contextlib.suppress(Exception):
+                together.agreed(error)
         others, patience = list(started), PATIENCE if isinstance(error, Exception) else 0.0
         started.clear()  # which is the observer's own list
         for process in others:
