@@ -123,7 +123,7 @@ def make_judge(data: DataSet) -> None:
     (RESULTS / "faces-judge.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def settings_of(row: str, attributes: list[str], steps: int) -> dict[str, Any]:
+def settings_of(row: str, attributes: list[str], steps: int, y_weight: float) -> dict[str, Any]:
     each = {"each": attributes}
     z: dict[str, Any] = {"units": 10, "explains": each}
     if row == "labelled":
@@ -134,6 +134,7 @@ def settings_of(row: str, attributes: list[str], steps: int) -> dict[str, Any]:
     return {
         "method": "similarity" if row == "similarity" else "vae",
         "latents": latents,
+        "beta": {"y": y_weight} if row == "labelled" else None,
         "max_steps": steps,
         "batch_size": 32,
         "seed": SEED,
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("row", choices=("judge", "labelled", "similarity", "vae"))
     parser.add_argument("--out", type=Path, help="a line of JSON for each row is added to it")
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--y-weight", type=float, default=1.0, help="on the KL of y, of a labelled model")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run is kept")
     chosen = parser.parse_args()
     data = pyro_disent.load_data("celeba", source="embedded")
@@ -225,11 +227,20 @@ def main() -> None:
         return make_judge(data)
     start = time.perf_counter()
     attributes = json.loads((RESULTS / "faces-judge.json").read_text())["chosen"]
-    settings = settings_of(chosen.row, attributes, chosen.steps)
+    settings = settings_of(chosen.row, attributes, chosen.steps, chosen.y_weight)
     run = pyro_disent.fit(
-        data="celeba", source="embedded", preset="quick", out=chosen.runs / f"faces-{chosen.row}", **settings
+        data="celeba",
+        source="embedded",
+        preset="quick",
+        out=chosen.runs / f"faces-{chosen.row}-{chosen.y_weight:g}",
+        **settings,
     )
-    row = {"row": chosen.row, "steps": chosen.steps, "seconds": round(time.perf_counter() - start)}
+    row = {
+        "row": chosen.row,
+        "y_weight": chosen.y_weight,
+        "steps": chosen.steps,
+        "seconds": round(time.perf_counter() - start),
+    }
     row |= measured(chosen.row, run.vae, data) | {"commit": commit()}
     if chosen.out:
         with chosen.out.open("a") as file:
