@@ -62,14 +62,17 @@ FAULTS: dict[str, Callable[[loop.Loop], None]] = {
 }
 
 
+def refused(*_: Any, **__: Any) -> None:
+    raise InputError("this machine has no such data")
+
+
+UNPREPARED = {"unprepared": refused, "unborn": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)}
+
+
 def befall(fault: str) -> None:
     """The fault comes in this process: before the loop, or at its step `STEP`."""
-    if fault == "unprepared":
-
-        def refused(*_: Any, **__: Any) -> None:
-            raise InputError("this machine has no such data")
-
-        train.prepare = refused
+    if fault in UNPREPARED:
+        train.prepare = UNPREPARED[fault]
         return
     gradients = loop.Loop._gradients
 
