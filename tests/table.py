@@ -31,6 +31,7 @@ TINY: dict[str, dict[str, Any]] = {"celeba": {"counts": (64, 8, 8)}, "chairs": {
 def tiny(method: str = "cycle", data: str = "rotated-mnist", **said: Any) -> FitConfig:
     """A few steps on a few images, for any data set."""
     settings = {"max_steps": 6, "batch_size": 16, "limit": 64, "source": "embedded", "options": TINY.get(data, {})}
+    settings["validate_every"] = 0
     return configure(method, data, "quick", settings | said)
 
 

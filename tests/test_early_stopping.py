@@ -24,6 +24,7 @@ from tests.test_cli import TINY, assert_refused
 from tests.test_empty_latents import Listening
 
 EPOCH = 4  # steps of `tiny`
+EPOCHS = ("--validate-every", "0", "--epochs")
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +175,7 @@ def test_an_exception_in_a_callback_leaves_a_run_that_goes_on(error: BaseExcepti
 
 def test_both_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Validation] = []
-    settings: dict[str, Any] = {"limit": 64, "batch_size": 16, "source": "embedded", "epochs": 5}
+    settings: dict[str, Any] = {"limit": 64, "batch_size": 16, "source": "embedded", "epochs": 5, "validate_every": 0}
     run = pyro_disent.fit(
         "vae",
         "rotated-mnist",
@@ -192,7 +193,7 @@ def test_both_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_on_the_command_line(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pyro_disent.figures.of_run.draw_figures", lambda *_: None)
     held_out(monkeypatch, [5, 6])
-    result = call("fit", "--method", "vae", *TINY, "--epochs", "9", "--patience", "2", "--out", "run", "--json")
+    result = call("fit", "--method", "vae", *TINY, *EPOCHS, "9", "--patience", "2", "--out", "run", "--json")
     assert result.returncode == 0, result.stderr
     assert "no better validation within --patience 2" in result.stderr
     last = json.loads(result.stdout)

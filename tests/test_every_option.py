@@ -27,7 +27,8 @@ FIT = (
     "--hide rotation --bins 3 --bins-by quantile --opponent-lr 1e-3 --warmup-steps 1 --latent z=4 --explains z=common "
     "--predictor-side cross-entropy --predictor-on mean --network mlp --likelihood continuous-bernoulli "
     "--model factored --lr 1e-3 --schedule cosine --clip-norm 10 --seed 3 --preset paper --patience 1 --device cpu "
-    "--checkpoint-minutes 0.5 --devices 1 --accumulate 2 --precision 32 --compile-mode default --threads 1 "
+    "--checkpoint-minutes 0.5 --validate-every 1 --on-divergence rollback --devices 1 --accumulate 2 "
+    "--precision 32 --compile-mode default --threads 1 "
     "--factors rotation --out run --quiet",
     f"--method info-nce --data rotated-mnist {TINY} --term info-nce.temperature=0.2 --data-option factors=scale "
     "--observe scale=0.5 --out run --overwrite --json",

@@ -332,7 +332,7 @@ class TestAdvice:
         if low >= -0.25 and high <= 1.25:  # what overshoots is not made dark
             assert np.abs(after - images).max() <= 0.25
         if low >= 0 and high > 1.25:
-            assert after.max() > 0.1  # nor black
+            assert after.max() >= 0.06  # nor black: the darkest are 12 bits taken for 16
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_what_is_no_number_is_called_that(self, value: float) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyro_disent.models.specification import LatentSpec
     from pyro_disent.objectives.weights import Weight
 
-CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "checkpoint_minutes")
+CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "checkpoint_minutes", "on_divergence")
 """Settings that may change when a run is resumed, beside its device and threads."""
 
 
@@ -252,6 +252,23 @@ class FitConfig:
         help="End after N validations without a better held-out objective; never if not given.",
     )
     """Validations without a better held-out objective after which training ends; None: it takes all its steps."""
+    validate_every: int | None = choice(
+        None,
+        panel="Training",
+        metavar="N",
+        at_least=0,
+        help="Steps between validations; 0: each epoch; if not given, every so many epochs that they take 5 % of the "
+        "images at most.",
+    )
+    """Steps between two validations, beside one at the end; 0: one after each epoch; None: see `Calendar`."""
+    on_divergence: str = choice(
+        "stop",
+        panel="Training",
+        one_of=("stop", "rollback"),
+        help="Where a loss is not finite: stop, or go back to the last checkpoint at half the learning rate; stop if "
+        "not given.",
+    )
+    """``rollback``: from the last checkpoint at half the learning rate, at most three times, see `training.train`."""
     threads: int | None = choice(
         None,
         panel="Machine",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from pyro_disent.training.feed import Feed
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.state import Pending
 from pyro_disent.training.validation import Progress, Validation, best_of
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host syncs
 
@@ -52,14 +55,21 @@ class Log:
         start: int,
         before: Pending = Pending(),  # noqa: B008  (it is never written to)
     ) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.folder, self.reporter, self.feed, self.steps = folder, reporter, feed, steps
-        self.board = SummaryWriter(str(folder.path), purge_step=start + 1)
+        self.board = _board(folder, start)
         self.step = start
         self.names, self._read = before
         self._unread: list[Tensor] = []
         self.last: dict[str, float] = {}
+        self.clock, self._timed = time.perf_counter(), 0
+
+    def go_back(self, step: int, before: Pending) -> None:
+        """Drop what was written of later steps, and the losses that were not."""
+        self.folder.forget_metrics_after(step)
+        self.board.close()
+        self.board = _board(self.folder, step)
+        self.step, self.last, self._unread = step, {}, []
+        self.names, self._read = before
         self.clock, self._timed = time.perf_counter(), 0
 
     def __enter__(self) -> Self:
@@ -166,6 +176,13 @@ class Log:
         self.folder.write_metrics(row)
         for name, value in numbers.items():
             self.board.add_scalar(f"{split}/{name}", value, step)
+
+
+def _board(folder: RunFolder, start: int) -> SummaryWriter:
+    """A writer of TensorBoard's events, which hides those of later steps that were written before."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder.path), purge_step=start + 1)
 
 
 def _named(record: LossRecord) -> dict[str, Tensor]:

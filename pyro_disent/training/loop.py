@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyro_disent.compiled.adam import Adam
 from pyro_disent.compiled.step import EagerStep
 from pyro_disent.data.dataset import Split
-from pyro_disent.errors import Interrupted
+from pyro_disent.errors import Diverged, Interrupted
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.program import hashed, seed_random_state
 from pyro_disent.objectives.elbo import Objective
@@ -24,10 +24,22 @@ from pyro_disent.training.interrupts import Stop
 from pyro_disent.training.log import Log
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.together import Together
-from pyro_disent.training.validation import OnValidation, Progress, Validation, asked_to_end, used, validate
+from pyro_disent.training.validation import (
+    Calendar,
+    OnValidation,
+    Progress,
+    Validation,
+    asked_to_end,
+    used,
+    validate,
+)
 
 if TYPE_CHECKING:
     from pyro_disent.training.fabric import Fabric
+
+
+MOST_ROLLBACKS = 3
+"""How often a training goes back to its last checkpoint before it stops."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Loop:
     steps: int
     schedule: str
     """Schedule of the learning rates, see `schedule.learning_rate_factor`."""
+    calendar: Calendar
+    """When held-out images are looked at."""
     checkpoint_minutes: float
     """Minutes between two checkpoints within an epoch; 0: there are none."""
     clip_norm: float
@@ -53,6 +67,8 @@ class Loop:
     """Seed of all draws: the noise of a step depends on it, the step, the process and the part of its batch."""
     accumulate: int
     """Parts in which a process takes its batch."""
+    on_divergence: str
+    """``stop`` or ``rollback``, see `go_back`."""
     progress: Progress
     fabric: Fabric
     together: Together
@@ -91,16 +107,18 @@ class Loop:
             assert record is not None
             record, norm = self._update(record, step)
             done = step + 1
-            epoch_ends = self.feed.position == self.feed.batches_per_epoch or done == self.steps
+            validates = self.calendar.has(done)
+            saves = validates or self.feed.position == self.feed.batches_per_epoch
             try:
                 if log:
                     log.add(done, record, norm)
-                    if epoch_ends:
+                    if validates:
                         log.flush()
-                    held_out = self._validate(done, folder, log) if epoch_ends else None
+                    held_out = self._validate(done, folder, log) if validates else None
                     stop_signal = stop.number if self.together.alone else stop_signal
                     due = 0 < 60 * self.checkpoint_minutes <= time.monotonic() - saved
-                    if epoch_ends or due or stop_signal:
+                    if saves or due or stop_signal:
+                        self._check_weights(done)
                         now = state.capture(done, self.progress, self.optimizer, self.feed, log.pending())
                         folder.save("last", done, self.objective.state_dict(), now)
                         saved = time.monotonic()
@@ -108,13 +126,51 @@ class Loop:
                         ends = asked_to_end(on_validation, held_out, self.device) or self.progress.is_over
             except Exception as error:
                 failed = error
-            if self.together.alone or epoch_ends or stop_signal:  # otherwise others learn of it at the next step
+            if self.together.alone or saves or stop_signal:  # otherwise others learn of it at the next step
                 self.together.agreed(failed)
             if stop_signal:
                 raise self.together.reported_once(Interrupted(f"interrupted; go on with: {go_on}", stop_signal))
-            if epoch_ends and self.fabric.broadcast(ends):  # only the first process validates
+            if saves and self.fabric.broadcast(ends):  # only the first process validates
                 break
         return done
+
+    def go_back(self, error: Diverged, folder: RunFolder, log: Log | None) -> int:
+        """Put back the last checkpoint after a divergence, and go on from it at half the learning rate.
+
+        The checkpoint is written again with the new rate, so that a resumed run has it.
+
+        Returns:
+            The steps taken by then.
+
+        Raises:
+            Diverged: the error, where the training is to stop, has no checkpoint yet, or has gone back too often.
+        """
+        rollbacks = self.progress.rollbacks + 1
+        if self.on_divergence == "stop":
+            raise error
+        if rollbacks > MOST_ROLLBACKS:
+            raise _with_note(error, f"training went back {MOST_ROLLBACKS} times before: its learning rate is too high")
+        if not folder.has_begun:
+            raise _with_note(error, "there is no checkpoint to go back to: ask for more by `checkpoint_minutes`")
+        back = state.restore(folder, self.objective, self.progress, self.optimizer, self.feed)
+        self.progress.rollbacks = rollbacks
+        self.fabric.barrier()  # the checkpoint is replaced when all have read it
+        if log:
+            log.go_back(back.step, back.pending)
+            now = state.capture(back.step, self.progress, self.optimizer, self.feed, back.pending)
+            folder.save("last", back.step, self.objective.state_dict(), now)
+            log.reporter.say(
+                f"back     to step {back.step} at {self.progress.rate:g} of the learning rate "
+                f"({rollbacks} of {MOST_ROLLBACKS}): {error}"
+            )
+        return back.step
+
+    def _check_weights(self, done: int) -> None:
+        """Raises Diverged for weights that are not finite, before they become a checkpoint."""
+        weights = {name: tensor for name, tensor in self.objective.state_dict().items() if tensor.is_floating_point()}
+        finite = torch.stack([tensor.isfinite().all() for tensor in weights.values()]).tolist()
+        if bad := [name for name, is_finite in zip(weights, finite, strict=True) if not is_finite]:
+            raise Diverged(f"training diverged at step {done}: its update made {', '.join(bad)} not finite")
 
     def _gradients(self, step: int) -> LossRecord:
         """Loss and gradients of this process's part of the batch; nothing is read back to the host."""
@@ -133,7 +189,7 @@ class Loop:
         """Update the weights; the record of the whole batch, and the norm of its gradient before clipping."""
         record = self.together.average(self.objective, record)
         factor = schedule.learning_rate_factor(self.schedule, step, self.steps)
-        schedule.set_learning_rates(self.optimizer, factor)
+        schedule.set_learning_rates(self.optimizer, factor * self.progress.rate)
         groups = [group["params"] for group in self.optimizer.param_groups]
         norms = [nn.utils.clip_grad_norm_(group, self.clip_norm) for group in groups]
         self.optimizer.step()
@@ -148,3 +204,8 @@ class Loop:
         if held_out.is_best:
             folder.save("best", done, self.objective.state_dict(), {"step": done})
         return held_out
+
+
+def _with_note(error: Diverged, note: str) -> Diverged:
+    error.add_note(note)
+    return error

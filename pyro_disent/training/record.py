@@ -199,14 +199,20 @@ def _of_this_format(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]
     """
     number = content.get("format", 0)
     if number == FORMAT:
-        return content
+        return _of_every_epoch(content)
     if number not in (0, 1):
         version = content.get("versions", {}).get("pyro-disent", "a newer one")
         raise InputError(
             f"{path} has the format {number!r}, and this version reads up to {FORMAT}: use the version of pyro-disent "
             f"that wrote it ({version}) or a newer one"
         )
-    return _of_format_1(_of_format_0(content) if number == 0 else content)
+    return _of_every_epoch(_of_format_1(_of_format_0(content) if number == 0 else content))
+
+
+def _of_every_epoch(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a record that does not say when its run validates: that was after each epoch."""
+    fit = content.get("fit")
+    return {**content, "fit": {"validate_every": 0, **fit}} if isinstance(fit, Mapping) else dict(content)
 
 
 def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.validation import Progress
 from pyro_disent.training.weights import load_weights
 
+COUNTS = ("since_best", "rollbacks")
+"""Of `Progress`; older states do not have them."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 SCHEDULED = frozenset({"params", "lr", "initial_lr"})
 """Keys in which a saved parameter group may differ from a fresh optimizer's."""
@@ -49,7 +51,7 @@ class Restored(NamedTuple):
 def capture(step: int, progress: Progress, optimizer: Adam, feed: Feed, pending: Pending) -> dict[str, Any]:
     optimizer.start()  # so that a state without a parameter is a damaged one
     state = {"step": step, "optimizer": optimizer.state_dict(), "feed": feed.state_dict()}
-    state |= {"best": progress.best, "since_best": progress.since_best}
+    state |= {"best": progress.best, "since_best": progress.since_best, "rollbacks": progress.rollbacks}
     return state | {"pending": {"names": list(pending.names), "values": pending.values}}
 
 
@@ -76,7 +78,8 @@ def restore(
     load_weights(objective, folder, "last")
     optimizer.load_state_dict(moments)
     feed.load_state_dict(state["feed"])
-    progress.best, progress.since_best = state["best"], state.get("since_best", 0)  # which older states do not have
+    progress.best = state["best"]
+    progress.since_best, progress.rollbacks = (state.get(name, 0) for name in COUNTS)
     return Restored(state["step"], pending, "rng" in state)
 
 
@@ -90,7 +93,8 @@ def _check(state: Mapping[str, Any], feed: Feed, path: Path) -> None:
     step, best, feed_state = state.get("step"), state.get("best"), state.get("feed")
     _require(_is_count(step), path, "a step")
     _require(type(best) is float and best > -math.inf, path, "a best held-out objective")
-    _require(_is_count(state.get("since_best", 0)), path, "a count of validations")
+    for name in COUNTS:
+        _require(_is_count(state.get(name, 0)), path, f"a count {name}")
     feed_state = feed_state if isinstance(feed_state, dict) else {}
     epoch, position = (feed_state.get(name) for name in ("epoch", "position"))
     _require(

@@ -11,7 +11,7 @@ import torch
 
 from pyro_disent.compiled.allocator import keep_freed_memory
 from pyro_disent.data.dataset import DataSet
-from pyro_disent.errors import InputError
+from pyro_disent.errors import Diverged, InputError
 from pyro_disent.models.program import forked_random_state, usual_defaults
 from pyro_disent.objectives import methods
 from pyro_disent.process import is_first_process, left_as_found
@@ -28,7 +28,7 @@ from pyro_disent.training.record import RunRecord, record_of
 from pyro_disent.training.resume import as_recorded, goes_further, how_to_go_on
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.together import Together, ending_together
-from pyro_disent.training.validation import OnValidation, Progress
+from pyro_disent.training.validation import Calendar, OnValidation, Progress
 
 
 @left_as_found()
@@ -61,7 +61,8 @@ def train(
 
     Raises:
         InputError: for a configuration that cannot be run; nothing is written.
-        Diverged: at the first loss that is not finite; the checkpoints before it are kept.
+        Diverged: at the first loss that is not finite, where `FitConfig.on_divergence` does not go back to a checkpoint
+            before it; that is kept.
         StorageError: where the disk fails; the last whole checkpoint is kept.
         Interrupted: at Ctrl-C or SIGTERM, after the state was saved.
         StoppedAtOnce: at a second signal, and at one before the first step.
@@ -137,9 +138,13 @@ def train(
             steps=steps,
             schedule=config.schedule,
             checkpoint_minutes=config.checkpoint_minutes,
+            calendar=Calendar.of(
+                config.validate_every, steps, feed.batches_per_epoch, config.batch_size, len(trained.data.validation)
+            ),
             clip_norm=config.clip_norm,
             seed=config.seed,
             accumulate=config.accumulate,
+            on_divergence=config.on_divergence,
             progress=Progress(config.patience),
             fabric=fabric,
             together=together,
@@ -183,7 +188,12 @@ def train(
         together.go_on = go_on = how_to_go_on(folder.path, trained.handed_over)
         together.agreed()
         together.share_weights(objective)
-        done = loop.run(start, folder, log, on_validation, go_on, stop)
+        done = None
+        while done is None:
+            try:
+                done = loop.run(start, folder, log, on_validation, go_on, stop)
+            except Diverged as error:
+                start = loop.go_back(error, folder, log)
         if log:
             _end(log, loop, done, folder, trained)
         together.agreed()

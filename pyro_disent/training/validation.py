@@ -18,6 +18,8 @@ from pyro_disent.objectives.elbo import DisentanglingELBO, Objective
 from pyro_disent.training.run_folder import RunFolder
 
 HELD_OUT_BATCH = 256
+IMAGES_BETWEEN = 20
+"""Training images between two validations for each held-out image."""
 
 
 class Validation(NamedTuple):
@@ -45,12 +47,39 @@ class Validation(NamedTuple):
         return self.usage.ignored
 
 
+class Calendar(NamedTuple):
+    """After which steps a training validates: a function of the step alone, so that a resumed run does as a whole one.
+
+    If no number of steps is chosen, a validation comes after every so many epochs that a training has seen 20 images
+    for each held-out one. So it takes at most 5 % of the images, and less of the time, as it needs no gradients.
+    Minutes between validations would let ``best`` depend on how fast a machine is.
+    """
+
+    steps: int
+    """Of the whole training: there is always a validation after the last one."""
+    interval: int
+    """Steps between two validations."""
+
+    @classmethod
+    def of(cls, every: int | None, steps: int, batches_per_epoch: int, batch_size: int, held_out: int) -> Calendar:
+        """For a run's `FitConfig.validate_every`, the steps of an epoch, and the number of held-out images."""
+        if every:
+            return cls(steps, every)
+        images = batches_per_epoch * batch_size
+        epochs = 1 if every == 0 else max(1, -(-IMAGES_BETWEEN * held_out // images))
+        return cls(steps, epochs * batches_per_epoch)
+
+    def has(self, done: int) -> bool:
+        """Whether one comes after so many steps."""
+        return done == self.steps or done % self.interval == 0
+
+
 OnValidation = Callable[[Validation], bool | None]
 """Called after each validation, when its checkpoints are written. True ends the training, anything else does not."""
 
 
 class Progress:
-    """The best held-out objective, and how many validations ago it was found.
+    """The best held-out objective, how many validations ago it was found, and how often the training has gone back.
 
     Args:
         patience: validations without a better one after which a training has ended; None: it never ends by that.
@@ -58,6 +87,13 @@ class Progress:
 
     def __init__(self, patience: int | None = None) -> None:
         self.patience, self.best, self.since_best = patience, float("inf"), 0
+        self.rollbacks = 0
+        """How often the training has gone back to a checkpoint."""
+
+    @property
+    def rate(self) -> float:
+        """What learning rates are multiplied by: halved each time the training has gone back."""
+        return 0.5**self.rollbacks
 
     @property
     def is_over(self) -> bool:
