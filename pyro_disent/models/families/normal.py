@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -123,7 +124,7 @@ class LabelledNormal(ConditionalNormal):
         self.parents = self.parents or factors
 
     def bind(self, units: int, earlier: Mapping[str, int]) -> None:
-        """Make the tables; the prior starts as the standard normal.
+        """Make the tables; over the labels by their frequencies, the prior starts with mean 0 and variance 1.
 
         Raises:
             InputError: for parents that are not labels, and more or fewer of them than units.
@@ -137,7 +138,7 @@ class LabelledNormal(ConditionalNormal):
         if len(self.parents) != units:
             raise InputError(f"a labelled prior needs one label a unit, {units}, and has {len(self.parents)}")
         if self.network is None:
-            self.network = _Tables([earlier[name] for name in self.parents])
+            self.network = _Tables([self.labels[name] for name in self.parents])
 
     def dependent_units(self, parent: str, units: int) -> list[int]:
         return [unit for unit, name in enumerate(self.parents) if name == parent]
@@ -146,13 +147,27 @@ class LabelledNormal(ConditionalNormal):
         return {key: value for key, value in super().settings().items() if key != "hidden"}
 
 
-class _Tables(nn.Module):
-    """One-hot labels side by side -> a mean and a log variance per label: all means, then all log variances."""
+APART = 0.9
+"""The share of a labelled prior's standard deviation that lies between its labels when training starts."""
 
-    def __init__(self, values: list[int]) -> None:
+
+class _Tables(nn.Module):
+    """One-hot labels side by side -> a mean and a log variance per label: all means, then all log variances.
+
+    The means start apart, in the order of the labels' values: where all are alike, a unit that says nothing of its
+    label is as good as one that does, and other latents learn the label first.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
         super().__init__()
-        self.values = values
-        self.tables = nn.ParameterList(nn.Parameter(torch.zeros(count, 2)) for count in values)
+        self.values = [len(label.values) for label in labels]
+        self.tables = nn.ParameterList(nn.Parameter(self._start(label)) for label in labels)
+
+    def _start(self, label: Label) -> Tensor:
+        values, shares = torch.tensor(label.values), torch.tensor(label.frequencies)
+        centered = values - (shares * values).sum()
+        means = APART * centered / (shares * centered.square()).sum().sqrt()
+        return torch.stack([means, torch.full_like(means, math.log(1 - APART**2))], -1)
 
     def forward(self, labels: Tensor) -> Tensor:
         parts = zip(labels.split(self.values, -1), self.tables, strict=True)
