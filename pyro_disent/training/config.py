@@ -21,6 +21,10 @@ CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "check
 """Settings that may change when a run is resumed, beside its device and threads."""
 
 
+MOST_BINS, MOST_THREADS = 4096, 1024
+"""More are a mistake, and fill the memory before anything else notices."""
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """The configuration of a run; `to_json` and `from_json` round-trip.
@@ -274,6 +278,7 @@ class FitConfig:
         panel="Machine",
         metavar="N",
         above=0,
+        at_most=MOST_THREADS,
         help="Threads of the CPU; those that are fastest when it starts if not given.",
     )
     """Threads of the CPU; None: the fastest number when the run starts, see `pyro_disent.threads.choose`."""
@@ -291,8 +296,8 @@ class FitConfig:
         for field in dataclasses.fields(self):
             field.metadata["choice"].check(field.name, getattr(self, field.name), str(field.type))
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
-            if bins is not None and bins < 2:
-                raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
+            if bins is not None and not 2 <= bins <= MOST_BINS:
+                raise InputError(f"`bins={bins}` must be from 2, which can be told apart, to {MOST_BINS}")
         for factor, share in self.observe.items():
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise InputError(
