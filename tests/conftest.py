@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pyro_disent import plugins
+from tests.mnist_files import part_of_the_sample, whole_sample
+
 
 @pytest.fixture(autouse=True)
 def _clean_state() -> Iterator[None]:
@@ -28,6 +32,47 @@ def _clean_state() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the digits that come with the package, few: every run validates on a tenth of them. See `whole_sample`."""
+    with part_of_the_sample(tmp_path_factory.mktemp("sample") / "mnist_sample.npz"):
+        yield
+
+
+@pytest.fixture(scope="module", name="whole_sample")
+def _whole_sample() -> Iterator[None]:
+    with whole_sample():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_look_ups() -> Iterator[None]:
+    """Other packages' entry points, read again only where a folder of modules has changed.
+
+    A training asks for them 25 times, each time from the files of every package that is installed.
+    """
+    found: dict[Any, EntryPoints] = {}
+
+    def entry_points(group: str) -> EntryPoints:
+        folders = tuple((path, Path(path).stat().st_mtime_ns) for path in sys.path if Path(path).exists())
+        if (folders, group) not in found:
+            found[folders, group] = read(group=group)
+        return found[folders, group]
+
+    read: Callable[..., EntryPoints] = plugins.entry_points
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", entry_points)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """A file that is made whole here has to outlive its process, and not the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
