@@ -13,7 +13,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -40,15 +41,14 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _program() -> None:
+def program() -> None:
+    """The program itself."""
     from pyro_disent.cli.main import main
 
     main()
 
 
-def _run(
-    words: list[str], variables: dict[str, str], streams: Path, sample: Path, before: Callable[[], object] | None
-) -> None:
+def _run(words: list[str], variables: dict[str, str], streams: Path, sample: Path, work: Callable[[], object]) -> None:
     """In the fork."""
     assert "tests.preloaded" in sys.modules
     from pyro_disent.data.mnist import files
@@ -61,27 +61,25 @@ def _run(
     os.environ.update(variables)
     files.SAMPLE = sample
     sys.argv = ["pyro-disent", *words]
-    if before is not None:
-        before()
-    _program()
+    work()
 
 
 @contextlib.contextmanager
 def started(
-    *words: str | Path, cwd: Path, streams: Path, before: Callable[[], object] | None = None, **environment: str
+    *words: str | Path, cwd: Path, streams: Path, work: Callable[[], object] = program, **environment: str
 ) -> Iterator[ForkServerProcess]:
     """The program with these arguments, killed at the end if it is still there.
 
     Args:
         cwd: where it works.
         streams: the folder that gets what it prints.
-        before: is called in it first.
+        work: what is done there, by default all that the program does; a function of a module, or a partial of one.
     """
     from pyro_disent.data.mnist import files
 
     streams.mkdir(exist_ok=True)
     context, variables = _server(), {**os.environ, **environment}
-    arguments = ([*map(str, words)], variables, streams, files.SAMPLE, before)
+    arguments = ([*map(str, words)], variables, streams, files.SAMPLE, work)
     process = context.Process(target=_run, args=arguments)
     with contextlib.chdir(cwd):  # a process begins where its parent is
         process.start()
@@ -100,31 +98,33 @@ def ended(process: ForkServerProcess) -> int:
 
 
 def run(
-    *words: str | Path, cwd: Path, streams: Path, before: Callable[[], object] | None = None, **environment: str
+    *words: str | Path, cwd: Path, work: Callable[[], object] = program, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """What the program prints and how it ends."""
-    with started(*words, cwd=cwd, streams=streams, before=before, **environment) as process:
-        code = ended(process)
-    return subprocess.CompletedProcess(words, code, (streams / OUT).read_text(), (streams / ERR).read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        streams = Path(folder)
+        with started(*words, cwd=cwd, streams=streams, work=work, **environment) as process:
+            code = ended(process)
+        return _completed(words, code, streams)
 
 
 def run_together(
-    *words: str | Path, cwd: Path, streams: Path, before: Callable[[], object] | None = None, world: int = 2
+    *words: str | Path, cwd: Path, work: Callable[[], object] = program, world: int = 2
 ) -> list[subprocess.CompletedProcess[str]]:
     """The program in several processes that find each other as those that Lightning Fabric starts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "NODE_RANK": "0"}
-    folders = [streams / str(rank) for rank in range(world)]
-    streams.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        streams = [Path(folder) / str(rank) for rank in range(world)]
         processes = [
-            stack.enter_context(started(*words, cwd=cwd, streams=folder, before=before, **common, LOCAL_RANK=str(rank)))
-            for rank, folder in enumerate(folders)
+            stack.enter_context(started(*words, cwd=cwd, streams=each, work=work, **common, LOCAL_RANK=each.name))
+            for each in streams
         ]
         codes = [ended(process) for process in processes]
-    return [
-        subprocess.CompletedProcess(words, code, (folder / OUT).read_text(), (folder / ERR).read_text())
-        for code, folder in zip(codes, folders, strict=True)
-    ]
+        return [_completed(words, code, each) for code, each in zip(codes, streams, strict=True)]
+
+
+def _completed(words: Sequence[str | Path], code: int, streams: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess(words, code, (streams / OUT).read_text(), (streams / ERR).read_text())
