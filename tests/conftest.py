@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import socket
@@ -20,6 +21,7 @@ import pyro
 import pytest
 import torch
 from PIL import Image
+from sklearn import ensemble
 
 from pyro_disent import plugins
 from tests.mnist_files import part_of_the_sample, whole_sample
@@ -44,6 +46,28 @@ def _few_digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module", name="whole_sample")
 def _whole_sample() -> Iterator[None]:
     with whole_sample():
+        yield
+
+
+TREES = 25
+"""Of scikit-learn's 100: enough to read all that a code tells, and a quarter of the time of an evaluation."""
+BOOSTED = ("HistGradientBoostingRegressor", "HistGradientBoostingClassifier")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_trees() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in BOOSTED:
+            patch.setattr(ensemble, name, functools.partial(getattr(ensemble, name), max_iter=TREES))
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_trees() -> Iterator[None]:
+    """Metrics with all the trees that they have by their protocol."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in BOOSTED:
+            patch.setattr(ensemble, name, getattr(ensemble, name).func)
         yield
 
 
