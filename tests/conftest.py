@@ -117,10 +117,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked")
 
+    def refuse_elsewhere(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            refuse()
+        connect(self, address)
+
+    connect = socket.socket.connect
     monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
     monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse_elsewhere)
 
 
 def pytest_collection_finish() -> None:

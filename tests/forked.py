@@ -109,19 +109,23 @@ def run(
 
 
 def run_together(
-    *words: str | Path, cwd: Path, work: Callable[[], object] = program, world: int = 2
+    *words: str | Path, cwd: Path, work: Callable[[], object] = program, world: int = 2, by_torchrun: bool = False
 ) -> list[subprocess.CompletedProcess[str]]:
-    """The program in several processes that find each other as those that Lightning Fabric starts."""
+    """The program in several processes that find each other as those that Lightning Fabric starts, or torchrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world), "NODE_RANK": "0"}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world)}
+    if by_torchrun:
+        common |= {"GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "none"}
+    else:
+        common |= {"NODE_RANK": "0"}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        streams = [Path(folder) / str(rank) for rank in range(world)]
-        processes = [
-            stack.enter_context(started(*words, cwd=cwd, streams=each, work=work, **common, LOCAL_RANK=each.name))
-            for each in streams
-        ]
+        processes, streams = [], [Path(folder) / str(rank) for rank in range(world)]
+        for each in streams:
+            variables = common | {"LOCAL_RANK": each.name} | ({"RANK": each.name} if by_torchrun else {})
+            process = started(*words, cwd=cwd, streams=each, work=work, **variables)
+            processes.append(stack.enter_context(process))
         codes = [ended(process) for process in processes]
         return [_completed(words, code, each) for code, each in zip(codes, streams, strict=True)]
 

@@ -19,9 +19,9 @@ from pyro_disent.training.train import train
 from tests import forked
 from tests.forked import LONGEST
 from tests.table import RECORD, tiny
-from tests.test_cli import PROGRAM, assert_refused
+from tests.test_cli import assert_refused
 from tests.test_run_folder import contents
-from tests.test_together import SMALL, processes
+from tests.test_together import SMALL
 
 SETTINGS = [*SMALL.split(), "--threads", "1", "--max-steps", "1000000", "--checkpoint-minutes", "1e-9"]
 
@@ -62,13 +62,12 @@ def test_a_run_in_training_is_neither_resumed_nor_replaced_and_a_killed_one_is(c
 
 
 def test_the_processes_of_one_training_do_not_refuse_each_other(tmp_path: Path) -> None:
-    """Both are started at once, by torchrun, and find the same folder: the first one takes the lock."""
+    """Both are started at once, as by torchrun, and find the same folder: the first one takes the lock."""
     run = tmp_path / "run"
     train(tiny("vae", max_steps=2, devices=1), RunFolder(run))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", PROGRAM]
     words = [*SMALL.split(), "--max-steps", "4", "--devices", "2", "--out", "run", "--overwrite"]
-    done = processes(*torchrun, *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for done in forked.run_together(*words, cwd=tmp_path, by_torchrun=True):
+        assert done.returncode == 0, done.stderr
     assert RunFolder(run).state("last")["step"] == 4
     assert rows(run) == list(dict.fromkeys(rows(run)))
 
