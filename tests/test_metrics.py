@@ -14,7 +14,7 @@ from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
 from tests.dials import Dials, generator, noise
 
-pytestmark = pytest.mark.usefixtures("all_trees")
+pytestmark = pytest.mark.usefixtures("full_protocol")
 
 
 class TestLinearProbe:
