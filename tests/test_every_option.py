@@ -62,7 +62,7 @@ OF_RUNS = (
     "data prepare rotated-mnist --source embedded",
     "data prepare chairs --data-root files",
 )
-DOCUMENTED = {"chairs": "counts=2,2,4", "celeba": "counts=64,8,8"}
+DOCUMENTED = {"chairs": "counts=2,1,4", "celeba": "counts=64,4,4"}
 """Options of data sets that are large, which make them small."""
 
 
