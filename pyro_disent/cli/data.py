@@ -29,7 +29,7 @@ RootOption = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of whatever is drawn.")]
 
 
 @app.command("list")

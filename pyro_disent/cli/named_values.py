@@ -17,6 +17,8 @@ def name_value_pairs(given: list[str] | None, option: str, form: str = "NAME=VAL
         name, equals, value = item.partition("=")
         if not (name and equals and value):
             raise InputError(f"{option} {item}: write {form}")
+        if name in pairs:
+            raise InputError(f"{option} has two values of {name}, {pairs[name]} and {value}: give one")
         pairs[name] = value
     return pairs
 

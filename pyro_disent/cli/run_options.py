@@ -29,7 +29,7 @@ OutOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which test image, from 0.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of whatever is drawn.")]
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="Which weights.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[

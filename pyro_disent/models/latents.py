@@ -59,7 +59,7 @@ class Latent:
         if not self.name.isidentifier():
             raise InputError(f"latent {self.name!r}: a name must be letters, digits and underscores")
         # Names of other sites and plates, and attributes of a module.
-        if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict, self.name):
+        if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict(), self.name):
             raise InputError(f"latent {self.name!r}: this name is taken; choose another")
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
             raise InputError(f"latent {self.name!r} has {self.units} units; it needs at least 1")

@@ -293,6 +293,8 @@ class FitConfig:
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
                 raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
+            if bins is not None and bins > 10_000:
+                raise InputError(f"`bins={bins}` is more than the 10000 that a predictor can have")
         for factor, share in self.observe.items():
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise InputError(
