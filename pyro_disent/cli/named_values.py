@@ -12,7 +12,7 @@ N = TypeVar("N", int, float)
 
 
 def name_value_pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in given or ():
         name, equals, value = item.partition("=")
         if not (name and equals and value):

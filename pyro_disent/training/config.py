@@ -295,6 +295,9 @@ class FitConfig:
                 raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
             if bins is not None and bins > 10_000:
                 raise InputError(f"`bins={bins}` is more than the 10000 that a predictor can have")
+        for beta in self.beta.values() if isinstance(self.beta, dict) else (self.beta,):
+            if isinstance(beta, int | float) and not 0 <= beta < float("inf"):
+                raise InputError(f"`beta={beta}` is no weight of a KL: it must be a finite number, 0 or more")
         for factor, share in self.observe.items():
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise InputError(

@@ -16,8 +16,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -224,7 +225,7 @@ def read_idx(path: Path) -> np.ndarray:
     return values
 
 
-def _first_bytes(file: IO[bytes], header: int, of_each: int) -> bytes:
+def _first_bytes(file: gzip.GzipFile | BufferedReader, header: int, of_each: int) -> bytes:
     """As much as the header says that there is, and a few bytes more if there are any."""
     start = file.read(header)
     count = min(int.from_bytes(start[4:8], "big"), MOST_DIGITS)
