@@ -69,7 +69,7 @@ OPTIONS = [
 ON_RUN = [
     ["sample", "run", "--n", "0"], ["sample", "run", "--n", "100000"], ["sample", "run", "--seed", "-1"],
     ["sample", "run", "--seed", str(2**40)], ["sample", "run", "--latent", "q"], ["sample", "run", "--given", "q=1"],
-    ["sample", "run", "--index", "99999999"], ["sample", "run", "--latent", "z", "--index", "-1"],
+    ["sample", "run", "--latent", "z", "--index", "99999999"], ["sample", "run", "--latent", "z", "--index", "-1"],
     ["sample", "run", "--latent", "z", "--index", "9" * 5000], ["sample", "run", "--checkpoint", "x"],
     ["sample", "run", "--device", "x"], ["sample", "run", "--threads", "0"], ["sample", "run", "--out", "/dev/null"],
     ["sample", "run", "--out", "x.txt"], ["sample", "run", "--out", "no/x.png"], ["sample", "a" * 300],
