@@ -18,9 +18,9 @@ HUGE = "9" * 30
     [
         ([*FIT, "--latent", "z=100000000"], "latent 'z' has 100,000,000 units, and a latent has at most 16,384"),
         ([*FIT, "--latent", "training=2"], "latent 'training': this name is taken"),
-        ([*FIT, "--latent", "z=2", "--latent", "z=3"], "--latent says z twice: 2 and 3"),
-        ([*FIT, "--beta", "z=2", "--beta", "z=3"], "--beta says z twice: 2 and 3"),
-        ([*FIT, "--bins", "1000000000"], "--bins 1000000000 must be from 2, which can be told apart, to 4096"),
+        ([*FIT, "--latent", "z=2", "--latent", "z=3"], "--latent has two values of z, 2 and 3: give one"),
+        ([*FIT, "--beta", "z=2", "--beta", "z=3"], "--beta has two values of z, 2 and 3: give one"),
+        ([*FIT, "--bins", "1000000000"], "--bins 1000000000 is more than the 10000 that a predictor can have"),
         ([*FIT, "--threads", "99999999"], "--threads must be from 0 to 1024, got 99999999"),
         ([*FIT, "--seed", HUGE], f"--seed must be from 0 to 4294967295, got {HUGE}"),
         (["evaluate", "run", "--seed", "-1"], "Invalid value for '--seed'"),

@@ -18,7 +18,7 @@ def name_value_pairs(given: list[str] | None, option: str, form: str = "NAME=VAL
         if not (name and equals and value):
             raise InputError(f"{option} {item}: write {form}")
         if name in pairs:
-            raise InputError(f"{option} says {name} twice: {pairs[name]} and {value}")
+            raise InputError(f"{option} has two values of {name}, {pairs[name]} and {value}: give one")
         pairs[name] = value
     return pairs
 

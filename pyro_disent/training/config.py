@@ -21,7 +21,7 @@ CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "check
 """Settings that may change when a run is resumed, beside its device and threads."""
 
 
-MOST_BINS, MOST_THREADS = 4096, 1024
+MOST_THREADS = 1024
 """More are a mistake, and fill the memory before anything else notices."""
 
 
@@ -296,8 +296,13 @@ class FitConfig:
         for field in dataclasses.fields(self):
             field.metadata["choice"].check(field.name, getattr(self, field.name), str(field.type))
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
-            if bins is not None and not 2 <= bins <= MOST_BINS:
-                raise InputError(f"`bins={bins}` must be from 2, which can be told apart, to {MOST_BINS}")
+            if bins is not None and bins < 2:
+                raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
+            if bins is not None and bins > 10_000:
+                raise InputError(f"`bins={bins}` is more than the 10000 that a predictor can have")
+        for beta in self.beta.values() if isinstance(self.beta, dict) else (self.beta,):
+            if isinstance(beta, int | float) and not 0 <= beta < float("inf"):
+                raise InputError(f"`beta={beta}` is no weight of a KL: it must be a finite number, 0 or more")
         for factor, share in self.observe.items():
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise InputError(
