@@ -16,7 +16,7 @@ HUGE = "9" * 30
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([*FIT, "--latent", "z=100000000"], "latent 'z' has 100,000,000 units, and a latent has at most 16,384"),
+        ([*FIT, "--latent", "z=100000000"], "latent 'z' has 100000000 units: at most 65536 are made"),
         ([*FIT, "--latent", "training=2"], "latent 'training': this name is taken"),
         ([*FIT, "--latent", "z=2", "--latent", "z=3"], "--latent has two values of z, 2 and 3: give one"),
         ([*FIT, "--beta", "z=2", "--beta", "z=3"], "--beta has two values of z, 2 and 3: give one"),

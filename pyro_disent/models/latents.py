@@ -14,7 +14,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.normal import Normal
 
-MOST_UNITS = 2**14
+MOST_UNITS = 2**16
 """More are a mistake, and fill the memory before anything else notices."""
 
 
@@ -67,7 +67,7 @@ class Latent:
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
             raise InputError(f"latent {self.name!r} has {self.units} units; it needs at least 1")
         if self.units > MOST_UNITS:
-            raise InputError(f"latent {self.name!r} has {self.units:,} units, and a latent has at most {MOST_UNITS:,}")
+            raise InputError(f"latent {self.name!r} has {self.units} units: at most {MOST_UNITS} are made")
         if not isinstance(self.family, Family):
             raise InputError(f"latent {self.name!r}: a family is needed, such as Normal(), not {self.family!r}")
         object.__setattr__(self, "explains", self._checked(self.explains))

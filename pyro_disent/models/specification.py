@@ -9,10 +9,7 @@ from typing import Any
 
 from pyro_disent.errors import InputError
 from pyro_disent.models import families
-from pyro_disent.models.latents import Each, Explains, Latent
-
-MOST_UNITS = 1 << 16
-"""Of a latent: far more than any model has use for, and few enough that its networks can be made."""
+from pyro_disent.models.latents import MOST_UNITS, Each, Explains, Latent
 
 
 @dataclass(frozen=True)
