@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: fit test lint clean
+.PHONY: fit test stress lint clean
 
 fit: $(READY)
 	$(BIN)/pyro-disent fit --method cycle --data chairs --source embedded
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+stress: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.malformed
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,8 +8,8 @@ training faces, measures its balanced accuracy on the test faces, and keeps it a
 (of those that 10 to 90 % of the faces have) in ``experiments/results/faces-judge.json`` and ``.safetensors``. It is
 trained before any model here, and chooses the attributes that all rows are about.
 
-A row trains one model: ``labelled`` (unit i of z has a prior that depends on attribute i), ``similarity`` (the paper's,
-unit by unit) or ``vae`` (plain). It measures, by the judge's verdicts:
+A row trains one model: ``labelled`` (unit i of z has a prior that depends on attribute i), ``observed`` (unit i of z is
+attribute i, seen in training), ``similarity`` (the paper's, unit by unit) or ``vae`` (plain). It measures, by the judge's verdicts:
 
 * how often samples with an attribute, and samples without it, are judged so: 1,000 of each. A labelled model draws
   its unit from p(z_i | attribute i); the others have no such prior, so their unit is set to the mean of its posterior
@@ -134,7 +134,8 @@ def settings_of(row: str, attributes: list[str], steps: int, y_weight: float) ->
     return {
         "method": "similarity" if row == "similarity" else "vae",
         "latents": latents,
-        "beta": {"y": y_weight} if row == "labelled" else None,
+        "beta": {"y": y_weight} if row in ("labelled", "observed") else None,
+        "observe": attributes if row == "observed" else [],
         "max_steps": steps,
         "batch_size": 32,
         "seed": SEED,
@@ -216,7 +217,7 @@ def measured(row: str, vae: FactoredVAE, data: DataSet) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", choices=("judge", "labelled", "similarity", "vae"))
+    parser.add_argument("row", choices=("judge", "labelled", "observed", "similarity", "vae"))
     parser.add_argument("--out", type=Path, help="a line of JSON for each row is added to it")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--y-weight", type=float, default=1.0, help="on the KL of y, of a labelled model")

@@ -11,7 +11,8 @@ class InputError(ValueError):
 
     def __init__(self, message: str = "") -> None:
         # Pyro raises a program's error again, with the shapes of the trace appended to the message.
-        super().__init__(re.split(r"\n\s*Trace Shapes:", message)[0])
+        # Messages of torch, tar and the like that are handed on have many lines.
+        super().__init__(re.sub(r"\s*\n\s*", " ", re.split(r"\n\s*Trace Shapes:", message)[0].strip()))
 
 
 class Diverged(ArithmeticError):

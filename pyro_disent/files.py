@@ -39,6 +39,25 @@ def obstacle(path: Path) -> str | None:
     return None if kind == stat.S_IFREG else _KINDS.get(kind, "is no regular file")
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file: a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: for anything else, and for a file of more than ``most`` bytes, before any of it is read.
+    """
+    check_regular(path, most)
+    return path.read_bytes()
+
+
+def check_regular(path: Path, most: int | None = None) -> None:
+    """Raises OSError for what is no regular file, or a link to one, and for one of more than ``most`` bytes."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"it {_KINDS.get(stat.S_IFMT(status.st_mode), 'is no regular file')}")
+    if most is not None and status.st_size > most:
+        raise OSError(f"it has {status.st_size:,} bytes, and at most {most:,} are read")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by a new one, which is flushed to the disk before it gets the name.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ import pyro
 import pytest
 import torch
 from PIL import Image
+from sklearn import ensemble
+
+from pyro_disent import plugins
+from pyro_disent.evaluation import counterfactuals
+from pyro_disent.evaluation.counterfactuals import swap_error
+from tests.mnist_files import part_of_the_sample, whole_sample
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +36,71 @@ def _clean_state() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     pyro.clear_param_store()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Of the digits that come with the package, few: every run validates on a tenth of them. See `whole_sample`."""
+    with part_of_the_sample(tmp_path_factory.mktemp("sample") / "mnist_sample.npz"):
+        yield
+
+
+@pytest.fixture(scope="module", name="whole_sample")
+def _whole_sample() -> Iterator[None]:
+    with whole_sample():
+        yield
+
+
+TREES, PAIRS = 25, 60
+"""Of an evaluation, where its protocol has 100 and 1,000: enough to read all that a code tells, and far sooner done."""
+BOOSTED = ("HistGradientBoostingRegressor", "HistGradientBoostingClassifier")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_evaluations() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in BOOSTED:
+            patch.setattr(ensemble, name, functools.partial(getattr(ensemble, name), max_iter=TREES))
+        patch.setitem(swap_error.__kwdefaults__, "pairs", PAIRS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def full_protocol() -> Iterator[None]:
+    """Metrics as users have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in BOOSTED:
+            patch.setattr(ensemble, name, getattr(ensemble, name).func)
+        patch.setitem(swap_error.__kwdefaults__, "pairs", counterfactuals.PAIRS)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_look_ups() -> Iterator[None]:
+    """Other packages' entry points, read again only where a folder of modules has changed.
+
+    A training asks for them 25 times, each time from the files of every package that is installed.
+    """
+    found: dict[Any, EntryPoints] = {}
+
+    def entry_points(group: str) -> EntryPoints:
+        folders = tuple((path, Path(path).stat().st_mtime_ns) for path in sys.path if Path(path).exists())
+        if (folders, group) not in found:
+            found[folders, group] = read(group=group)
+        return found[folders, group]
+
+    read: Callable[..., EntryPoints] = plugins.entry_points
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", entry_points)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """A file that is made whole here has to outlive its process, and not the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +121,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked")
 
+    def refuse_elsewhere(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            refuse()
+        connect(self, address)
+
+    connect = socket.socket.connect
     monkeypatch.delenv("PYRO_DISENT_DATA", raising=False)
     monkeypatch.setenv("PYRO_DISENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse_elsewhere)
 
 
 def pytest_collection_finish() -> None:

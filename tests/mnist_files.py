@@ -1,11 +1,37 @@
-"""Files in MNIST's own format, of a few digits that are noise."""
+"""Files in MNIST's own format, of a few digits that are noise; and the digits that come with the package."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from pyro_disent.data.mnist import files
+
+SAMPLE = files.SAMPLE
+
+
+@contextlib.contextmanager
+def whole_sample() -> Iterator[None]:
+    """All 10,000 digits that come with the package, where the tests else have some of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "SAMPLE", SAMPLE)
+        yield
+
+
+@contextlib.contextmanager
+def part_of_the_sample(path: Path, train: int = 400, test: int = 60) -> Iterator[None]:
+    """The first of these digits alone, in a file of their own."""
+    counts = {"train_images": train, "train_labels": train, "test_images": test, "test_labels": test}
+    with np.load(SAMPLE) as whole:
+        np.savez(path, **{name: whole[name][:count] for name, count in counts.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "SAMPLE", path)
+        yield
 
 
 def idx(values: np.ndarray) -> bytes:

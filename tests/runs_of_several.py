@@ -1,4 +1,4 @@
-"""Runs of the command line on several processes, all from one start, see `tests.several`.
+"""Runs of the command line on several processes, all from one start.
 
 ``python -m tests.runs_of_several JOBS`` reads a JSON list of jobs and does one after the other, each in a folder of its
 own: ``name``, ``world``, ``words`` of the command line, and ``fault`` with the ``rank`` that it befalls. Each process
@@ -11,8 +11,10 @@ import errno
 import json
 import os
 import signal
+import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -25,12 +27,37 @@ from pyro_disent.cli.main import main
 from pyro_disent.errors import InputError
 from pyro_disent.runs.run import Run
 from pyro_disent.training import log, loop, train
-from tests.several import forked
 
 STEP = 5  # at which a fault comes
 LATER = ("pyro_disent.runs.job", "pyro_disent.cli.progress", "pyro_disent.data.mnist.rotated",
          "pyro_disent.data.own.folder", "torch.utils.tensorboard", "joblib")  # fmt: skip
 """What a training imports when it needs it: imported before the forks, they need not do it each."""
+
+
+def forked(world: int, work: Callable[[int], Any]) -> list[int]:
+    """The exit codes of processes that find each other as those that Lightning Fabric started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ids = []
+    for rank in range(world):
+        sys.stdout.flush()
+        if (process := os.fork()) == 0:
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+            os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+            code = 70
+            try:
+                work(rank)
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 71
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        ids.append(process)
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in ids]
 
 
 def nan(at: loop.Loop) -> None:
@@ -62,14 +89,17 @@ FAULTS: dict[str, Callable[[loop.Loop], None]] = {
 }
 
 
+def refused(*_: Any, **__: Any) -> None:
+    raise InputError("this machine has no such data")
+
+
+UNPREPARED = {"unprepared": refused, "unborn": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)}
+
+
 def befall(fault: str) -> None:
     """The fault comes in this process: before the loop, or at its step `STEP`."""
-    if fault == "unprepared":
-
-        def refused(*_: Any, **__: Any) -> None:
-            raise InputError("this machine has no such data")
-
-        train.prepare = refused
+    if fault in UNPREPARED:
+        train.prepare = UNPREPARED[fault]
         return
     gradients = loop.Loop._gradients
 

@@ -1,16 +1,10 @@
-"""Several processes on a CPU from one start: everything is imported once, and each process is a fork of that one.
-
-``python -m tests.several FOLDER JOB...`` does the jobs one after the other. Each is ``WORLD/METHOD/STEP``: that many
-processes leave their gradients in the folder, before and after they were averaged, and their losses.
-"""
+"""Several processes on a CPU: what each does where gradients are compared, and where one of them meets something."""
 
 from __future__ import annotations
 
 import os
-import socket
-import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +13,18 @@ import torch
 from torch.distributions import normal
 
 from pyro_disent.batch import Batch
+from pyro_disent.cli.main import main
 from pyro_disent.compiled.step import CompiledStep, EagerStep
 from pyro_disent.models.program import hashed, seed_random_state
 from pyro_disent.objectives.elbo import Objective
 from pyro_disent.objectives.methods import build_objective
+from pyro_disent.training import log, loop
 from pyro_disent.training.fabric import Fabric, launched_quietly
 from pyro_disent.training.together import Together
 from tests.models import SHAPE, linear_vae
 from tests.test_terms import SETTING
 
 CPU, IMAGES = torch.device("cpu"), 6  # of a process
-
-
-def forked(world: int, work: Callable[[int], Any]) -> list[int]:
-    """The exit codes of processes that find each other as those that Lightning Fabric started."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ids = []
-    for rank in range(world):
-        sys.stdout.flush()
-        if (process := os.fork()) == 0:
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
-            os.environ |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank)}
-            code = 70
-            try:
-                work(rank)
-                code = 0
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 71
-            except BaseException:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        ids.append(process)
-    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in ids]
 
 
 def objective_of(method: str, seed: int = 0) -> Objective:
@@ -135,24 +105,37 @@ def averaged(method: str, compiled: str, fabric: Fabric) -> dict[str, Any]:
     return {"alone": alone, "gradients": gradients(objective), "loss": record.loss}
 
 
-def work(out: Path, jobs: Sequence[str]) -> None:
-    torch.set_num_threads(1)
-    for world in (2, 4):
-        cases = [job for job in jobs if job.startswith(f"{world}/")]
+def work(out: Path, jobs: Sequence[str], world: int) -> None:
+    """One process of several does the jobs of that many, ``WORLD/METHOD/STEP``.
 
-        def each(rank: int, world: int = world, cases: Sequence[str] = cases) -> None:
-            fabric = launched_quietly(accelerator="cpu", devices=world, precision="32-true")
-            assert (fabric.global_rank, fabric.world_size) == (rank, world)
-            for case in cases:
-                torch.save(averaged(*case.split("/")[1:], fabric), place(out, case, rank))
-
-        if cases and any(codes := forked(world, each)):
-            sys.exit(f"{world} processes ended with {codes}")
+    Each leaves its gradients, before and after they were averaged, and its loss.
+    """
+    fabric = launched_quietly(accelerator="cpu", devices=world, precision="32-true")
+    assert fabric.world_size == world
+    for job in jobs:
+        if job.startswith(f"{world}/"):
+            torch.save(averaged(*job.split("/")[1:], fabric), place(out, job, fabric.global_rank))
 
 
 def place(out: Path, case: str, rank: int) -> Path:
     return out / f"{case.replace('/', '-')}-{rank}.pt"
 
 
-if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2:])
+def faulty(fault: str) -> None:
+    """The program, where the second process meets this in step 5: ``nan``, ``error``, or the name of a signal."""
+    log.LOG_EVERY = 2
+    gradients = loop.Loop._gradients
+
+    def _gradients(self: loop.Loop, step: int) -> Any:
+        if step == 5 and self.fabric.global_rank == 1:  # 4 steps an epoch
+            if fault == "nan":
+                with torch.no_grad():
+                    next(self.objective.guide.heads["y"].parameters()).fill_(float("nan"))
+            elif fault == "error":
+                raise RuntimeError("out of luck")
+            else:
+                os.kill(os.getpid(), getattr(signal, fault))
+        return gradients(self, step)
+
+    loop.Loop._gradients = _gradients  # type: ignore[method-assign]
+    main()

@@ -24,7 +24,7 @@ from pyro_disent.training.record import RunRecord
 
 ROWS = [*METHODS, "cycle+similarity", "cycle+similarity+predictor"]
 DATA = [*registry.BUILT_IN]
-TINY: dict[str, dict[str, Any]] = {"celeba": {"counts": (64, 8, 8)}, "chairs": {"counts": (4, 3, 3)}}
+TINY: dict[str, dict[str, Any]] = {"celeba": {"counts": (64, 4, 8)}, "chairs": {"counts": (3, 1, 1)}}
 """data set's name -> options that make it small."""
 
 

@@ -18,17 +18,18 @@ import pytest
 from pyro_disent.cli.sentences import as_flags
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.compiling import WORTH_COMPILING
+from tests import forked
 
 PROGRAM = Path(sys.executable).with_name("pyro-disent")
 TINY = ["--data", "rotated-mnist", "--source", "embedded", "--limit", "64", "--batch-size", "16", "--no-compile"]
 
 
-def run(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYRO_DISENT_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
+def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["MPLBACKEND"] = "not-installed-here"  # as a notebook's is for every program it starts
     environment.pop("PYRO_DISENT_DATA", None)
     command = [PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:
@@ -43,7 +44,8 @@ def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one tiny run in it, made by the command."""
     folder = tmp_path_factory.mktemp("cli")
-    result = run("fit", "--method", "cycle", *TINY, "--max-steps", "8", "--latent", "z=4", cwd=folder)
+    words = ["fit", "--method", "cycle", *TINY, "--max-steps", "8", "--latent", "z=4"]
+    result = forked.run(*words, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "runs/rotated-mnist-cycle-1"
     assert "embedded:" in result.stdout and "precision" in result.stdout and "eager (--no-compile)" in result.stdout
@@ -109,17 +111,15 @@ def test_the_second_run_gets_the_next_number_and_json_is_one_object(trained: Pat
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path: Path, call: Any) -> None:
-    environment = {**os.environ, "PYRO_DISENT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [PROGRAM, "fit", "--method", "cycle", *TINY, "--max-steps", "2000", "--out", "run"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    words = ["fit", "--method", "cycle", *TINY, "--max-steps", "2000", "--out", "run"]
+    with forked.started(*words, cwd=tmp_path, streams=tmp_path / "streams") as process:
         while not (tmp_path / "run/checkpoints/last.json").exists():
-            assert process.poll() is None
+            assert process.exitcode is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
+        os.kill(process.pid or 0, signal.SIGINT)
+        code = forked.ended(process)
+    out, err = ((tmp_path / "streams" / name).read_text() for name in (forked.OUT, forked.ERR))
+    assert code == 130, err
     assert "pyro-disent fit --resume run" in err and "Traceback" not in err and out
     config = tmp_path / "run/config.json"
     step = json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"]
@@ -192,28 +192,35 @@ def test_damaged_chairs_are_named(chairs: Path, call: Any) -> None:
 
 
 def test_two_processes_make_one_run(tmp_path: Path, call: Any) -> None:
-    options = ["--max-steps", "4", "--device", "cpu", "--devices", "2", "--out", "run", "--json"]
-    result = run("fit", "--method", "cycle+predictor", *TINY, *options, cwd=tmp_path)
+    """The first starts the second; where the run goes on, they are forks."""
+    chairs = ["--data", "chairs", "--source", "embedded", "--data-option", "counts=2,1,1"]
+    options = ["--batch-size", "8", "--no-compile", "--max-steps", "4", "--device", "cpu", "--devices", "2", "--json"]
+    result = run("fit", "--method", "cycle+predictor", *chairs, *options, "--out", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["path"] == "run"
     assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 4
-    resumed = run("fit", "--resume", "run", "--max-steps", "6", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    for resumed in forked.run_together("fit", "--resume", "run", "--max-steps", "6", cwd=tmp_path):
+        assert resumed.returncode == 0, resumed.stderr
     assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 6
     assert call("fit", "--resume", "run", "--max-steps", "8", "--devices", "1").returncode == 0
     assert json.loads((tmp_path / "run/checkpoints/last.json").read_text())["step"] == 8
     assert json.loads((tmp_path / "run/config.json").read_text())["fit"]["devices"] == 1
 
 
+def on_a_small_disk() -> None:
+    """The program under the system's own limit on file sizes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    forked.program()
+
+
 def test_a_full_disk_is_exit_4_and_keeps_the_last_good_checkpoint(tmp_path: Path, call: Any) -> None:
-    """The system's own limit on file sizes, small enough that a checkpoint does not fit."""
+    """The limit is so small that a checkpoint does not fit."""
     common = ["fit", "--method", "cycle", *TINY, "--out", "run"]
     assert call(*common, "--epochs", "1").returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}
     config = tmp_path / "run/config.json"
     config.write_text(config.read_text().replace('"epochs": 1', '"epochs": 3'))
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # noqa: E731
-    result = run("fit", "--resume", "run", cwd=tmp_path, preexec_fn=limit)
+    result = forked.run("fit", "--resume", "run", cwd=tmp_path, work=on_a_small_disk)
     assert result.returncode == 4, result.stderr
     assert "Traceback" not in result.stderr and "could not be written" in result.stderr
     after = {path: path.read_bytes() for path in (tmp_path / "run/checkpoints").rglob("*") if path.is_file()}

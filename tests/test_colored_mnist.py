@@ -34,6 +34,7 @@ from tests.models import masks
 from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack
 
+pytestmark = pytest.mark.usefixtures("whole_sample")
 SPREAD = VARIANCE**0.5
 MEANS = np.array(MEAN_COLORS) / 255
 EXACT = 1e-9

@@ -20,6 +20,7 @@ from pyro_disent.figures.swap import swap_truth
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent, each, swapped
 
+pytestmark = pytest.mark.usefixtures("full_protocol")
 FACTORS = ("angle", "height")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.models.networks import networks
+from tests import forked
 from tests.people import SIZE, contents, everything, flat, load, people, picture, splits
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -219,11 +219,9 @@ def test_bad_folders_are_one_sentence_and_nothing_is_written(
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_installed_program_shows_a_folder(tmp_path: Path) -> None:
+def test_a_new_process_shows_a_folder(tmp_path: Path) -> None:
     people(tmp_path / "faces", "jpg")
-    program = Path(sys.executable).with_name("pyro-disent")
-    command = [program, "data", "show", "faces", "--image-size", "32", "--pairs", "6"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    result = forked.run("data", "show", "faces", "--image-size", "32", "--pairs", "6", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     said, path = (result.stdout.splitlines()[line] for line in (0, -1))
     assert "40 training images" in said and path == "faces-pairs.png" and (tmp_path / path).is_file()

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pyro_disent import files
 from pyro_disent.data.images import store as image_store
 from pyro_disent.data.images.store import open_store, store
 from pyro_disent.errors import InputError
+from tests import forked
 from tests.stored import BYTES, SHAPE, TOTAL, Counting, Stop, beside, but_not, picture, pictures
 
 
@@ -177,44 +179,34 @@ def test_a_journal_is_replaced_and_never_written_over(path: Path, monkeypatch: p
     assert sorted(rest.items) == list(range(8, TOTAL)) and path.read_bytes() == pictures().tobytes()
 
 
-SCRIPT = """
-import os, sys, time
-from pathlib import Path
-import numpy as np
-from pyro_disent import files
-from pyro_disent.data.images import store as image_store
-path, total, processes, image_store.SECONDS_BETWEEN_SAVES = Path(sys.argv[1]), *map(int, sys.argv[2:])
-image_store.SECONDS_BETWEEN_LOOKS = 0.01
-made = []
-def picture(item):
-    time.sleep(0.02)
-    made.append(item)
-    return np.random.default_rng(item).integers(0, 256, (3, 4, 5), dtype=np.uint8)
-path.parent.mkdir(exist_ok=True)
-path.with_name(f"ready-{os.getpid()}").touch()
-while len([*path.parent.glob("ready-*")]) < processes:
-    time.sleep(0.005)
-seen = []
-image_store.store(path, range(total), picture, (3, 4, 5), progress=lambda done, total: seen.append(done))
-print(len(made), len(seen))
-"""
+def store_slowly(path: Path, total: int, processes: int, seconds_between_saves: float) -> None:
+    """What a process does once so many are ready to; it prints how many images it made, and how many it was told of."""
+    image_store.SECONDS_BETWEEN_SAVES, image_store.SECONDS_BETWEEN_LOOKS = seconds_between_saves, 0.01
+    made, seen = [], []
 
+    def slow(item: int) -> NDArray[np.uint8]:
+        time.sleep(0.02)
+        made.append(item)
+        return picture(item)
 
-def started(path: Path, total: int, processes: int, seconds_between_saves: int) -> subprocess.Popen[str]:
-    """A process that stores, once so many of them are ready to."""
-    settings = map(str, (path, total, processes, seconds_between_saves))
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, *settings], stdout=subprocess.PIPE, text=True)
-
-
-def test_a_process_that_is_killed(path: Path) -> None:
-    process = started(path, TOTAL, 1, 0)
-    deadline = time.monotonic() + 60
-    journal = beside(path, "journal")
-    while not journal.exists() or json.loads(journal.read_text())["done"] < 5:
-        assert process.poll() is None and time.monotonic() < deadline
+    path.parent.mkdir(exist_ok=True)
+    path.with_name(f"ready-{os.getpid()}").touch()
+    while len([*path.parent.glob("ready-*")]) < processes:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    store(path, range(total), slow, SHAPE, progress=lambda done, _: seen.append(done))
+    print(len(made), len(seen))
+
+
+def test_a_process_that_is_killed(path: Path, tmp_path: Path) -> None:
+    work = partial(store_slowly, path, TOTAL, 1, 0)
+    with forked.started(cwd=tmp_path, streams=tmp_path / "streams", work=work) as process:
+        deadline = time.monotonic() + 60
+        journal = beside(path, "journal")
+        while not journal.exists() or json.loads(journal.read_text())["done"] < 5:
+            assert process.exitcode is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        assert forked.ended(process) == -signal.SIGKILL
     done = json.loads(journal.read_text())["done"]
     assert 5 <= done < TOTAL and not path.exists()
     rest = Counting()
@@ -222,10 +214,10 @@ def test_a_process_that_is_killed(path: Path) -> None:
     assert sorted(rest.items) == list(range(done, TOTAL)) and path.read_bytes() == pictures().tobytes()
 
 
-def test_two_processes_at_once(path: Path) -> None:
-    processes = [started(path, 80, 2, 1) for _ in range(2)]
-    results = [[int(number) for number in process.communicate()[0].split()] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+def test_two_processes_at_once(path: Path, tmp_path: Path) -> None:
+    done = forked.run_together(cwd=tmp_path, work=partial(store_slowly, path, 80, 2, 1))
+    assert [each.returncode for each in done] == [0, 0], done
+    results = [[int(number) for number in each.stdout.split()] for each in done]
     assert sorted(made for made, _ in results) == [0, 80]  # one worked, and the other showed how far it was
     assert all(seen > 1 for _, seen in results)
     assert path.read_bytes() == pictures(80).tobytes() and open_store(path).total == 80

@@ -14,6 +14,8 @@ from pyro_disent.evaluation.probes import linear_probe
 from pyro_disent.evaluation.viewpoints import angle_error, near_symmetric, recall_at_1
 from tests.dials import Dials, generator, noise
 
+pytestmark = pytest.mark.usefixtures("full_protocol")
+
 
 class TestLinearProbe:
     labels = torch.arange(6_000) % 5

@@ -22,7 +22,7 @@ from tests.mnist_files import idx, write_mnist
 REAL = os.environ.get("PYRO_DISENT_DATA")
 
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
+pytestmark = pytest.mark.usefixtures("elsewhere", "whole_sample")
 
 
 def sizes(data: mnist.MNIST) -> list[int]:

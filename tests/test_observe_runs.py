@@ -33,7 +33,7 @@ CHAIRS = "--data chairs --source embedded --data-option counts=4,2,2 --batch-siz
 
 
 def of_chairs(**said: Any) -> FitConfig:
-    return tiny(data="chairs", batch_size=8, limit=None, **said)
+    return tiny(data="chairs", batch_size=8, limit=None, options={"counts": (4, 1, 1)}, **said)
 
 
 def prepared(config: FitConfig, data: DataSet | None = None) -> Prepared:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import gc
 import io
-import os
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from pyro_disent.models.factored_vae import FactoredVAE
 from pyro_disent.models.latents import Latent
 from pyro_disent.objectives.elbo import DisentanglingELBO, ForwardCycle
 from pyro_disent.objectives.methods import build_objective
+from tests import forked
 from tests.models import SHAPE, linear_vae, pair_batch
 from tests.test_terms import SETTING
 
@@ -88,19 +87,17 @@ def test_a_named_model_finds_its_weights_in_a_loaded_store(use: str, built: str,
     }
 
 
-PROGRAM = """
-import sys, pyro, torch
-from tests.test_param_store import named, train
-vae = named()
-train(vae)
-pyro.get_param_store().save(sys.argv[1])
-print(vae.encode(torch.full((2, 1, 4, 5), 0.3))["z"][0].tolist())
-"""
+def train_elsewhere(store: str) -> None:
+    """What another process does: its store is saved, and one of its codes printed."""
+    vae = named()
+    train(vae)
+    pyro.get_param_store().save(store)
+    print(vae.encode(torch.full((2, 1, 4, 5), 0.3))["z"][0].tolist())
 
 
 def test_a_store_saved_in_another_process_is_restored_here(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    there = subprocess.run([sys.executable, "-c", PROGRAM, store], capture_output=True, text=True)
+    there = forked.run(cwd=tmp_path, work=partial(train_elsewhere, store))
     others = [named(None) for _ in range(3)]
     vae = named()
     pyro.get_param_store().load(store)
@@ -295,26 +292,20 @@ def test_what_is_unpickled_alone_keeps_its_name(tmp_path: Path) -> None:
     assert_equal(again, expected)
 
 
-ELSEWHERE = """
-import sys, torch, pyro
-from pyro.infer import SVI
-from pyro_disent import FactoredVAE, ForwardCycle, Latent
-from tests.models import linear_vae, pair_batch
-names = [None if name == "-" else name for name in sys.argv[2:]]
-for name in names:
-    torch.manual_seed(5)
-    plain = linear_vae()
-    vae = FactoredVAE(plain.latents, plain.guide.encoder, plain.model.decoder, name=name)
-    SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.1}), ForwardCycle()).step(pair_batch())
-pyro.get_param_store().save(sys.argv[1])
-torch.save(vae.state_dict(), sys.argv[1] + ".weights")
-"""
+def train_one_by_one(path: Path, names: Sequence[str | None]) -> None:
+    """What another process does: a store of all, and the weights of the last."""
+    for name in names:
+        torch.manual_seed(5)
+        vae = rebuilt(name)
+        SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.1}), ForwardCycle()).step(pair_batch())
+    pyro.get_param_store().save(str(path))
+    torch.save(vae.state_dict(), f"{path}.weights")
 
 
-def saved_elsewhere(path: Path, *names: str) -> Path:
+def saved_elsewhere(path: Path, *names: str | None) -> Path:
     """A store of models that were trained in another process, where serial numbers began anew."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", ELSEWHERE, str(path), *names], check=True, env=environment)
+    done = forked.run(cwd=path.parent, work=partial(train_one_by_one, path, names))
+    assert done.returncode == 0, done.stderr
     return path
 
 
@@ -324,7 +315,7 @@ def rebuilt(name: str | None = None) -> FactoredVAE:
 
 
 def test_a_store_of_another_process_is_taken_up_or_refused(tmp_path: Path) -> None:
-    unnamed, named = saved_elsewhere(tmp_path / "unnamed", "-"), saved_elsewhere(tmp_path / "named", "faces")
+    unnamed, named = saved_elsewhere(tmp_path / "unnamed", None), saved_elsewhere(tmp_path / "named", "faces")
     for models in (1, 2, 3):  # serial numbers of here and there meet
         pyro.clear_param_store()
         made = [rebuilt() for _ in range(models)]

@@ -50,7 +50,7 @@ def labelled_vae() -> FactoredVAE:
     family = LabelledNormal("size", {"size": SIZE})
     vae = gaussian_vae([Latent("z", 2), Latent("y", 1, family)])
     with torch.no_grad():
-        next(family.parameters())[:, 0] = MEANS
+        next(family.parameters()).zero_()[:, 0] = MEANS
     return vae
 
 

@@ -25,6 +25,7 @@ from tests.models import masks
 from tests.syncs import refused_syncs
 from tests.test_device import NoReadBack
 
+pytestmark = pytest.mark.usefixtures("whole_sample")
 BOTH = ("rotation", "scale")
 CHOICES = [("rotation",), ("scale",), BOTH]
 

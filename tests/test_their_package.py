@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 import pyro_disent
 from pyro_disent.models.networks import networks
 from pyro_disent.plugins import BrokenPackage
+from tests import forked
 
 PACKAGE = '''
 import dataclasses
@@ -310,10 +310,7 @@ def test_a_broken_package_hides_nothing_else(installed: Any, broken: None, tmp_p
 
 
 def test_the_command_line_says_what_is_broken_in_a_sentence(broken: None, tmp_path: Path) -> None:
-    site = str(Path(sys.path[0]))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([site, os.environ.get("PYTHONPATH", "")])}
-    code = "import sys; sys.argv = ['pyro-disent', 'methods']; from pyro_disent.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = forked.run("methods", cwd=tmp_path)
     assert done.returncode == 0 and "cycle" in done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith("pyro-disent: boom of another package (broken_package:boom, entry-point group")

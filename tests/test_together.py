@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,8 @@ import torch
 from pyro_disent.compiled.step import EagerStep
 from pyro_disent.objectives.methods import METHODS
 from pyro_disent.training.run_folder import RunFolder
-from tests import several
-
-ROOT = Path(__file__).parent.parent
-LONGEST = 240  # seconds until a hang is one
+from tests import forked, several
+from tests.forked import LONGEST, ROOT
 
 
 def processes(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -37,8 +36,9 @@ CASES += [f"{world}/{method}/compiled" for world, method in zip((2, 2, 4), (*SUM
 def of_several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two and four processes have left their gradients of each case."""
     out = tmp_path_factory.mktemp("of_several")
-    done = processes("-m", "tests.several", out, *CASES, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    for world in (2, 4):
+        for done in forked.run_together(work=partial(several.work, out, CASES, world), cwd=out, world=world):
+            assert done.returncode == 0, done.stderr
     return out
 
 
@@ -62,24 +62,6 @@ def test_processes_have_the_gradient_of_one_that_sees_all(
         several.assert_same(first["alone"], expected)
 
 
-FAULTY = """
-import os, signal
-from pyro_disent.cli.main import main
-from pyro_disent.training import log, loop
-
-log.LOG_EVERY = 2
-gradients, fault = loop.Loop._gradients, os.environ["FAULT"]
-
-def faulty(self, step):
-    if step == 5 and self.fabric.global_rank == 1:  # 4 steps an epoch
-        if fault == "error":
-            raise RuntimeError("out of luck")
-        os.kill(os.getpid(), getattr(signal, fault))
-    return gradients(self, step)
-
-loop.Loop._gradients = faulty
-main()
-"""
 SMALL = "fit --method vae --data rotated-mnist --source embedded --limit 64 --batch-size 16 --no-compile --device cpu"
 
 
@@ -91,11 +73,16 @@ SMALL = "fit --method vae --data rotated-mnist --source embedded --limit 64 --ba
     ],
 )
 def test_what_one_process_meets_ends_all(fault: str, code: int, said: str, step: int, tmp_path: Path) -> None:
-    (tmp_path / "faulty.py").write_text(FAULTY)
     words = [*SMALL.split(), "--max-steps", "400", "--devices", "2", "--out", "run"]
-    done = processes("faulty.py", *words, cwd=tmp_path, FAULT=fault)
-    assert done.returncode == code, done.stderr
-    assert done.stderr.count(said) == 1, done.stderr
+    if fault == "SIGKILL":  # the first process starts the second
+        (tmp_path / "faulty.py").write_text(f"from tests import several\nseveral.faulty({fault!r})")
+        done = processes("faulty.py", *words, cwd=tmp_path)
+        err = done.stderr
+    else:
+        done, other = forked.run_together(*words, work=partial(several.faulty, fault), cwd=tmp_path)
+        err = done.stderr + other.stderr
+    assert done.returncode == code, err
+    assert err.count(said) == 1, err
     assert RunFolder(tmp_path / "run").state("last")["step"] == step
 
 
@@ -110,6 +97,7 @@ MET = {
     "reduce": (2, 1, [5, 5], GONE, 4),
     "unprepared first": (2, 0, [2, 0], "this machine has no such data", None),
     "unprepared": (2, 1, [2, 0], "this machine has no such data", None),
+    "unborn": (2, 1, [5, -9], "another process of this training is gone", None),
 }
 """case -> processes, the one that meets it, their exit codes, what is said, and the step of the last checkpoint."""
 OBSERVED = [*SMALL.split(), "--method", "cycle+predictor", "--observe", "rotation=0.5", "--threads", "1"]
@@ -147,7 +135,7 @@ def test_all_processes_end_at_once_by_what_one_meets(case: str, ended: Path) -> 
     codes, seconds, said = how(ended, case)
     assert codes == expected, said
     assert seconds < 60 and "Traceback" not in said
-    assert said.count(says) == (1 if says != GONE else expected.count(5)), said
+    assert said.count(says) == (expected.count(5) or 1), said
     run = ended / case / "run"
     assert RunFolder(run).state("last")["step"] == step if step else not run.exists()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,25 @@ import pytest
 from pyro_disent.training import run_files
 from pyro_disent.training.run_folder import RunFolder
 from pyro_disent.training.train import train
+from tests import forked
+from tests.forked import LONGEST
 from tests.table import RECORD, tiny
-from tests.test_cli import PROGRAM, assert_refused
+from tests.test_cli import assert_refused
 from tests.test_run_folder import contents
-from tests.test_together import LONGEST, ROOT, SMALL, processes
+from tests.test_together import SMALL
 
 SETTINGS = [*SMALL.split(), "--threads", "1", "--max-steps", "1000000", "--checkpoint-minutes", "1e-9"]
 
 
 @contextlib.contextmanager
-def training(run: Path) -> Iterator[subprocess.Popen[bytes]]:
+def training(run: Path) -> Iterator[ForkServerProcess]:
     """A training in another process that has both its checkpoints, and does not end by itself."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [str(PROGRAM), *SETTINGS, "--out", str(run)]
-    silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=run.parent, env=environment, **silent) as process:
-        try:
-            until = time.monotonic() + LONGEST
-            while not all((run / "checkpoints" / f"{which}.json").exists() for which in ("last", "best")):
-                assert process.poll() is None and time.monotonic() < until
-                time.sleep(0.05)
-            yield process
-        finally:
-            process.kill()
+    with forked.started(*SETTINGS, "--out", run, cwd=run.parent, streams=run.parent / "streams") as process:
+        until = time.monotonic() + LONGEST
+        while not all((run / "checkpoints" / f"{which}.json").exists() for which in ("last", "best")):
+            assert process.exitcode is None and time.monotonic() < until
+            time.sleep(0.05)
+        yield process
 
 
 def rows(run: Path) -> list[str]:
@@ -53,11 +49,11 @@ def test_a_run_in_training_is_neither_resumed_nor_replaced_and_a_killed_one_is(c
             assert_refused(call("fit", *words), busy)
         assert_refused(call(*SMALL.split(), "--max-steps", "1", "--out", "run", "--overwrite"), busy)
         assert_refused(call(*SMALL.split(), "--max-steps", "1", "--out", "run"), "exists already: choose another --out")
-        assert first.poll() is None
+        assert first.exitcode is None
         assert call("figures", "run").returncode == 0  # who only reads the checkpoint needs no lock
         assert call("sample", "run", "--n", "2", "--out", "sample.png").returncode == 0
-        first.send_signal(signal.SIGKILL)
-        assert first.wait() == -signal.SIGKILL
+        os.kill(first.pid or 0, signal.SIGKILL)
+        assert forked.ended(first) == -signal.SIGKILL
     assert (run / run_files.LOCK).is_file()  # left behind, and held by nobody
     taken = RunFolder(run).state("last")["step"]
     assert call("fit", "--resume", "run", "--max-steps", str(taken + 3)).returncode == 0
@@ -66,13 +62,12 @@ def test_a_run_in_training_is_neither_resumed_nor_replaced_and_a_killed_one_is(c
 
 
 def test_the_processes_of_one_training_do_not_refuse_each_other(tmp_path: Path) -> None:
-    """Both are started at once, by torchrun, and find the same folder: the first one takes the lock."""
+    """Both are started at once, as by torchrun, and find the same folder: the first one takes the lock."""
     run = tmp_path / "run"
     train(tiny("vae", max_steps=2, devices=1), RunFolder(run))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", PROGRAM]
     words = [*SMALL.split(), "--max-steps", "4", "--devices", "2", "--out", "run", "--overwrite"]
-    done = processes(*torchrun, *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for done in forked.run_together(*words, cwd=tmp_path, by_torchrun=True):
+        assert done.returncode == 0, done.stderr
     assert RunFolder(run).state("last")["step"] == 4
     assert rows(run) == list(dict.fromkeys(rows(run)))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyro_disent.cli.data_options import with_data_options
-from pyro_disent.cli.run_options import check_out
+from pyro_disent.cli.run_options import SeedOption, check_out
 from pyro_disent.cli.sentences import as_flags
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ RootOption = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Its folder; $PYRO_DISENT_DATA if not given."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
 
 
 @app.command("list")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import os
+import re
 import signal
 import sys
 import warnings
@@ -32,6 +36,10 @@ from pyro_disent.errors import Diverged, InputError, Interrupted, Lost, StoppedA
 from pyro_disent.plugins import BrokenPackage
 
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STORAGE, EXIT_LOST, EXIT_SIGNAL = 2, 3, 4, 5, 128
+
+
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES)
+"""Errors of a path that a user named, wherever it is first looked at."""
 
 
 class _Commands(TyperGroup):
@@ -91,6 +99,8 @@ app.add_typer(data.app, name="data")
 
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8 is printed with escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _warnings_in_a_sentence(), _sigterm_as_an_error():
             code = app(standalone_mode=False)
@@ -101,6 +111,10 @@ def main() -> None:
     except (InputError, Diverged, StorageError, Lost, Interrupted) as error:
         # All processes of a training raise the same error; one of them prints it and gives the command's exit code.
         code = 0 if getattr(error, "is_reported_elsewhere", False) else _fail(_with_notes(error), _exit_code(error))
+    except OSError as error:
+        if error.errno not in _OF_A_NAME or error.filename is None:
+            raise
+        code = _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", EXIT_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", EXIT_SIGNAL + signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
@@ -163,5 +177,6 @@ def _exit_code(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     if message:  # empty where no command was named and the help was shown
+        message = re.sub(r"\S{1000,}", lambda word: f"{word[0][:100]}...{word[0][-60:]}", " ".join(message.split("\n")))
         print(f"pyro-disent: {message}", file=sys.stderr)
     return code

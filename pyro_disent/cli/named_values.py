@@ -12,11 +12,13 @@ N = TypeVar("N", int, float)
 
 
 def name_value_pairs(given: list[str] | None, option: str, form: str = "NAME=VALUE") -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in given or ():
         name, equals, value = item.partition("=")
         if not (name and equals and value):
             raise InputError(f"{option} {item}: write {form}")
+        if name in pairs:
+            raise InputError(f"{option} has two values of {name}, {pairs[name]} and {value}: give one")
         pairs[name] = value
     return pairs
 

@@ -14,6 +14,7 @@ from pyro_disent import files
 from pyro_disent.cli.choices import in_place_of
 from pyro_disent.cli.console import table_console
 from pyro_disent.errors import InputError
+from pyro_disent.training.config import MOST_THREADS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,12 +30,18 @@ OutOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")]
 IndexOption = Annotated[int, typer.Option("--index", metavar="I", help="Which test image, from 0.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of whatever is drawn.")]
 CheckpointOption = Annotated[str, typer.Option("--checkpoint", metavar="best|last", help="Which weights.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", help="Of the CPU; if not given, those that are fastest when it starts."),
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        max=MOST_THREADS,
+        help="Of the CPU; if not given, those that are fastest when it starts.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="The last line on stdout is one JSON object.")]
 

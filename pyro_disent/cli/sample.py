@@ -8,7 +8,6 @@ import typer
 
 from pyro_disent.cli.named_values import name_value_pairs
 from pyro_disent.cli.run_options import IndexOption, figure_of_run
-from pyro_disent.errors import InputError
 from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
@@ -41,7 +40,5 @@ def sample(
     Writes RUN/figures/sample.png, or sample-NAME.png.
     """
     names, values = list(dict.fromkeys(latents or ())), name_value_pairs(given, "--given")
-    if len(values) < len(given or ()):
-        raise InputError("--given has two values of one label: draw them one after the other")
     figure = run.sample(n, names, index, given=values, seed=seed)
     return figure, file_name("sample", *names, *(f"{name}={value}" for name, value in values.items()))

@@ -107,7 +107,11 @@ def _file_names(files: Set[Path]) -> dict[str, str]:
 def as_index(image: Image) -> Image:
     """A whole number, however it is written, as an int; anything else as it is."""
     if isinstance(image, str):
-        return int(image) if re.fullmatch(r"-?\d+", image) else image
+        if not re.fullmatch(r"-?\d+", image):
+            return image
+        if len(image) > 18:  # Python reads no number of thousands of digits
+            raise InputError(f"there is no test image {image[:18]}..., a number of {len(image)} characters")
+        return int(image)
     number: Any = image.item() if isinstance(image, Tensor | np.ndarray) and image.ndim == 0 else image
     if isinstance(number, bool | float):
         raise InputError(f"{number} is no test index, which is a whole number")

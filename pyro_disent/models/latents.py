@@ -14,6 +14,9 @@ from pyro_disent.errors import InputError
 from pyro_disent.models.families.base import Family
 from pyro_disent.models.families.normal import Normal
 
+MOST_UNITS = 2**16
+"""More are a mistake, and fill the memory before anything else notices."""
+
 
 @dataclass(frozen=True)
 class Each:
@@ -59,10 +62,12 @@ class Latent:
         if not self.name.isidentifier():
             raise InputError(f"latent {self.name!r}: a name must be letters, digits and underscores")
         # Names of other sites and plates, and attributes of a module.
-        if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict, self.name):
+        if self.name in ("x", "views", "images") or self.name.endswith("_seen") or hasattr(nn.ModuleDict(), self.name):
             raise InputError(f"latent {self.name!r}: this name is taken; choose another")
         if isinstance(self.units, bool) or not isinstance(self.units, int) or self.units < 1:
             raise InputError(f"latent {self.name!r} has {self.units} units; it needs at least 1")
+        if self.units > MOST_UNITS:
+            raise InputError(f"latent {self.name!r} has {self.units} units: at most {MOST_UNITS} are made")
         if not isinstance(self.family, Family):
             raise InputError(f"latent {self.name!r}: a family is needed, such as Normal(), not {self.family!r}")
         object.__setattr__(self, "explains", self._checked(self.explains))

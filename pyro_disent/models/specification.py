@@ -9,7 +9,7 @@ from typing import Any
 
 from pyro_disent.errors import InputError
 from pyro_disent.models import families
-from pyro_disent.models.latents import Each, Explains, Latent
+from pyro_disent.models.latents import MOST_UNITS, Each, Explains, Latent
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LatentSpec:
         if isinstance(latent, LatentSpec):
             return latent
         if isinstance(latent, int) and not isinstance(latent, bool):
-            return cls(latent)
+            return cls.from_json({"units": latent}, name)
         if isinstance(latent, Latent):
             if latent.name != name:
                 raise InputError(f"the latent {latent.name!r} is called {name!r} here: one of the two")
@@ -72,6 +72,8 @@ class LatentSpec:
         units = values.get("units")
         if isinstance(units, bool) or not isinstance(units, int) or units < 0:
             raise InputError(f"latent {name!r} needs a whole number of units, got {units!r}")
+        if units > MOST_UNITS:
+            raise InputError(f"latent {name!r} has {units} units: at most {MOST_UNITS} are made")
         family, settings = values.get("family", "normal"), values.get("settings", {})
         if not isinstance(family, str) or not isinstance(settings, Mapping):
             raise InputError(f"latent {name!r}: a family is a name, and its settings a table")

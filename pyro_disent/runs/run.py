@@ -32,6 +32,10 @@ if TYPE_CHECKING:  # matplotlib and xarray are imported by the methods that need
     from pyro_disent.queries.intervention import Value
 
 
+MOST_SWAPPED = 64
+"""Images of a swap, whose figure has their square."""
+
+
 class Run(TrainedModel):
     """A trained model with its figures, codes and draws."""
 
@@ -55,6 +59,8 @@ class Run(TrainedModel):
         images = [] if isinstance(images, str | Path) or not isinstance(images, Iterable) else list(images)
         if len(images) < 2:
             raise InputError("swap needs at least two images: test indices, image files, or images from Python")
+        if len(images) > MOST_SWAPPED:
+            raise InputError(f"swap draws each image with each other: at most {MOST_SWAPPED}, not {len(images)}")
         places = [place for image in images if isinstance(place := as_index(image), int)]
         data = self.data() if data is None and places else data
         shown, names = self._images(images, data, seed)

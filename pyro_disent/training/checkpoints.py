@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,8 +78,11 @@ def remove(folder: Path) -> None:
 
 def named(checkpoints: Path, which: Which) -> str | None:
     """The name of a checkpoint's folder; None without a name that `save` could have written."""
+    path = checkpoints / f"{which}.json"
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
-        pointer = json.loads((checkpoints / f"{which}.json").read_text())
+        pointer = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return None
     name = pointer.get("folder") if isinstance(pointer, dict) else None
@@ -96,15 +100,22 @@ def exist(checkpoints: Path) -> bool:
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU.
+    """The tensors of a checkpoint, on the CPU; each is finite.
 
     Raises:
-        InputError: for a file that is missing or damaged.
+        InputError: for a file that is missing or damaged, and for a value that is not finite.
     """
+    path = folder / WEIGHTS
+    _check_regular(path)
     try:
-        return safetensors.torch.load_file(folder / WEIGHTS)
+        # It compares the header with the file's size before it allocates anything.
+        tensors = safetensors.torch.load_file(path)
+        damaged = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     except Exception as error:  # each damage raises another type
-        raise InputError(f"{folder / WEIGHTS} cannot be read as a checkpoint: {error}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
+    if damaged:
+        raise InputError(f"{path} cannot be read as a checkpoint: {damaged[0]} has values that are not finite")
+    return tensors
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -114,10 +125,27 @@ def state(folder: Path) -> dict[str, Any]:
         InputError: for a file that is missing or damaged, and one that holds no state.
     """
     path = folder / STATE
+    _check_regular(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to load it without this check, which would execute what it holds.
+        raise InputError(
+            f"{path} cannot be read as a training state: it is damaged, or holds more than tensors and plain values, "
+            "which is never executed"
+        ) from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(f"{path} cannot be read as a training state: {error}") from error
+        raise InputError(f"{path} cannot be read as a training state: {_first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is no training state: it holds a {type(content).__name__}")
     return content
+
+
+def _check_regular(path: Path) -> None:
+    """Raises InputError for a pipe, which would be waited for, a device, which may never end, and a folder."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file, and nothing else is read as a part of a checkpoint")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

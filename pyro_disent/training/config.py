@@ -21,6 +21,10 @@ CHANGEABLE = ("epochs", "max_steps", "patience", "devices", "accumulate", "check
 """Settings that may change when a run is resumed, beside its device and threads."""
 
 
+MOST_THREADS = 1024
+"""More are a mistake, and fill the memory before anything else notices."""
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """The configuration of a run; `to_json` and `from_json` round-trip.
@@ -274,6 +278,7 @@ class FitConfig:
         panel="Machine",
         metavar="N",
         above=0,
+        at_most=MOST_THREADS,
         help="Threads of the CPU; those that are fastest when it starts if not given.",
     )
     """Threads of the CPU; None: the fastest number when the run starts, see `pyro_disent.threads.choose`."""
@@ -293,6 +298,11 @@ class FitConfig:
         for bins in self.bins.values() if isinstance(self.bins, dict) else (self.bins,):
             if bins is not None and bins < 2:
                 raise InputError(f"`bins={bins}` leaves nothing to tell apart: it must be 2 or more")
+            if bins is not None and bins > 10_000:
+                raise InputError(f"`bins={bins}` is more than the 10000 that a predictor can have")
+        for beta in self.beta.values() if isinstance(self.beta, dict) else (self.beta,):
+            if isinstance(beta, int | float) and not 0 <= beta < float("inf"):
+                raise InputError(f"`beta={beta}` is no weight of a KL: it must be a finite number, 0 or more")
         for factor, share in self.observe.items():
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
                 raise InputError(

@@ -34,8 +34,7 @@ def read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(_text(path), restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as metrics: {error}") from error
     for row in rows:
@@ -47,20 +46,33 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def last_step(path: Path) -> int | None:
     """How many steps were taken; None where no row says it."""
-    return max((int(row["step"]) for row in read(path) if row["step"].isdecimal()), default=None)
+    return max((step for row in read(path) if (step := _step(row)) is not None), default=None)
 
 
 def forget_after(path: Path, step: int) -> None:
     """Drop the rows of later steps, and one that was cut off."""
-    kept = [row for row in read(path) if row["step"].isdecimal() and int(row["step"]) <= step]
+    kept = [row for row in read(path) if (of := _step(row)) is not None and of <= step]
     _rewrite(path, _columns(path), kept)
 
 
 def _columns(path: Path) -> list[str]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return next(csv.reader(file), [])
+    try:
+        return next(csv.reader(_text(path)), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as metrics: {error}") from error
+
+
+def _text(path: Path) -> io.StringIO:
+    files.check_regular(path)
+    return io.StringIO(path.read_bytes().decode(), newline="")
+
+
+def _step(row: Mapping[str, str]) -> int | None:
+    """A row's step; None where it was cut off or damaged."""
+    text = row["step"]
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def _rewrite(path: Path, columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from pyro_disent.models.specification import LatentSpec, explains_to_json
 from pyro_disent.pixels import ImageShape
 from pyro_disent.training.aliases import without_aliases
 from pyro_disent.training.config import FitConfig
+from pyro_disent.training.content import check_record, read_json
 from pyro_disent.training.handed_over import HANDED_OVER
 from pyro_disent.training.hardware import precision
 from pyro_disent.training.observed import Observation
@@ -114,9 +114,10 @@ class RunRecord:
         Raises:
             InputError: for what is not a record, and for one that needs another version of this program.
         """
-        content = _of_this_format(content, path)
+        content = _converted(content, path)
         if missing := [name for name in _NEEDED if name not in content]:
             raise InputError(f"{path} is not a run's configuration: it lacks {', '.join(missing)}")
+        check_record(content, path)
         try:
             channels, height, width = content["image_shape"]
             return cls(
@@ -139,8 +140,8 @@ class RunRecord:
                 handed_over=tuple(content.get("handed_over", _handed_over(content))),
                 minimized=str(content.get("minimized", "")),
             )
-        except InputError:
-            raise
+        except InputError as error:
+            raise _of_file(error, path) from error
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise InputError(f"{path} is not a run's configuration: {error}") from error
 
@@ -156,7 +157,28 @@ def read_fit(path: Path) -> FitConfig:
     Raises:
         InputError: for a file that does not exist or is not a configuration.
     """
-    return FitConfig.from_json(_of_this_format(_content(path), path)["fit"])
+    content = _converted(_content(path), path)
+    try:
+        return FitConfig.from_json(content["fit"])
+    except InputError as error:
+        raise _of_file(error, path) from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not a run's configuration: {error}") from error
+
+
+def _of_file(error: InputError, path: Path) -> InputError:
+    """The same error, which names the file."""
+    return error if str(path) in str(error) else InputError(f"{path} is not a run's configuration: {error}")
+
+
+def _converted(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The same in today's format; raises InputError also where an older record is not whole."""
+    try:
+        return _of_this_format(content, path)
+    except InputError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not a run's configuration: {error!r} while an older format was read") from error
 
 
 def described(vae: FactoredVAE) -> dict[str, LatentSpec]:
@@ -182,10 +204,7 @@ def _content(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is a folder: name the config.json of a run")
     if not path.exists():
         raise InputError(f"there is no file {path}")
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as a run's configuration: {error}") from error
+    content = read_json(path, "a run's configuration")
     if not isinstance(content, dict) or not isinstance(content.get("fit"), dict):
         raise InputError(f"{path} is not a run's configuration: it has no table named fit")
     return content

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from pyro_disent import files
 from pyro_disent.data.images.headers import header
 from pyro_disent.files import WRITTEN_BY
 from pyro_disent.training import checkpoints
@@ -96,7 +97,7 @@ def _is_posterior(path: Path) -> bool:
 def _is_record(config: Path) -> bool:
     """Whether a configuration is a run's; in another folder no file counts as ours."""
     try:
-        return "latents" in json.loads(config.read_text())["fit"]
+        return "latents" in json.loads(files.read_regular(config, 1 << 24))["fit"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
@@ -104,7 +105,7 @@ def _is_record(config: Path) -> bool:
 def _is_evaluation(path: Path) -> bool:
     """Whether a file is what ``evaluate`` writes, and not another file of such a name."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(files.read_regular(path, 1 << 26))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"protocol", "run", "numbers"} <= content.keys()

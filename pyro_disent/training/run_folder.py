@@ -245,7 +245,7 @@ class RunFolder:
 
     def _config(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.config_file.read_text())
+            content = json.loads(files.read_regular(self.config_file, 1 << 24))
         except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}

@@ -33,6 +33,7 @@ from pyro_disent.data.images.decoding import read_image
 from pyro_disent.data.images.store import Stored, store
 from pyro_disent.data.sources import Progress, cache_dir, folders_called, leads_out
 from pyro_disent.errors import InputError
+from pyro_disent.files import read_regular
 
 FOLDER = "celeba"
 IMAGES = "img_align_celeba"
@@ -219,7 +220,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The number, from 1, and the words or cells of each line that is not empty."""
     between = "," if path.suffix == ".csv" else None
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, 1 << 30).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a list of CelebA's ({error})") from error
     for number, line in enumerate(text.splitlines(), 1):

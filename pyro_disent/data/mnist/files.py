@@ -16,6 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,14 @@ from pyro_disent.data.sources import (
     sha256_of_files,
 )
 from pyro_disent.errors import InputError
+from pyro_disent.files import check_regular
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 SIDE = 28
+MOST_DIGITS = 1_000_000
+"""That are read of a file; EMNIST has 814,255."""
 SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
 """Hash of MNIST's four unpacked files in the order of `FILES`: a cached copy with this hash needs no download."""
 FOLDER = r"mnist([-_ ]?(data|dataset|database|digits|original))?"
@@ -199,11 +203,10 @@ def read_idx(path: Path) -> np.ndarray:
     dimensions = 3 if "idx3" in path.name.lower() else 1
     header = 4 * (dimensions + 1)
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                raw = np.frombuffer(bytearray(file.read()), np.uint8)
-        else:
-            raw = np.fromfile(path, np.uint8)
+        check_regular(path)
+        # No further than its header says: packed zeros have a thousandth of their size.
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = np.frombuffer(bytearray(_first_bytes(file, header, SIDE * SIDE if dimensions == 3 else 1)), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if len(raw) < header or raw[:4].tolist() != [0, 0, 8, dimensions]:
@@ -220,6 +223,17 @@ def read_idx(path: Path) -> np.ndarray:
     if dimensions == 1 and len(values) and values.max() > 9:
         raise InputError(f"{path} has the label {values.max()}: MNIST's are 0 to 9")
     return values
+
+
+def _first_bytes(file: gzip.GzipFile | BufferedReader, header: int, of_each: int) -> bytes:
+    """As much as the header says that there is, and a few bytes more if there are any."""
+    start = file.read(header)
+    count = min(int.from_bytes(start[4:8], "big"), MOST_DIGITS)
+    parts, left = [start], count * of_each + 4096
+    while left > 0 and (part := file.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def _file(folder: Path, name: str) -> Path | None:

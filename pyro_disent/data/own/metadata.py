@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from pyro_disent import files
 from pyro_disent.data.own.values import is_missing
 from pyro_disent.errors import InputError
 
@@ -15,6 +16,7 @@ METADATA = "metadata.csv"
 NAME = "file_name"
 """The column with the image that a row describes."""
 
+_MOST_BYTES = 1 << 30
 _DELIMITERS = (",", ";", "\t", "|")
 _BYTE_ORDER_MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -91,7 +93,7 @@ def read_metadata(path: Path) -> Table:
 def _text(path: Path) -> tuple[str, int]:
     """A file's text, and the number of its first line: Excel may name the delimiter in a line above the columns."""
     try:
-        content = path.read_bytes()
+        content = files.read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     for start, kind in _OTHER_KINDS.items():

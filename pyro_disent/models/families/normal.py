@@ -154,8 +154,8 @@ APART = 0.9
 class _Tables(nn.Module):
     """One-hot labels side by side -> a mean and a log variance per label: all means, then all log variances.
 
-    The means start apart, in the order of the labels' values: where all are alike, a unit that says nothing of its label
-    is as good as one that does, and other latents learn the label first.
+    The means start apart, in the order of the labels' values: where all are alike, a unit that says nothing of its
+    label is as good as one that does, and other latents learn the label first.
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:

@@ -1,0 +1,1 @@
+"""Malformed input, made from seeds: what no file, folder or command line may do to the program."""
