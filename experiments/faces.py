@@ -9,7 +9,8 @@ training faces, measures its balanced accuracy on the test faces, and keeps it a
 trained before any model here, and chooses the attributes that all rows are about.
 
 A row trains one model: ``labelled`` (unit i of z has a prior that depends on attribute i), ``observed`` (unit i of z is
-attribute i, seen in training), ``similarity`` (the paper's, unit by unit) or ``vae`` (plain). It measures, by the judge's verdicts:
+attribute i, seen in training), ``similarity`` (the paper's, unit by unit) or ``vae`` (plain). It measures, by the
+judge's verdicts:
 
 * how often samples with an attribute, and samples without it, are judged so: 1,000 of each. A labelled model draws
   its unit from p(z_i | attribute i); the others have no such prior, so their unit is set to the mean of its posterior
