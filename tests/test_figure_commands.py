@@ -90,6 +90,8 @@ class TestCommands:
 
     def test_sample(self, run: Path, tmp_path: Path) -> None:
         assert call(sample, run, "--n", 4) == f"{run / 'figures' / 'sample.png'}\n"
+        with pytest.raises(InputError, match="--index 3 is of the latents that are held: say by --latent"):
+            call(sample, run, "--index", 3)
         path = Path(json.loads(call(sample, run, "--latent", "y", "--n", 2, "--json"))["path"])
         assert path == run / "figures" / "sample-y.png"
         paths = [tmp_path / f"{k}.png" for k in range(3)]

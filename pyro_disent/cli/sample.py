@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyro_disent.cli.named_values import name_value_pairs
-from pyro_disent.cli.run_options import IndexOption, figure_of_run
+from pyro_disent.cli.run_options import figure_of_run
+from pyro_disent.errors import InputError
 from pyro_disent.files import file_name
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def sample(
         typer.Option("--latent", metavar="NAME", help="Draw this latent only; may be repeated; all if not given."),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, max=10_000, help="How many images.")] = 36,
-    index: IndexOption = 0,
+    index: Annotated[
+        int | None,
+        typer.Option("--index", metavar="I", help="Test image that the latents not drawn are held at; 0 if not given."),
+    ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,5 +44,7 @@ def sample(
     Writes RUN/figures/sample.png, or sample-NAME.png.
     """
     names, values = list(dict.fromkeys(latents or ())), name_value_pairs(given, "--given")
-    figure = run.sample(n, names, index, given=values, seed=seed)
+    if index is not None and not names:
+        raise InputError(f"--index {index} is of the latents that are held: say by --latent which are drawn")
+    figure = run.sample(n, names, index or 0, given=values, seed=seed)
     return figure, file_name("sample", *names, *(f"{name}={value}" for name, value in values.items()))
