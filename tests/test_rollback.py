@@ -126,6 +126,32 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(tmp_path: Path, m
     assert all(bool(tensor.isfinite().all()) for tensor in folder.weights("last").values())
 
 
+def test_nor_the_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An opponent's weights are not part of the held-out objective, which stays finite."""
+    folder, update = RunFolder(tmp_path / "run"), Loop._update
+
+    def spoilt(self: Loop, record: LossRecord, step: int) -> Any:
+        result = update(self, record, step)
+        if step == 2 * EPOCH - 1:
+            next(self.objective.opponents()[0].parameters()).data.view(-1)[0] = torch.inf
+        return result
+
+    monkeypatch.setattr(Loop, "_update", spoilt)
+    with pytest.raises(Diverged, match=f"training diverged at step {2 * EPOCH}: its update made .*terms.* not finite"):
+        train(config(method="cycle+predictor"), folder)
+    for which in ("best", "last"):
+        assert folder.state(which)["step"] == EPOCH  # type: ignore[arg-type]
+        assert all(bool(tensor.isfinite().all()) for tensor in folder.weights(which).values())  # type: ignore[arg-type]
+
+
+def test_rows_of_a_long_run_are_means_of_more_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "LOG_EVERY", 2)
+    monkeypatch.setattr(log_module, "ROWS_GROW", 8)
+    folder = RunFolder(tmp_path / "run")
+    train(config(max_steps=32, validate_every=100), folder)
+    assert steps_of(folder, "train") == [2, 4, 6, 10, 14, 22, 30, 32]
+
+
 # When it validates
 
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 LOG_EVERY = 50  # steps between two looks at the losses: the loop's only host syncs
 
 
+ROWS_GROW = 100_000  # steps after which a row is the mean of twice as many, and again each time they double
+
+
+def steps_in_a_row(step: int) -> int:
+    """Steps of one row of ``metrics.csv``, so that a run has 2,000 rows and 1,000 for each doubling of its steps."""
+    return LOG_EVERY << (step // ROWS_GROW).bit_length()
+
+
 class Reporter(Protocol):
     """Receives progress; the command line's reporter draws a progress bar."""
 
@@ -85,8 +93,10 @@ class Log:
         # Stacked at once: a compiled step may reuse the memory of its record.
         self._unread.append(torch.stack(list(named.values())))
         self.step, self._timed = step, self._timed + 1
-        if len(self._read) + len(self._unread) >= LOG_EVERY:
+        if len(self._read) + len(self._unread) >= steps_in_a_row(step):
             self.flush()
+        elif len(self._unread) >= LOG_EVERY:
+            self.pending()
 
     def pending(self) -> Pending:
         """The losses that are to be part of the next row; reading them is the one host sync.
@@ -102,7 +112,7 @@ class Log:
         return Pending(self.names, self._read)
 
     def flush(self) -> None:
-        """Write the mean of the losses since the last row: every `LOG_EVERY` steps, and where an epoch ends."""
+        """Write the mean of the losses since the last row: see `steps_in_a_row`; and before each validation."""
         values = self.pending().values
         if not len(values):
             return

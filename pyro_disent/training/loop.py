@@ -114,6 +114,7 @@ class Loop:
                     log.add(done, record, norm)
                     if validates:
                         log.flush()
+                        self._check_weights(done)
                     held_out = self._validate(done, folder, log) if validates else None
                     stop_signal = stop.number if self.together.alone else stop_signal
                     due = 0 < 60 * self.checkpoint_minutes <= time.monotonic() - saved
