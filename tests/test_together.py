@@ -90,6 +90,7 @@ GONE = "another process of this training is gone; go on with: pyro-disent fit --
 MET = {
     "nan": (2, 1, [3, 0], "diverged at step 6: site x (reconstruction), site y", 4),
     "nan of 4": (4, 3, [3, 0, 0, 0], "diverged at step 6: site x (reconstruction), site y", 4),
+    "nan, rolled back": (2, 1, [3, 0], "diverged at step 6: site x (reconstruction), site y", 4),
     "SIGTERM": (2, 1, [143, 0], "interrupted; go on with: pyro-disent fit --resume run", 6),
     "SIGKILL": (2, 0, [-9, 5], GONE, 4),
     "SIGKILL of 4": (4, 2, [5, 5, -9, 5], GONE, 4),
@@ -112,8 +113,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every run on several processes has left its folder, what each process said, and how it ended."""
     out = tmp_path_factory.mktemp("ended")
     jobs: list[dict[str, Any]] = [
-        {"name": name, "world": world, "rank": rank, "fault": name.split()[0],
-         "words": [*SMALL.split(), *f"--max-steps 400 --devices {world} --threads 1 --out run --quiet".split()]}
+        {"name": name, "world": world, "rank": rank, "fault": name.replace(",", "").split()[0],
+         "words": [*SMALL.split(), *f"--max-steps 400 --devices {world} --threads 1 --out run --quiet".split(),
+                   *(["--on-divergence", "rollback"] if "rolled" in name else [])]}
         for name, (world, rank, *_) in MET.items()
     ]  # fmt: skip
     jobs += [{"name": name, "world": int(name[0]), "words": [*words, "--out", "run"]} for name, words in FITS.items()]
@@ -138,6 +140,8 @@ def test_all_processes_end_at_once_by_what_one_meets(case: str, ended: Path) -> 
     assert said.count(says) == (expected.count(5) or 1), said
     run = ended / case / "run"
     assert RunFolder(run).state("last")["step"] == step if step else not run.exists()
+    if "rolled" in case:  # all processes went back together, three times
+        assert RunFolder(run).state("last")["rollbacks"] == 3
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
