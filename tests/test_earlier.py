@@ -50,6 +50,7 @@ def test_its_model_is_the_same(earlier: Path) -> None:
     assert {each.name: each.explains for each in run.vae.latents} == {"z": "common", "y": "rest"}
 
 
+@pytest.mark.usefixtures("whole_sample")  # which they were trained on
 def test_it_goes_on(earlier: Path) -> None:
     """Bit for bit as it would have without a stop, up to the machine; by new rules, and said so, from older states."""
     folder, heard = RunFolder(earlier / "run"), Listening()
